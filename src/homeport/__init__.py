@@ -1,0 +1,6 @@
+"""Homeport: an open, self-hosted Amazon ECS.
+
+This package never does anything at import: each program is started by `__main__`.
+"""
+
+__version__ = "0.1.0"

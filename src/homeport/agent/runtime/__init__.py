@@ -1,0 +1,1 @@
+"""Container runtimes behind one contract. Never decides what should run."""

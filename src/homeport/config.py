@@ -1,0 +1,72 @@
+"""Settings of the control plane, each with its unit, default and reason.
+
+Owns: `Settings` and how they are read from text. Never reads a file or the environment by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from homeport.errors import HomeportError
+
+
+class UnknownSettingError(HomeportError):
+    """A setting's name or value is not valid."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every named setting of the control plane. `homeport server --set NAME=VALUE` changes one."""
+
+    healthy_after_seconds: float = 40.0
+    """How long a task without any health check must be RUNNING before it counts as healthy (ecs-reference 3.9)."""
+    stopped_task_retention_seconds: float = 86_400.0
+    """How long a STOPPED task stays visible. ECS promises one hour; users ask for more."""
+    inactive_service_retention_seconds: float = 86_400.0
+    """How long an INACTIVE service and its deployments stay visible (the services-inactive waiter needs some time)."""
+    inactive_instance_retention_seconds: float = 3_600.0
+    """How long a deregistered container instance stays describable."""
+    idempotency_seconds: float = 86_400.0
+    """How long a client token is remembered."""
+    start_throttle_base_seconds: float = 15.0
+    """First delay of the launch throttle, after the third task in a row that never ran; doubles with each further one."""
+    start_throttle_max_seconds: float = 1_620.0
+    """Ceiling of the launch throttle: 27 minutes, as ECS has it."""
+    event_repeat_seconds: float = 21_600.0
+    """A service event with the same cause is not written again within this time (6 h)."""
+    heartbeat_seconds: float = 30.0
+    """Time between two heartbeats to an agent; the upstream agent gives up after 60 s of silence."""
+    agent_silence_seconds: float = 75.0
+    """An agent that answered nothing for this long is disconnected."""
+    session_max_seconds: float = 1_500.0
+    """Age at which the server closes an agent's connection (the agent's own limit is 30 min)."""
+    clock_skew_seconds: float = 300.0
+    """How far a request's signing time may be from the server's clock."""
+    body_bytes_max: int = 1_048_576
+    """Largest request body."""
+    sweep_seconds: float = 10.0
+    """Period in which every controller looks at every key of its own accord."""
+    journal_retention_seconds: float = 2_592_000.0
+    """How long journal entries are kept: 30 days."""
+    custom_attributes_max: int = 10
+    """Custom attributes per container instance."""
+    tags_max: int = 50
+    """Tags per resource."""
+
+
+def parse_settings(pairs: Iterable[str], base: Settings | None = None) -> Settings:
+    """Settings with each `NAME=VALUE` of `pairs` put over `base` (default: the defaults).
+
+    Raises UnknownSettingError for a name that is no setting or a value of the wrong type.
+    """
+    values: dict[str, object] = msgspec.structs.asdict(base or Settings())
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator or name not in values:
+            raise UnknownSettingError(f"{pair!r} is no setting; known are {', '.join(sorted(values))}")
+        try:
+            values[name] = msgspec.convert(text, type(values[name]), strict=False)
+        except msgspec.ValidationError as error:
+            raise UnknownSettingError(f"setting {name}: {error}") from None
+    return Settings(**values)  # type: ignore[arg-type]  # each value has the type of its default, checked above

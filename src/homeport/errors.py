@@ -1,0 +1,149 @@
+"""Every error that a caller of the API can meet, under one root.
+
+Owns: the error types, each with AWS's code. Never knows HTTP: `api/faults.py` alone gives a code its status and form.
+An error is raised where it happens, with the sentence that the user reads; `temporary` says whether the same call may succeed later.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HomeportError(Exception):
+    """The root of all of Homeport's errors."""
+
+    temporary: ClassVar[bool] = False
+
+
+class ApiError(HomeportError):
+    """An error that AWS's API has a code for. `message` is what the user reads."""
+
+    code: ClassVar[str] = "ClientException"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ClientError(ApiError):
+    """The caller's action is not possible, for example on a resource it may not be used on."""
+
+    code = "ClientException"
+
+
+class InvalidParameterError(ApiError):
+    """A parameter's value is not valid for the operation."""
+
+    code = "InvalidParameterException"
+
+
+class ClusterNotFoundError(ApiError):
+    """The named cluster does not exist or is INACTIVE."""
+
+    code = "ClusterNotFoundException"
+
+    def __init__(self, message: str = "Cluster not found.") -> None:
+        super().__init__(message)
+
+
+class ServiceNotFoundError(ApiError):
+    """The named service does not exist."""
+
+    code = "ServiceNotFoundException"
+
+    def __init__(self, message: str = "Service not found.") -> None:
+        super().__init__(message)
+
+
+class ServiceNotActiveError(ApiError):
+    """The named service is DRAINING or INACTIVE."""
+
+    code = "ServiceNotActiveException"
+
+    def __init__(self, message: str = "Service was not ACTIVE.") -> None:
+        super().__init__(message)
+
+
+class ResourceNotFoundError(ApiError):
+    """The named resource does not exist."""
+
+    code = "ResourceNotFoundException"
+
+
+class TargetNotFoundError(ApiError):
+    """The target of an attribute does not exist."""
+
+    code = "TargetNotFoundException"
+
+
+class AttributeLimitExceededError(ApiError):
+    """More than 10 custom attributes on one container instance."""
+
+    code = "AttributeLimitExceededException"
+
+
+class LimitExceededError(ApiError):
+    """A quota of the account is used up."""
+
+    code = "LimitExceededException"
+
+
+class ClusterContainsContainerInstancesError(ApiError):
+    """The cluster still has container instances."""
+
+    code = "ClusterContainsContainerInstancesException"
+
+
+class ClusterContainsServicesError(ApiError):
+    """The cluster still has services."""
+
+    code = "ClusterContainsServicesException"
+
+
+class ClusterContainsTasksError(ApiError):
+    """The cluster still has tasks."""
+
+    code = "ClusterContainsTasksException"
+
+
+class UnsupportedFeatureError(ApiError):
+    """The operation or a member of it is not supported here."""
+
+    code = "UnsupportedFeatureException"
+
+
+class ConflictError(ApiError):
+    """The same idempotency token came with other parameters. `resource_ids` are the ARNs of the first call's resources."""
+
+    code = "ConflictException"
+
+    def __init__(self, message: str, resource_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.resource_ids = resource_ids
+
+
+class AccessDeniedError(ApiError):
+    """The caller may not do this."""
+
+    code = "AccessDeniedException"
+
+
+class ServerError(ApiError):
+    """A temporary failure on the server's side; nothing was changed."""
+
+    code = "ServerException"
+    temporary = True
+
+
+class InvalidTransitionError(HomeportError):
+    """A record was about to move along an edge that its transition table does not have. The message tells the record's story."""
+
+
+class TransactionTooLargeError(HomeportError):
+    """A transaction has more than 100 records or 1 MiB. The caller must split the work."""
+
+
+class CommitFailedError(HomeportError):
+    """The store could not make a transaction durable; it and every transaction behind it were undone. The call may be tried again."""
+
+    temporary = True

@@ -1,0 +1,1 @@
+"""Identity: request signatures now, policies later. Never does IO."""

@@ -1,0 +1,60 @@
+"""The vocabulary in which planners say what should change.
+
+Owns: `StartTask`, `StopTask`, `UpdateService`, `UpdateDeployment`, `Event` and `Plan`. Never applies anything: controllers do, in one transaction.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from homeport.model.ecs.deployment import Deployment
+from homeport.model.ecs.service import Service
+from homeport.model.ecs.task import Task
+from homeport.model.record import Instant
+
+
+class StartTask(msgspec.Struct, frozen=True):
+    """Make one task of `deployment`; where it runs is for placement to say."""
+
+    deployment: Deployment
+    reason: str
+
+
+class StopTask(msgspec.Struct, frozen=True):
+    """Want `task` STOPPED, with the words that the user reads."""
+
+    task: Task
+    stop_code: str
+    reason: str
+
+
+class UpdateService(msgspec.Struct, frozen=True):
+    """Put `service` in place of the stored one."""
+
+    service: Service
+    reason: str
+
+
+class UpdateDeployment(msgspec.Struct, frozen=True):
+    """Put `deployment` in place of the stored one."""
+
+    deployment: Deployment
+    reason: str
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A sentence for the service's events. The same `cause` is not written twice within the repeat time; "" is always written."""
+
+    message: str
+    cause: str = ""
+
+
+Change = StartTask | StopTask | UpdateService | UpdateDeployment | Event
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a planner answers: changes in order, when to look again (0.0: when something changes), and why nothing more was done."""
+
+    changes: tuple[Change, ...] = ()
+    wake_at: Instant = 0.0
+    waiting_on: tuple[str, ...] = ()

@@ -1,0 +1,55 @@
+"""A deployment: one revision of a service on its way to, or at, the service's desired count.
+
+Owns: `Deployment`, its statuses and rollout states. Never counts tasks.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from homeport.model.record import Instant, Record
+
+PRIMARY: Final = "PRIMARY"
+ACTIVE: Final = "ACTIVE"
+INACTIVE: Final = "INACTIVE"
+
+IN_PROGRESS: Final = "IN_PROGRESS"
+COMPLETED: Final = "COMPLETED"
+FAILED: Final = "FAILED"
+
+
+class Deployment(Record):
+    """A deployment. Its key is SERVICE_KEY/ID; `deployments[].id` is `ecs-svc/ID`."""
+
+    account: str
+    cluster: str
+    service: str
+    id: str
+    """19 digits."""
+    status: str
+    """PRIMARY (the newest), ACTIVE (being drained), INACTIVE (over; no longer shown)."""
+    family: str
+    revision: int
+    created_at: Instant
+    updated_at: Instant
+    launch_type: str
+    rollout_state: str = IN_PROGRESS
+    rollout_state_reason: str = ""
+    failed_tasks: int = 0
+    """Consecutive tasks that stopped before they were healthy; 0 again when one is healthy."""
+    failures_to_start: int = 0
+    """Consecutive tasks that stopped without ever RUNNING; drives the launch throttle."""
+    throttled_until: Instant = 0.0
+    """No task is started before this instant."""
+    impaired: bool = False
+    """Whether the event "unable to consistently start tasks" was written for this episode."""
+
+    @property
+    def key(self) -> str:
+        """ACCOUNT/CLUSTER/SERVICE/ID."""
+        return f"{self.account}/{self.cluster}/{self.service}/{self.id}"
+
+    @property
+    def service_key(self) -> str:
+        """ACCOUNT/CLUSTER/SERVICE."""
+        return f"{self.account}/{self.cluster}/{self.service}"

@@ -1,0 +1,106 @@
+"""A service: a set of tasks that is kept running.
+
+Owns: `Service`, `ServiceEvent`, the statuses. Never counts tasks; never holds a deployment's progress (`deployment.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from homeport.model.record import Instant, Record, Tags
+
+ACTIVE: Final = "ACTIVE"
+DRAINING: Final = "DRAINING"
+INACTIVE: Final = "INACTIVE"
+
+REPLICA: Final = "REPLICA"
+DAEMON: Final = "DAEMON"
+
+
+class PlacementConstraint(Record):
+    """type: distinctInstance or memberOf (with an expression)."""
+
+    type: str
+    expression: str = ""
+
+
+class PlacementStrategy(Record):
+    """type: spread, binpack or random; field: instanceId, host, attribute:X, cpu or memory."""
+
+    type: str
+    field: str = ""
+
+
+class Service(Record):
+    """A service. Its key is ACCOUNT/CLUSTER/NAME."""
+
+    account: str
+    cluster: str
+    name: str
+    status: str
+    created_at: Instant
+    created_by: str
+    desired_count: int
+    family: str
+    """Family of the current (PRIMARY) task definition."""
+    revision: int
+    launch_type: str
+    scheduling_strategy: str = REPLICA
+    maximum_percent: int = 200
+    minimum_healthy_percent: int = 100
+    deployment_configuration: bytes = b""
+    """JSON of `deploymentConfiguration` as DescribeServices returns it."""
+    placement_constraints: tuple[PlacementConstraint, ...] = ()
+    placement_strategy: tuple[PlacementStrategy, ...] = ()
+    health_check_grace_period_seconds: int = 0
+    enable_ecs_managed_tags: bool = False
+    propagate_tags: str = "NONE"
+    enable_execute_command: bool = False
+    availability_zone_rebalancing: str = "DISABLED"
+    deployment_controller: str = "ECS"
+    tags: Tags = ()
+    document: bytes = b""
+    """JSON object of further members of the API's `service` that are stored and given back as they came."""
+    events_written: int = 0
+    """How many events this service has had; the next event's number."""
+    placement_failure: str = ""
+    """Why the last task could not be placed, or "" when the last placement succeeded."""
+    steady: bool = False
+    """Whether the last activation found it in steady state (the event is written when this turns true)."""
+    drained_at: Instant = 0.0
+    """When it turned INACTIVE."""
+
+    @property
+    def key(self) -> str:
+        """ACCOUNT/CLUSTER/NAME."""
+        return f"{self.account}/{self.cluster}/{self.name}"
+
+    @property
+    def cluster_key(self) -> str:
+        """ACCOUNT/CLUSTER."""
+        return f"{self.account}/{self.cluster}"
+
+
+class ServiceEvent(Record):
+    """A sentence about a service, newest 100 kept. Its key is SERVICE_KEY/NNNNNNNNNN."""
+
+    account: str
+    cluster: str
+    service: str
+    number: int
+    id: str
+    """UUID."""
+    created_at: Instant
+    message: str
+    cause: str = ""
+    """What a repeated event is recognised by; the same cause is not written again for 6 h."""
+
+    @property
+    def key(self) -> str:
+        """ACCOUNT/CLUSTER/SERVICE/NNNNNNNNNN."""
+        return f"{self.account}/{self.cluster}/{self.service}/{self.number:010d}"
+
+    @property
+    def service_key(self) -> str:
+        """ACCOUNT/CLUSTER/SERVICE."""
+        return f"{self.account}/{self.cluster}/{self.service}"

@@ -1,0 +1,152 @@
+"""A task: one run of a task definition's containers on one instance.
+
+Owns: `Task`, `Container`, the states, their transitions and who makes each move. Never decides a move (`planner/task.py` does).
+Wanted (`desired_status`), seen (`observed_status`, container statuses) and shown (`last_status`) are different fields with one writer each.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from homeport.model.record import Instant, Record, Tags
+
+PROVISIONING: Final = "PROVISIONING"
+PENDING: Final = "PENDING"
+ACTIVATING: Final = "ACTIVATING"
+RUNNING: Final = "RUNNING"
+DEACTIVATING: Final = "DEACTIVATING"
+STOPPING: Final = "STOPPING"
+DEPROVISIONING: Final = "DEPROVISIONING"
+STOPPED: Final = "STOPPED"
+
+ORDER: Final = (PROVISIONING, PENDING, ACTIVATING, RUNNING, DEACTIVATING, STOPPING, DEPROVISIONING, STOPPED)
+"""The way of a task. `last_status` only moves forward along it; a task that is wanted STOPPED may skip."""
+
+RANK: Final[dict[str, int]] = {status: rank for rank, status in enumerate(ORDER)}
+
+TASK_FAILED_TO_START: Final = "TaskFailedToStart"
+ESSENTIAL_CONTAINER_EXITED: Final = "EssentialContainerExited"
+USER_INITIATED: Final = "UserInitiated"
+SERVICE_SCHEDULER_INITIATED: Final = "ServiceSchedulerInitiated"
+INFRASTRUCTURE_HEALTH: Final = "InfrastructureHealth"
+
+HEALTHY: Final = "HEALTHY"
+UNHEALTHY: Final = "UNHEALTHY"
+UNKNOWN: Final = "UNKNOWN"
+
+
+class NetworkBinding(Record):
+    """A host port that leads to a container's port, as the agent reported it."""
+
+    bind_ip: str
+    container_port: int
+    host_port: int
+    protocol: str
+    container_port_range: str = ""
+    host_port_range: str = ""
+
+
+class Container(Record):
+    """One container of a task. Everything after `image` is what the agent said."""
+
+    name: str
+    id: str
+    """UUID; the last part of the container's ARN."""
+    image: str
+    status: str = PENDING
+    """PENDING, RUNNING or STOPPED."""
+    runtime_id: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+    image_digest: str = ""
+    network_bindings: tuple[NetworkBinding, ...] = ()
+    health_status: str = UNKNOWN
+    essential: bool = True
+    has_health_check: bool = False
+    cpu: str = "0"
+    memory: str = ""
+    memory_reservation: str = ""
+
+
+class HostPortUse(Record):
+    """A fixed host port that the task holds on its instance until it is STOPPED."""
+
+    port: int
+    protocol: str
+
+
+class Task(Record):
+    """A task. Its key is ACCOUNT/CLUSTER/ID."""
+
+    account: str
+    cluster: str
+    id: str
+    family: str
+    revision: int
+    desired_status: str
+    last_status: str
+    created_at: Instant
+    group: str
+    """`family:FAMILY`, `service:NAME`, or what the caller gave."""
+    launch_type: str
+    """EC2 or EXTERNAL."""
+    container_instance_id: str = ""
+    cpu: int = 0
+    """CPU units held on the instance until STOPPED."""
+    memory_mib: int = 0
+    """MiB held on the instance until STOPPED."""
+    host_ports: tuple[HostPortUse, ...] = ()
+    containers: tuple[Container, ...] = ()
+    started_by: str = ""
+    """For a service's task the deployment id, `ecs-svc/DIGITS`."""
+    service: str = ""
+    """The service's name, or ""."""
+    deployment_id: str = ""
+    """Digits of the deployment that made it, or ""."""
+    overrides: bytes = b""
+    """JSON of `overrides` as given, or b""."""
+    observed_status: str = ""
+    """What the agent said last of the whole task: "", PENDING, RUNNING or STOPPED."""
+    observed_reason: str = ""
+    pull_started_at: Instant = 0.0
+    pull_stopped_at: Instant = 0.0
+    started_at: Instant = 0.0
+    stopping_at: Instant = 0.0
+    execution_stopped_at: Instant = 0.0
+    stopped_at: Instant = 0.0
+    connectivity: str = ""
+    connectivity_at: Instant = 0.0
+    stop_code: str = ""
+    stopped_reason: str = ""
+    health_status: str = UNKNOWN
+    enable_execute_command: bool = False
+    tags: Tags = ()
+    version: int = 1
+    """Grows with each change that emits an event."""
+    cpu_shown: str = ""
+    """`cpu` as DescribeTasks shows it."""
+    memory_shown: str = ""
+    """`memory` as DescribeTasks shows it."""
+    protected_until: Instant = 0.0
+    healthy_since: Instant = 0.0
+    """When it first counted as healthy for its deployment, or 0."""
+
+    @property
+    def key(self) -> str:
+        """ACCOUNT/CLUSTER/ID."""
+        return f"{self.account}/{self.cluster}/{self.id}"
+
+    @property
+    def cluster_key(self) -> str:
+        """ACCOUNT/CLUSTER."""
+        return f"{self.account}/{self.cluster}"
+
+    @property
+    def instance_key(self) -> str:
+        """ACCOUNT/CLUSTER/INSTANCE, or "" while the task is on no instance."""
+        return f"{self.account}/{self.cluster}/{self.container_instance_id}" if self.container_instance_id else ""
+
+    @property
+    def service_key(self) -> str:
+        """ACCOUNT/CLUSTER/SERVICE, or "" for a task of no service."""
+        return f"{self.account}/{self.cluster}/{self.service}" if self.service else ""

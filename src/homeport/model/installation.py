@@ -1,0 +1,43 @@
+"""One installation: its account, region and identity; and the records of one-time effects.
+
+Owns: `Installation`, `IdempotencyToken`. Never holds settings (those are `config.Settings`).
+"""
+
+from __future__ import annotations
+
+from homeport.model.record import Instant, Record
+
+
+class Installation(Record):
+    """The installation's identity, written once at first start."""
+
+    id: str
+    """16 hexadecimal digits; labels every container of this installation."""
+    account: str
+    """12 digits."""
+    region: str
+    created_at: Instant
+
+
+
+class IdempotencyToken(Record):
+    """A client token seen with an operation, kept 24 h in the transaction of the call's effect."""
+
+    account: str
+    operation: str
+    token: str
+    scope: str
+    """The cluster key, or "" for operations outside a cluster."""
+    fingerprint: str
+    """Hash of the call's parameters without the token: another fingerprint under the same token is a conflict."""
+    resources: tuple[str, ...]
+    """Keys of the records that the first call made."""
+    created_at: Instant
+    expires_at: Instant
+    failures: bytes = b""
+    """JSON of the first answer's failures[], so that a repeated call answers the same."""
+
+    @property
+    def key(self) -> str:
+        """account/operation/scope/token."""
+        return f"{self.account}/{self.operation}/{self.scope}/{self.token}"

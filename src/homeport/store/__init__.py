@@ -1,0 +1,1 @@
+"""Where state lives: one writer at a time, everyone reads its own copy. Never decides what should change."""

@@ -1,0 +1,116 @@
+"""Every table of the store in one list.
+
+Owns: the declarations of keys, indexes, guards and stored versions. Never holds data, never runs a transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from homeport.errors import InvalidTransitionError
+from homeport.model.ecs import container_instance as instance_model
+from homeport.model.ecs import task as task_model
+from homeport.model.ecs.cluster import Cluster
+from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.deployment import Deployment
+from homeport.model.ecs.service import Service, ServiceEvent
+from homeport.model.ecs.task import Task
+from homeport.model.ecs.task_definition import TaskDefinition, TaskDefinitionFamily
+from homeport.model.iam.access_key import AccessKey
+from homeport.model.installation import IdempotencyToken, Installation
+from homeport.store.table import Table
+
+
+def guard_task(before: Task | None, after: Task | None) -> None:
+    """A task's states only move forward: `last_status` along `task_model.ORDER`, `desired_status` from RUNNING to STOPPED."""
+    if before is None or after is None:
+        return
+    if task_model.RANK[after.last_status] < task_model.RANK[before.last_status]:
+        raise InvalidTransitionError(f"task {after.id}: lastStatus may not go back from {before.last_status} to {after.last_status}")
+    if before.desired_status == task_model.STOPPED and after.desired_status != task_model.STOPPED:
+        raise InvalidTransitionError(f"task {after.id}: desiredStatus may not leave STOPPED")
+
+
+def guard_container_instance(before: ContainerInstance | None, after: ContainerInstance | None) -> None:
+    """A container instance's status moves along its transition table."""
+    if before is None or after is None or before.status == after.status:
+        return
+    if after.status not in instance_model.TRANSITIONS[before.status]:
+        raise InvalidTransitionError(f"container instance {after.id}: status may not go from {before.status} to {after.status}")
+
+
+INSTALLATION: Final = Table("installation", Installation, lambda r: "installation")
+ACCESS_KEYS: Final = Table("access_keys", AccessKey, lambda r: r.id)
+IDEMPOTENCY_TOKENS: Final = Table("idempotency_tokens", IdempotencyToken, lambda r: r.key)
+CLUSTERS: Final = Table("clusters", Cluster, lambda r: r.key, indexes={"account": lambda r: (r.account,)})
+TASK_DEFINITION_FAMILIES: Final = Table("task_definition_families", TaskDefinitionFamily, lambda r: r.key, indexes={"account": lambda r: (r.account,)})
+TASK_DEFINITIONS: Final = Table(
+    "task_definitions",
+    TaskDefinition,
+    lambda r: r.key,
+    indexes={
+        "account_status": lambda r: (f"{r.account}/{r.status}",),
+        "family_status": lambda r: (f"{r.account}/{r.family}/{r.status}",),
+    },
+)
+CONTAINER_INSTANCES: Final = Table(
+    "container_instances",
+    ContainerInstance,
+    lambda r: r.key,
+    indexes={
+        "cluster_status": lambda r: (f"{r.account}/{r.cluster}/{r.status}",),
+        "server": lambda r: (r.session.server,) if r.session else (),
+    },
+    guard=guard_container_instance,
+)
+TASKS: Final = Table(
+    "tasks",
+    Task,
+    lambda r: r.key,
+    indexes={
+        "cluster_desired": lambda r: (f"{r.account}/{r.cluster}/{r.desired_status}",),
+        "cluster_last": lambda r: (f"{r.account}/{r.cluster}/{r.last_status}",),
+        "service_desired": lambda r: (f"{r.account}/{r.cluster}/{r.service}/{r.desired_status}",) if r.service else (),
+        "service_live": lambda r: (f"{r.account}/{r.cluster}/{r.service}",) if r.service and r.last_status != task_model.STOPPED else (),
+        "instance_live": lambda r: (r.instance_key,) if r.container_instance_id and r.last_status != task_model.STOPPED else (),
+        "instance_desired": lambda r: (f"{r.instance_key}/{r.desired_status}",) if r.container_instance_id else (),
+        "instance_last": lambda r: (f"{r.instance_key}/{r.last_status}",) if r.container_instance_id else (),
+        "started_by": lambda r: (f"{r.account}/{r.cluster}/{r.started_by}/{r.desired_status}",) if r.started_by else (),
+        "family_desired": lambda r: (f"{r.account}/{r.cluster}/{r.family}/{r.desired_status}",),
+        "definition_live": lambda r: (f"{r.account}/{r.family}:{r.revision}",) if r.last_status != task_model.STOPPED else (),
+        "stopped": lambda r: ("stopped",) if r.last_status == task_model.STOPPED else (),
+    },
+    guard=guard_task,
+)
+SERVICES: Final = Table(
+    "services",
+    Service,
+    lambda r: r.key,
+    indexes={
+        "cluster_status": lambda r: (f"{r.account}/{r.cluster}/{r.status}",),
+    },
+)
+DEPLOYMENTS: Final = Table(
+    "deployments",
+    Deployment,
+    lambda r: r.key,
+    indexes={
+        "service": lambda r: (r.service_key,),
+        "definition": lambda r: (f"{r.account}/{r.family}:{r.revision}",) if r.status != "INACTIVE" else (),
+    },
+)
+SERVICE_EVENTS: Final = Table("service_events", ServiceEvent, lambda r: r.key, indexes={"service": lambda r: (r.service_key,)})
+
+TABLES: Final[tuple[Table[Any], ...]] = (
+    INSTALLATION,
+    ACCESS_KEYS,
+    IDEMPOTENCY_TOKENS,
+    CLUSTERS,
+    TASK_DEFINITION_FAMILIES,
+    TASK_DEFINITIONS,
+    CONTAINER_INSTANCES,
+    TASKS,
+    SERVICES,
+    DEPLOYMENTS,
+    SERVICE_EVENTS,
+)
