@@ -8,7 +8,7 @@ from __future__ import annotations
 from homeport.model.record import Instant, Record
 
 
-class Installation(Record):
+class Installation(Record, frozen=True, kw_only=True):
     """The installation's identity, written once at first start."""
 
     id: str
@@ -20,7 +20,7 @@ class Installation(Record):
 
 
 
-class IdempotencyToken(Record):
+class IdempotencyToken(Record, frozen=True, kw_only=True):
     """A client token seen with an operation, kept 24 h in the transaction of the call's effect."""
 
     account: str

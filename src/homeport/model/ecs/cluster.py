@@ -13,7 +13,7 @@ ACTIVE: Final = "ACTIVE"
 INACTIVE: Final = "INACTIVE"
 
 
-class Cluster(Record):
+class Cluster(Record, frozen=True, kw_only=True):
     """A cluster. Its key is ACCOUNT/NAME, and that key is the scope of everything in it."""
 
     account: str

@@ -29,7 +29,7 @@ TRANSITIONS: Final[dict[str, tuple[str, ...]]] = {
 EXTERNAL_CAPABILITY: Final = "ecs.capability.external"
 
 
-class Attribute(Record):
+class Attribute(Record, frozen=True, kw_only=True):
     """A name, with or without a value. `custom` ones were put by a user and count towards the limit of 10."""
 
     name: str
@@ -37,7 +37,7 @@ class Attribute(Record):
     custom: bool = False
 
 
-class AgentSession(Record):
+class AgentSession(Record, frozen=True, kw_only=True):
     """The one live connection of the instance's agent."""
 
     id: str
@@ -45,7 +45,7 @@ class AgentSession(Record):
     since: Instant
 
 
-class ContainerInstance(Record):
+class ContainerInstance(Record, frozen=True, kw_only=True):
     """A host. Its key is CLUSTER_KEY/ID."""
 
     account: str

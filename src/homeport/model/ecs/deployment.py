@@ -18,7 +18,7 @@ COMPLETED: Final = "COMPLETED"
 FAILED: Final = "FAILED"
 
 
-class Deployment(Record):
+class Deployment(Record, frozen=True, kw_only=True):
     """A deployment. Its key is SERVICE_KEY/ID; `deployments[].id` is `ecs-svc/ID`."""
 
     account: str

@@ -17,21 +17,21 @@ REPLICA: Final = "REPLICA"
 DAEMON: Final = "DAEMON"
 
 
-class PlacementConstraint(Record):
+class PlacementConstraint(Record, frozen=True, kw_only=True):
     """type: distinctInstance or memberOf (with an expression)."""
 
     type: str
     expression: str = ""
 
 
-class PlacementStrategy(Record):
+class PlacementStrategy(Record, frozen=True, kw_only=True):
     """type: spread, binpack or random; field: instanceId, host, attribute:X, cpu or memory."""
 
     type: str
     field: str = ""
 
 
-class Service(Record):
+class Service(Record, frozen=True, kw_only=True):
     """A service. Its key is ACCOUNT/CLUSTER/NAME."""
 
     account: str
@@ -81,7 +81,7 @@ class Service(Record):
         return f"{self.account}/{self.cluster}"
 
 
-class ServiceEvent(Record):
+class ServiceEvent(Record, frozen=True, kw_only=True):
     """A sentence about a service, newest 100 kept. Its key is SERVICE_KEY/NNNNNNNNNN."""
 
     account: str

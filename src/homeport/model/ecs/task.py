@@ -35,7 +35,7 @@ UNHEALTHY: Final = "UNHEALTHY"
 UNKNOWN: Final = "UNKNOWN"
 
 
-class NetworkBinding(Record):
+class NetworkBinding(Record, frozen=True, kw_only=True):
     """A host port that leads to a container's port, as the agent reported it."""
 
     bind_ip: str
@@ -46,7 +46,7 @@ class NetworkBinding(Record):
     host_port_range: str = ""
 
 
-class Container(Record):
+class Container(Record, frozen=True, kw_only=True):
     """One container of a task. Everything after `image` is what the agent said."""
 
     name: str
@@ -68,14 +68,14 @@ class Container(Record):
     memory_reservation: str = ""
 
 
-class HostPortUse(Record):
+class HostPortUse(Record, frozen=True, kw_only=True):
     """A fixed host port that the task holds on its instance until it is STOPPED."""
 
     port: int
     protocol: str
 
 
-class Task(Record):
+class Task(Record, frozen=True, kw_only=True):
     """A task. Its key is ACCOUNT/CLUSTER/ID."""
 
     account: str

@@ -15,7 +15,7 @@ INACTIVE: Final = "INACTIVE"
 DELETE_IN_PROGRESS: Final = "DELETE_IN_PROGRESS"
 
 
-class TaskDefinitionFamily(Record):
+class TaskDefinitionFamily(Record, frozen=True, kw_only=True):
     """The revision counter of a family; it outlives its revisions, so that a number is never used twice."""
 
     account: str
@@ -28,7 +28,7 @@ class TaskDefinitionFamily(Record):
         return f"{self.account}/{self.family}"
 
 
-class HostPort(Record):
+class HostPort(Record, frozen=True, kw_only=True):
     """A port of the host that a task wants for itself; dynamic ports are not listed."""
 
     port: int
@@ -36,7 +36,7 @@ class HostPort(Record):
     """tcp or udp."""
 
 
-class TaskDefinition(Record):
+class TaskDefinition(Record, frozen=True, kw_only=True):
     """One revision. Its key is ACCOUNT/FAMILY:NNNNNNN (revision padded to 7 digits, so that keys sort as revisions do)."""
 
     account: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 from homeport.model.record import Instant, Record
 
 
-class AccessKey(Record):
+class AccessKey(Record, frozen=True, kw_only=True):
     """A key pair of a principal. The root key of the installation has `principal_arn` arn:aws:iam::ACCOUNT:root."""
 
     id: str
