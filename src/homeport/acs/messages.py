@@ -18,7 +18,7 @@ class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
     """
 
 
-class VersionInfo(Message):
+class VersionInfo(Message, kw_only=True):
     """Versions of an agent."""
 
     agentHash: str = ""
@@ -26,20 +26,20 @@ class VersionInfo(Message):
     dockerVersion: str = ""
 
 
-class HeartbeatMessage(Message):
+class HeartbeatMessage(Message, kw_only=True):
     """Server → agent, at least every 60 s."""
 
     messageId: str = ""
     healthy: bool
 
 
-class HeartbeatAckRequest(Message):
+class HeartbeatAckRequest(Message, kw_only=True):
     """Agent → server: answer to a heartbeat."""
 
     messageId: str = ""
 
 
-class PortMapping(Message):
+class PortMapping(Message, kw_only=True):
     """A container's port. hostPort 0: the agent chooses."""
 
     containerPort: int = 0
@@ -49,7 +49,7 @@ class PortMapping(Message):
     bindIP: str = ""
 
 
-class MountPoint(Message):
+class MountPoint(Message, kw_only=True):
     """A volume of the task at a path of the container."""
 
     sourceVolume: str = ""
@@ -57,21 +57,21 @@ class MountPoint(Message):
     readOnly: bool = False
 
 
-class VolumeFrom(Message):
+class VolumeFrom(Message, kw_only=True):
     """All mounts of another container."""
 
     sourceContainer: str = ""
     readOnly: bool = False
 
 
-class Dependency(Message):
+class Dependency(Message, kw_only=True):
     """This container waits for `containerName` to reach `condition` (START, COMPLETE, SUCCESS, HEALTHY)."""
 
     containerName: str = ""
     condition: str = ""
 
 
-class DockerConfig(Message):
+class DockerConfig(Message, kw_only=True):
     """Docker's own forms as JSON strings: `config` is merged over Config, `hostConfig` over HostConfig."""
 
     config: str = ""
@@ -79,7 +79,7 @@ class DockerConfig(Message):
     version: str = ""
 
 
-class RestartPolicy(Message):
+class RestartPolicy(Message, kw_only=True):
     """Restarts made by the agent."""
 
     enabled: bool = False
@@ -87,7 +87,7 @@ class RestartPolicy(Message):
     restartAttemptPeriod: int = 0
 
 
-class ContainerPayload(Message):
+class ContainerPayload(Message, kw_only=True):
     """A container of a task, as the agent is to make it."""
 
     name: str
@@ -113,13 +113,13 @@ class ContainerPayload(Message):
     overrides: str = ""
 
 
-class HostVolume(Message):
+class HostVolume(Message, kw_only=True):
     """A path of the host; "" means a volume of the task's lifetime."""
 
     sourcePath: str = ""
 
 
-class DockerVolume(Message):
+class DockerVolume(Message, kw_only=True):
     """A Docker volume."""
 
     scope: str
@@ -129,7 +129,7 @@ class DockerVolume(Message):
     labels: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class VolumePayload(Message):
+class VolumePayload(Message, kw_only=True):
     """A volume of a task. `type`: host or docker."""
 
     name: str
@@ -138,7 +138,7 @@ class VolumePayload(Message):
     dockerVolumeConfiguration: DockerVolume | None = None
 
 
-class TaskPayload(Message):
+class TaskPayload(Message, kw_only=True):
     """A task to run (desiredStatus RUNNING) or to stop (STOPPED; `arn` suffices)."""
 
     arn: str
@@ -161,7 +161,7 @@ class TaskPayload(Message):
     overrides: str = ""
 
 
-class PayloadMessage(Message):
+class PayloadMessage(Message, kw_only=True):
     """Server → agent: tasks to run or stop."""
 
     messageId: str
@@ -173,7 +173,7 @@ class PayloadMessage(Message):
     tasks: list[TaskPayload] = msgspec.field(default_factory=list)
 
 
-class AckRequest(Message):
+class AckRequest(Message, kw_only=True):
     """Agent → server: the message was accepted."""
 
     cluster: str = ""
@@ -181,7 +181,7 @@ class AckRequest(Message):
     messageId: str = ""
 
 
-class NackRequest(Message):
+class NackRequest(Message, kw_only=True):
     """Agent → server: the message was refused."""
 
     cluster: str = ""
@@ -190,7 +190,7 @@ class NackRequest(Message):
     reason: str = ""
 
 
-class TaskIdentifier(Message):
+class TaskIdentifier(Message, kw_only=True):
     """A task and the status that it is wanted in."""
 
     taskArn: str = ""
@@ -198,7 +198,7 @@ class TaskIdentifier(Message):
     taskClusterArn: str = ""
 
 
-class TaskManifestMessage(Message):
+class TaskManifestMessage(Message, kw_only=True):
     """Server → agent: every task that this instance is to hold. `timeline` is greater than every earlier seqNum and timeline."""
 
     messageId: str
@@ -209,14 +209,14 @@ class TaskManifestMessage(Message):
     tasks: list[TaskIdentifier] = msgspec.field(default_factory=list)
 
 
-class TaskStopVerificationMessage(Message):
+class TaskStopVerificationMessage(Message, kw_only=True):
     """Agent → server: tasks that the agent holds and the manifest does not have."""
 
     messageId: str = ""
     stopCandidates: list[TaskIdentifier] = msgspec.field(default_factory=list)
 
 
-class TaskStopVerificationAck(Message):
+class TaskStopVerificationAck(Message, kw_only=True):
     """Server → agent: of the candidates, those really to stop."""
 
     messageId: str = ""
@@ -224,7 +224,7 @@ class TaskStopVerificationAck(Message):
     stopTasks: list[TaskIdentifier] = msgspec.field(default_factory=list)
 
 
-class ContainerHealth(Message):
+class ContainerHealth(Message, kw_only=True):
     """Health of one container, over telemetry."""
 
     containerName: str = ""
@@ -233,7 +233,7 @@ class ContainerHealth(Message):
     statusMessage: str = ""
 
 
-class TaskHealth(Message):
+class TaskHealth(Message, kw_only=True):
     """Health of the containers of one task."""
 
     taskArn: str = ""
@@ -242,7 +242,7 @@ class TaskHealth(Message):
     containers: list[ContainerHealth] = msgspec.field(default_factory=list)
 
 
-class PublishMetadata(Message):
+class PublishMetadata(Message, kw_only=True):
     """Head of every telemetry message of the agent."""
 
     cluster: str = ""
@@ -253,7 +253,7 @@ class PublishMetadata(Message):
     requestId: str = ""
 
 
-class PublishHealthRequest(Message):
+class PublishHealthRequest(Message, kw_only=True):
     """Agent → server: container health."""
 
     metadata: PublishMetadata | None = None
@@ -261,7 +261,7 @@ class PublishHealthRequest(Message):
     timestamp: float = 0.0
 
 
-class PublishMetricsRequest(Message):
+class PublishMetricsRequest(Message, kw_only=True):
     """Agent → server: metrics; their samples are not stored yet."""
 
     metadata: PublishMetadata | None = None
@@ -269,7 +269,7 @@ class PublishMetricsRequest(Message):
     timestamp: float = 0.0
 
 
-class InstanceStatus(Message):
+class InstanceStatus(Message, kw_only=True):
     """Status of one part of an instance, for example of its container runtime."""
 
     type: str = ""
@@ -278,7 +278,7 @@ class InstanceStatus(Message):
     lastStatusChange: float = 0.0
 
 
-class PublishInstanceStatusRequest(Message):
+class PublishInstanceStatusRequest(Message, kw_only=True):
     """Agent → server: instance status."""
 
     metadata: PublishMetadata | None = None
@@ -286,19 +286,19 @@ class PublishInstanceStatusRequest(Message):
     timestamp: float = 0.0
 
 
-class AckPublishMetric(Message):
+class AckPublishMetric(Message, kw_only=True):
     """Server → agent."""
 
     message: str = "ok"
 
 
-class AckPublishHealth(Message):
+class AckPublishHealth(Message, kw_only=True):
     """Server → agent."""
 
     message: str = "ok"
 
 
-class AckPublishInstanceStatus(Message):
+class AckPublishInstanceStatus(Message, kw_only=True):
     """Server → agent."""
 
     message: str = "ok"
