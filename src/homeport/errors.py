@@ -147,3 +147,51 @@ class CommitFailedError(HomeportError):
     """The store could not make a transaction durable; it and every transaction behind it were undone. The call may be tried again."""
 
     temporary = True
+
+
+class MissingAuthenticationTokenError(ApiError):
+    """The request carries no signature."""
+
+    code = "MissingAuthenticationTokenException"
+
+    def __init__(self, message: str = "Missing Authentication Token") -> None:
+        super().__init__(message)
+
+
+class IncompleteSignatureError(ApiError):
+    """The request's signature cannot be read: a part is missing or malformed."""
+
+    code = "IncompleteSignatureException"
+
+
+class InvalidSignatureError(ApiError):
+    """The request's signature is not the one that its key gives, or its date or scope is wrong."""
+
+    code = "InvalidSignatureException"
+
+
+class UnrecognizedClientError(ApiError):
+    """The access key is unknown or inactive."""
+
+    code = "UnrecognizedClientException"
+
+    def __init__(self, message: str = "The security token included in the request is invalid.") -> None:
+        super().__init__(message)
+
+
+class UnknownOperationError(ApiError):
+    """No operation is named, or one that the service does not have."""
+
+    code = "UnknownOperationException"
+
+
+class SerializationError(ApiError):
+    """The body is no JSON, or a member has another type than the operation's."""
+
+    code = "SerializationException"
+
+
+class RequestTooLargeError(ApiError):
+    """The body is larger than a request may be."""
+
+    code = "RequestEntityTooLargeException"
