@@ -1,0 +1,70 @@
+"""Every operation of ECS that is built, in one list.
+
+Owns: `OPERATIONS` (name → handler) and `NOTES` (what is partial, for docs/compatibility.md). Never holds logic.
+What is not here answers with a modelled error whose message says "is not built yet".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from homeport.api.call import Handler
+from homeport.api.ecs import attribute, cluster, container_instance, poll_endpoint, run_task, service, state_change, tag, task, task_definition
+
+OPERATIONS: Final[dict[str, Handler]] = {
+    # clusters
+    "CreateCluster": cluster.create_cluster,
+    "DeleteCluster": cluster.delete_cluster,
+    "DescribeClusters": cluster.describe_clusters,
+    "ListClusters": cluster.list_clusters,
+    "UpdateCluster": cluster.update_cluster,
+    "UpdateClusterSettings": cluster.update_cluster_settings,
+    # container instances and their attributes
+    "RegisterContainerInstance": container_instance.register_container_instance,
+    "DeregisterContainerInstance": container_instance.deregister_container_instance,
+    "DescribeContainerInstances": container_instance.describe_container_instances,
+    "ListContainerInstances": container_instance.list_container_instances,
+    "UpdateContainerInstancesState": container_instance.update_container_instances_state,
+    "DiscoverPollEndpoint": poll_endpoint.discover_poll_endpoint,
+    "PutAttributes": attribute.put_attributes,
+    "DeleteAttributes": attribute.delete_attributes,
+    "ListAttributes": attribute.list_attributes,
+    # task definitions
+    "RegisterTaskDefinition": task_definition.register_task_definition,
+    "DeregisterTaskDefinition": task_definition.deregister_task_definition,
+    "DescribeTaskDefinition": task_definition.describe_task_definition,
+    "DeleteTaskDefinitions": task_definition.delete_task_definitions,
+    "ListTaskDefinitions": task_definition.list_task_definitions,
+    "ListTaskDefinitionFamilies": task_definition.list_task_definition_families,
+    # tasks
+    "RunTask": run_task.run_task,
+    "StartTask": run_task.start_task,
+    "StopTask": task.stop_task,
+    "DescribeTasks": task.describe_tasks,
+    "ListTasks": task.list_tasks,
+    # what agents report
+    "SubmitTaskStateChange": state_change.submit_task_state_change,
+    "SubmitContainerStateChange": state_change.submit_container_state_change,
+    "SubmitAttachmentStateChanges": state_change.submit_attachment_state_changes,
+    # services
+    "CreateService": service.create_service,
+    "UpdateService": service.update_service,
+    "DeleteService": service.delete_service,
+    "DescribeServices": service.describe_services,
+    "ListServices": service.list_services,
+    # tags
+    "TagResource": tag.tag_resource,
+    "UntagResource": tag.untag_resource,
+    "ListTagsForResource": tag.list_tags_for_resource,
+}
+
+NOTES: Final[dict[str, str]] = {
+    "RunTask": "launch types EC2 and EXTERNAL; capacityProviderStrategy, awsvpc, roles, secrets, exec and volumes at launch are refused by name",
+    "StartTask": "as RunTask",
+    "CreateService": "REPLICA with the ECS controller and rolling deployments; load balancers, registries, Service Connect, circuit breaker and alarms are refused by name",
+    "UpdateService": "as CreateService",
+    "CreateCluster": "capacity providers and Service Connect defaults are stored and given back; nothing acts on them",
+    "RegisterTaskDefinition": "every member is accepted, validated and given back; RunTask and CreateService refuse by name what the agent cannot honour yet",
+    "SubmitAttachmentStateChanges": "no attachment is made yet, so naming one is an error",
+    "TagResource": "clusters, services, tasks, task definitions and container instances",
+}

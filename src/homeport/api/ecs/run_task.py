@@ -1,0 +1,210 @@
+"""RunTask and StartTask: new tasks in one transaction, each on an instance or in `failures`.
+
+Owns: the two handlers. Never starts a container: the dispatcher streams what this wrote.
+Source: ecs-reference 3.5 and 3.7. Placement is asked inside the transaction, since the answer needs its refusals.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from homeport.api import idempotency
+from homeport.api.call import Call
+from homeport.api.ecs import lookup, task_input
+from homeport.api.ecs.task_json import RENDERER
+from homeport.errors import InvalidParameterError
+from homeport.model import arn
+from homeport.model.ecs import container_instance as instance_model
+from homeport.model.ecs.cluster import Cluster
+from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.service import PlacementConstraint
+from homeport.model.ecs.task import Task
+from homeport.model.ecs.task_definition import TaskDefinition
+from homeport.model.record import Tags
+from homeport.placement.request import Placement, PlacementRequest
+from homeport.planner.task import Placed, definition_document, new_task, resources
+from homeport.store.table import Reader, Transaction
+from homeport.store.tables import CONTAINER_INSTANCES, TASKS
+
+COUNT_MAX: Final = 10
+FAILURES_MAX: Final = 100
+
+_NOT_BUILT = ("capacityProviderStrategy", "volumeConfigurations")
+
+
+class _Order(msgspec.Struct, frozen=True, kw_only=True):
+    """A checked call: everything the transaction needs besides the instance."""
+
+    cluster: Cluster
+    definition: TaskDefinition
+    overrides: dict[str, Any]
+    launch_type: str
+    group: str
+    started_by: str
+    tags: Tags
+
+
+def _refuse(request: Any) -> None:
+    """Members that would need parts which do not exist yet, or do not go with the launch types that exist."""
+    for member in _NOT_BUILT:
+        if getattr(request, member, None):
+            raise task_input.not_built(member)
+    if request.enableExecuteCommand:
+        raise task_input.not_built("enableExecuteCommand")
+    if getattr(request, "platformVersion", None):
+        raise InvalidParameterError("The platform version must be null when specifying an EC2 launch type.")
+    if request.networkConfiguration is not None:
+        raise InvalidParameterError("Network Configuration is not valid for the given networkMode of this task definition.")
+
+
+def _order(reader: Reader, call: Call, request: Any, launch_type: str) -> _Order:
+    cluster = lookup.cluster_of(reader, call, request.cluster)
+    definition = lookup.task_definition_of(reader, call, request.taskDefinition)
+    task_input.check_runnable(definition)
+    _refuse(request)
+    group = request.group or f"family:{definition.family}"
+    if group.startswith("service:"):
+        raise InvalidParameterError("Invalid group: the prefix service: is reserved for the tasks of services.")
+    return _Order(
+        cluster=cluster,
+        definition=definition,
+        overrides=task_input.overrides_of(request.overrides, definition),
+        launch_type=launch_type,
+        group=group,
+        started_by=task_input.started_by_of(request.startedBy),
+        tags=_tags(call, request, cluster, definition),
+    )
+
+
+def _tags(call: Call, request: Any, cluster: Cluster, definition: TaskDefinition) -> Tags:
+    tags = dict(definition.tags if request.propagateTags == "TASK_DEFINITION" else ())
+    if request.propagateTags == "SERVICE":
+        raise InvalidParameterError("Tags cannot be propagated from SERVICE for a task that is not part of a service.")
+    tags.update(task_input.tags_of(request.tags, count_max=call.settings.tags_max))
+    if request.enableECSManagedTags:
+        tags["aws:ecs:clusterName"] = cluster.name
+    return tuple(tags.items())
+
+
+def _placement_request(order: _Order, constraints: tuple[PlacementConstraint, ...], strategies: Any = None) -> PlacementRequest:
+    definition = order.definition
+    cpu, memory_mib = resources(definition_document(definition), order.overrides) if order.overrides else (definition.cpu, definition.memory_mib)
+    return PlacementRequest(
+        cluster_key=order.cluster.key,
+        launch_type=order.launch_type,
+        cpu=cpu,
+        memory_mib=memory_mib,
+        host_ports=tuple((use.port, use.protocol) for use in definition.host_ports),
+        required_attributes=definition.requires_attributes,
+        constraints=constraints,
+        strategies=task_input.strategies_of(strategies),
+        group=order.group,
+        service_key="",
+        gpus=definition.gpus,
+    )
+
+
+def _create(tx: Transaction, call: Call, order: _Order, instance_id: str) -> Task:
+    placed = Placed(
+        cluster=order.cluster.name,
+        instance_id=instance_id,
+        launch_type=order.launch_type,
+        group=order.group,
+        started_by=order.started_by,
+        tags=order.tags,
+    )
+    task = new_task(order.definition, placed, task_id=call.ids.hex(32), mint=call.ids.uuid, now=tx.now, overrides=order.overrides)
+    tx.put(TASKS, task)
+    return task
+
+
+def _answer(tx: Transaction, call: Call, tasks: list[Task], failures: list[dict[str, str]]) -> dict[str, Any]:
+    return {"tasks": [RENDERER.render(tx, call.region, task) for task in tasks], "failures": failures}
+
+
+def _again(tx: Transaction, call: Call, request: Any, scope: str) -> dict[str, Any] | None:
+    """The first answer of a repeated call, from the tasks as they are now."""
+    remembered = idempotency.recall(tx, call, scope=scope, token=request.clientToken, request=request)
+    if remembered is None:
+        return None
+    keys = [f"{scope}/{resource.rsplit('/', 1)[1]}" for resource in remembered.resources]
+    tasks = [task for key in keys if (task := tx.get(TASKS, key)) is not None]
+    return _answer(tx, call, tasks, msgspec.json.decode(remembered.failures or b"[]"))
+
+
+async def run_task(call: Call, request: Any) -> dict[str, Any]:
+    """RunTask: place and create 1 to 10 copies; what cannot be placed is in `failures`, with a reason per instance."""
+    count = 1 if request.count is None else request.count
+    if not 1 <= count <= COUNT_MAX:
+        raise InvalidParameterError(f"Count must be between 1 and {COUNT_MAX}.")
+    idempotency.check_token(request.clientToken, length_max=64)
+    launch_type = task_input.launch_type(request.launchType)
+
+    def transact(tx: Transaction) -> dict[str, Any]:
+        cluster_key = lookup.cluster_of(tx, call, request.cluster).key
+        if (again := _again(tx, call, request, cluster_key)) is not None:
+            return again
+        order = _order(tx, call, request, launch_type)
+        wanted = _placement_request(order, task_input.constraints_of(request.placementConstraints, order.definition), request.placementStrategy)
+        tasks: list[Task] = []
+        failures: list[dict[str, str]] = []
+        for _ in range(count):
+            found = call.context.placement.place(wanted)
+            if isinstance(found, Placement):
+                tasks.append(_create(tx, call, order, found.instance_id))
+            else:
+                failures.extend(_failures(call, order.cluster, found.reasons))
+        arns = tuple(arn.task_arn(call.region, task.account, task.cluster, task.id) for task in tasks)
+        del failures[FAILURES_MAX:]
+        idempotency.remember(
+            tx, call, scope=cluster_key, token=request.clientToken, request=request, resources=arns, failures=msgspec.json.encode(failures)
+        )
+        return _answer(tx, call, tasks, failures)
+
+    return await call.update(transact)
+
+
+def _failures(call: Call, cluster: Cluster, reasons: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
+    """One failure per instance that refused; one for the cluster when it has no instance to ask."""
+    if not reasons:
+        return [{"arn": arn.cluster_arn(call.region, cluster.account, cluster.name), "reason": "NO ACTIVE INSTANCES"}]
+    return [
+        {"arn": arn.container_instance_arn(call.region, cluster.account, cluster.name, key.rsplit("/", 1)[1]), "reason": reason}
+        for key, reason in reasons[:FAILURES_MAX]
+    ]
+
+
+async def start_task(call: Call, request: Any) -> dict[str, Any]:
+    """StartTask: one task on each instance that the caller names (at most 10), if it fits there."""
+    if not 1 <= len(request.containerInstances) <= COUNT_MAX:
+        raise InvalidParameterError(f"Container instances must be between 1 and {COUNT_MAX}.")
+
+    def transact(tx: Transaction) -> dict[str, Any]:
+        tasks: list[Task] = []
+        failures: list[dict[str, str]] = []
+        order = _order(tx, call, request, "EC2")
+        for reference in request.containerInstances:
+            key = lookup.container_instance_key(call, order.cluster, reference)
+            instance = tx.get(CONTAINER_INSTANCES, key)
+            shown = arn.container_instance_arn(call.region, order.cluster.account, order.cluster.name, key.rsplit("/", 1)[1])
+            reason = _start_refusal(call, order, instance)
+            if reason or instance is None:
+                failures.append({"arn": shown, "reason": reason or "MISSING"})
+            else:
+                on_instance = msgspec.structs.replace(order, launch_type=instance.launch_type)
+                tasks.append(_create(tx, call, on_instance, instance.id))
+        return _answer(tx, call, tasks, failures)
+
+    return await call.update(transact)
+
+
+def _start_refusal(call: Call, order: _Order, instance: ContainerInstance | None) -> str:
+    if instance is None:
+        return "MISSING"
+    if instance.status != instance_model.ACTIVE:
+        return "INACTIVE"
+    constraints = task_input.constraints_of(None, order.definition)
+    wanted = _placement_request(msgspec.structs.replace(order, launch_type=instance.launch_type), constraints)
+    return call.context.placement.explain(wanted, instance.key) or ""

@@ -1,0 +1,99 @@
+"""What agents report: SubmitTaskStateChange, SubmitContainerStateChange, SubmitAttachmentStateChanges.
+
+Owns: the three handlers. Never tells an agent anything but that its report is durable.
+Reports come at least once, may come late and out of order (agent-protocol: state reports); `planner.task.observed` makes that harmless.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from homeport.api.call import Call
+from homeport.api.ecs import lookup
+from homeport.errors import InvalidParameterError
+from homeport.model.ecs import task as model
+from homeport.model.ecs.task import NetworkBinding
+from homeport.planner.task import Seen, observed
+from homeport.store.table import Transaction
+from homeport.store.tables import TASKS
+
+_KNOWN = (model.PENDING, model.RUNNING, model.STOPPED)
+# What agents say between PENDING and RUNNING, and after RUNNING, is told apart by wanted and seen states here.
+_SAME_AS = {"MANIFEST_PULLED": model.PENDING, "PULLED": model.PENDING, "CREATED": model.PENDING, "ACTIVATING": model.PENDING}
+
+
+def _status(text: str | None) -> str:
+    status = _SAME_AS.get(text or "", text or "")
+    if status and status not in _KNOWN:
+        raise InvalidParameterError(f"status {text!r} is not one of {', '.join(_KNOWN)}.")
+    return status
+
+
+def _bindings(items: Any) -> tuple[NetworkBinding, ...]:
+    return tuple(
+        NetworkBinding(
+            bind_ip=item.bindIP or "",
+            container_port=item.containerPort or 0,
+            host_port=item.hostPort or 0,
+            protocol=item.protocol or "tcp",
+            container_port_range=getattr(item, "containerPortRange", None) or "",
+            host_port_range=getattr(item, "hostPortRange", None) or "",
+        )
+        for item in items or ()
+    )
+
+
+def _container(item: Any) -> dict[str, Any]:
+    status = _status(item.status)
+    return {
+        "status": status,
+        "runtime_id": item.runtimeId or "",
+        # An exit code may come beside RUNNING (a container that ended at once); it is shown with the STOPPED that follows.
+        "exit_code": item.exitCode if status == model.STOPPED else None,
+        "reason": item.reason or "",
+        "image_digest": getattr(item, "imageDigest", None) or "",
+        "network_bindings": _bindings(item.networkBindings),
+    }
+
+
+async def submit_task_state_change(call: Call, request: Any) -> dict[str, Any]:
+    """SubmitTaskStateChange: what the agent has seen of a task and its containers, made durable before the answer."""
+    seen = Seen(
+        status=_status(request.status),
+        reason=request.reason or "",
+        containers={item.containerName or "": _container(item) for item in request.containers or ()},
+        pull_started_at=request.pullStartedAt or 0.0,
+        pull_stopped_at=request.pullStoppedAt or 0.0,
+        execution_stopped_at=request.executionStoppedAt or 0.0,
+    )
+    return await _submit(call, request.cluster, request.task, seen)
+
+
+async def submit_container_state_change(call: Call, request: Any) -> dict[str, Any]:
+    """SubmitContainerStateChange: one container's state, as older agents report it."""
+    seen = Seen(containers={request.containerName or "": _container(request)})
+    return await _submit(call, request.cluster, request.task, seen)
+
+
+async def _submit(call: Call, cluster_reference: str | None, task_reference: str | None, seen: Seen) -> dict[str, Any]:
+    if not task_reference:
+        raise InvalidParameterError("Task cannot be empty.")
+
+    def transact(tx: Transaction) -> None:
+        cluster = lookup.cluster_of(tx, call, cluster_reference)
+        task = tx.get(TASKS, lookup.task_key(call, cluster, task_reference))
+        if task is None:
+            # InvalidParameterException makes the agent drop the report: there is nothing left that it could change.
+            raise InvalidParameterError("The referenced task was not found.")
+        tx.put(TASKS, observed(task, seen, tx.now))
+
+    await call.update(transact)
+    return {"acknowledgment": call.request_id}
+
+
+async def submit_attachment_state_changes(call: Call, request: Any) -> dict[str, Any]:
+    """SubmitAttachmentStateChanges: acknowledged for a cluster that exists; no attachment is made here yet, so none can change."""
+    await call.view(lambda reader: lookup.cluster_of(reader, call, request.cluster))
+    if request.attachments:
+        raise InvalidParameterError(f"The attachment {request.attachments[0].attachmentArn} was not found.")
+    return {"acknowledgment": call.request_id}

@@ -1,0 +1,227 @@
+"""The composition root of the control plane: builds every part once, in order, by passing arguments.
+
+Owns: the order in which parts start and stop. Never holds logic of a part; there are no globals and no registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import uvicorn
+
+from homeport.api.call import Context
+from homeport.api.ecs.operations import OPERATIONS
+from homeport.api.server import Application
+from homeport.api.signature import AccessKeys, Verifier
+from homeport.clock import Clock, SystemClock
+from homeport.config import Settings, parse_settings
+from homeport.controllers.deployment import DeploymentController
+from homeport.controllers.loop import Loop
+from homeport.controllers.retention import RetentionController
+from homeport.controllers.service import ServiceController
+from homeport.dispatcher.session import Dispatcher
+from homeport.errors import HomeportError
+from homeport.ids import Ids
+from homeport.model import arn
+from homeport.model.iam.access_key import AccessKey
+from homeport.model.installation import Installation
+from homeport.placement.index import PlacementIndex
+from homeport.store.backend import Backend
+from homeport.store.memory import MemoryBackend
+from homeport.store.sqlite import SqliteBackend
+from homeport.store.store import Store
+from homeport.store.table import Transaction
+from homeport.store.tables import ACCESS_KEYS, INSTALLATION, TABLES
+
+GRACEFUL_SHUTDOWN_SECONDS: Final = 3
+"""How long calls under way may take at the end; uvicorn would wait for ever for idle keep-alive connections."""
+
+
+class StoreNotKnownError(HomeportError):
+    """`--store` is neither `memory` nor `sqlite:PATH`."""
+
+
+class InstallationMismatchError(HomeportError):
+    """The account id or region given is not the one that this installation was made with."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """What the command line gives."""
+
+    data_dir: Path
+    port: int = 8470
+    host: str = "127.0.0.1"
+    account_id: str | None = None
+    region: str | None = None
+    store: str | None = None
+    """`memory` or `sqlite:PATH`; by default SQLite in the data directory."""
+    settings: tuple[str, ...] = ()
+    root_access_key_id: str | None = None
+    root_secret_access_key: str | None = None
+
+
+def _backend(options: ServerOptions) -> Backend:
+    store = options.store or f"sqlite:{options.data_dir / 'homeport.sqlite'}"
+    if store == "memory":
+        return MemoryBackend()
+    kind, _, path = store.partition(":")
+    if kind != "sqlite" or not path:
+        raise StoreNotKnownError(f"--store {store} is not known; use memory or sqlite:PATH")
+    return SqliteBackend(Path(path))
+
+
+def _found(tx: Transaction, options: ServerOptions, ids: Ids) -> tuple[Installation, AccessKey]:
+    """The installation and its root key; made now if this is the first start."""
+    installation = tx.get(INSTALLATION, "installation")
+    if installation is None:
+        installation = Installation(
+            id=ids.hex(16),
+            account=options.account_id or ids.digits(12),
+            region=options.region or "us-east-1",
+            created_at=tx.now,
+        )
+        tx.put(INSTALLATION, installation)
+    for name, given, kept in (("account id", options.account_id, installation.account), ("region", options.region, installation.region)):
+        if given and given != kept:
+            raise InstallationMismatchError(f"this installation's {name} is {kept}, not {given}; use another data directory for another one")
+    return installation, _root_key(tx, options, ids, installation.account)
+
+
+def _root_key(tx: Transaction, options: ServerOptions, ids: Ids, account: str) -> AccessKey:
+    root = arn.root_arn(account)
+    kept = next((key for key in tx.scan(ACCESS_KEYS) if key.principal_arn == root), None)
+    if kept is not None:
+        return kept
+    made = AccessKey(
+        id=options.root_access_key_id or ids.access_key_id(),
+        secret=options.root_secret_access_key or ids.secret(),
+        account=account,
+        principal_arn=root,
+        created_at=tx.now,
+    )
+    tx.put(ACCESS_KEYS, made)
+    return made
+
+
+def write_credentials(options: ServerOptions, installation: Installation, key: AccessKey) -> Path:
+    """DATA_DIR/credentials.json, readable by its owner alone: what `env`, `status` and the local agent sign with."""
+    path = options.data_dir / "credentials.json"
+    content = {
+        "endpoint": endpoint(options),
+        "access_key_id": key.id,
+        "secret_access_key": key.secret,
+        "region": installation.region,
+        "account_id": installation.account,
+        "installation_id": installation.id,
+    }
+    temporary = path.with_suffix(".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(content)))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return path
+
+
+def endpoint(options: ServerOptions) -> str:
+    """The URL that clients of this server use."""
+    return f"http://{options.host}:{options.port}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPlane:
+    """The built parts. `application` is the ASGI application."""
+
+    application: Any
+    store: Store
+    context: Context
+    loop: Loop
+    dispatcher: Dispatcher
+
+
+@contextlib.asynccontextmanager
+async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids | None = None) -> AsyncIterator[ControlPlane]:
+    """The control plane, started; stopped in reverse order on leaving.
+
+    Raises StoreLockedError when another server holds the store, InstallationMismatchError, StoreNotKnownError, UnknownSettingError.
+    """
+    clock, ids = clock or SystemClock(), ids or Ids()
+    settings: Settings = parse_settings(options.settings)
+    options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    placement, access_keys = PlacementIndex(), AccessKeys()
+    store = await Store.open(_backend(options), tables=TABLES, clock=clock, derived=(placement, access_keys))
+    try:
+        installation, root_key = await store.update(lambda tx: _found(tx, options, ids), cause="server start")
+        write_credentials(options, installation, root_key)
+        context = Context(
+            store=store,
+            placement=placement,
+            clock=clock,
+            ids=ids,
+            settings=settings,
+            region=installation.region,
+            installation_id=installation.id,
+            endpoint=f"{endpoint(options)}/",
+        )
+        verifier = Verifier(access_keys, clock=clock, settings=settings, region=installation.region)
+        dispatcher = Dispatcher(store=store, clock=clock, ids=ids.child("dispatcher"), settings=settings, region=installation.region, verify=verifier.verify)
+        loop = Loop(store=store, clock=clock, settings=settings, controllers=_controllers(context))
+        application = Application(context, OPERATIONS, verifier=verifier, websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs})
+        await dispatcher.start()
+        await loop.start()
+        try:
+            yield ControlPlane(application=application, store=store, context=context, loop=loop, dispatcher=dispatcher)
+        finally:
+            await loop.close()
+            await dispatcher.close()
+    finally:
+        await store.close()
+
+
+def _controllers(context: Context) -> tuple[Any, ...]:
+    return (
+        ServiceController(placement=context.placement, ids=context.ids.child("service"), settings=context.settings, region=context.region),
+        DeploymentController(settings=context.settings),
+        RetentionController(settings=context.settings),
+    )
+
+
+async def serve(options: ServerOptions) -> None:
+    """Run the control plane until SIGTERM or SIGINT."""
+    async with build(options) as plane:
+        config = uvicorn.Config(
+            plane.application,
+            host=options.host,
+            port=options.port,
+            http="httptools",
+            ws="websockets-sansio",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+            server_header=False,
+            date_header=False,
+            ws_ping_interval=None,
+            ws_max_size=16 * 1024 * 1024,
+            backlog=4096,
+        )
+        server = uvicorn.Server(config)
+        running = asyncio.get_running_loop()
+
+        def ask_to_exit() -> None:
+            server.should_exit = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            running.add_signal_handler(number, ask_to_exit)
+        # uvicorn's own handlers would raise the signal again after shutdown; ours end the program with status 0.
+        await server._serve()  # noqa: SLF001 - `serve` without its signal capture
