@@ -1,0 +1,58 @@
+"""Errors as AWS answers them. The only module that knows HTTP status.
+
+Owns: `Fault`, `fault`, `not_built`. Never logs: `server.py` does, for the errors that `fault` calls unexpected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from homeport.api.protocol.model import Operation
+from homeport.errors import ApiError, ClientError, CommitFailedError, ConflictError, HomeportError, TransactionTooLargeError, UnsupportedFeatureError
+
+_STATUS: Final[Mapping[str, int]] = {
+    "ServerException": 500,
+    "RequestEntityTooLargeException": 413,
+}
+"""Every other code is a fault of the client and answered with 400, authentication faults included (ecs-reference 1)."""
+_CLIENT_FAULT: Final = 400
+_UNAVAILABLE: Final = 503
+
+
+class Fault(NamedTuple):
+    """An error as it goes to the client."""
+
+    status: int
+    code: str
+    body: bytes
+    unexpected: bool = False
+    """A fault of ours, to be logged with its traceback."""
+
+
+def fault(error: Exception) -> Fault:
+    """The answer to `error`. What is not an error of the API is a ServerException whose message tells nothing of the inside."""
+    if isinstance(error, ApiError):
+        members: dict[str, Any] = {"__type": error.code, "message": error.message}
+        if isinstance(error, ConflictError):
+            members["resourceIds"] = error.resource_ids
+        status = _STATUS.get(error.code, _CLIENT_FAULT)
+        return Fault(_UNAVAILABLE if status == 500 and error.temporary else status, error.code, msgspec.json.encode(members))
+    if isinstance(error, TransactionTooLargeError):
+        return fault(ClientError("The request changes more than one call may change. Split it."))
+    if isinstance(error, HomeportError) and error.temporary:
+        # SDKs retry a 503 with a delay, whatever its code.
+        return Fault(_UNAVAILABLE, "ServerException", _server_exception("The service could not store the change and undid it. Try again."), isinstance(error, CommitFailedError))
+    return Fault(500, "ServerException", _server_exception("The server met an error of its own; its log has the details under this request's id."), True)
+
+
+def not_built(operation: Operation) -> ApiError:
+    """The refusal of an operation that Homeport does not have yet, with a code that the operation models."""
+    message = f"{operation.name} is not built yet."
+    return UnsupportedFeatureError(message) if UnsupportedFeatureError.code in operation.errors else ClientError(message)
+
+
+def _server_exception(message: str) -> bytes:
+    return msgspec.json.encode({"__type": "ServerException", "message": message})

@@ -1,0 +1,193 @@
+"""The API as AWS models it: operations, their shapes, and the msgspec types compiled from their input shapes.
+
+Owns: `ServiceModel`, `Operation`, `Shape`, and the choice of types. Never judges a request (`json.py` decodes it, `validation.py` phrases what is
+wrong), never holds state that a request changes.
+
+The model is botocore's `service-2.json`, read from the installed package without importing it: that keeps the start under a second.
+Types are compiled at an operation's first use. Members keep the API's camelCase names; a Python keyword gets a trailing underscore.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import importlib.util
+import keyword
+import pathlib
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+INTEGER_MIN: Final = -(2**31)
+INTEGER_MAX: Final = 2**31 - 1
+LONG_MIN: Final = -(2**63)
+LONG_MAX: Final = 2**63 - 1
+_SEPARATORS: Final = " \\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"
+
+
+class ModelNotFoundError(LookupError):
+    """botocore is not installed, or does not have the service."""
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """A place where a shape is used."""
+
+    shape: str
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """One type of the model. Which members are set depends on `type`."""
+
+    type: str
+    """structure, list, map, string, integer, long, float, double, boolean, timestamp or blob."""
+    members: dict[str, Reference] = {}
+    required: tuple[str, ...] = ()
+    member: Reference | None = None
+    key: Reference | None = None
+    value: Reference | None = None
+    enum: tuple[str, ...] = ()
+    min: float | None = None
+    max: float | None = None
+    pattern: str | None = None
+    document: bool = False
+    """Any JSON value."""
+
+
+class _ModelledOperation(msgspec.Struct, frozen=True):
+    name: str
+    input: Reference | None = None
+    output: Reference | None = None
+    errors: tuple[Reference, ...] = ()
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    targetPrefix: str
+    signingName: str
+    serviceFullName: str
+
+
+class _Document(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+    operations: dict[str, _ModelledOperation]
+    shapes: dict[str, Shape]
+
+
+class Operation:
+    """One operation: its name, input shape, modelled errors and, compiled at first use, its decoder."""
+
+    def __init__(self, model: ServiceModel, modelled: _ModelledOperation) -> None:
+        self.name: str = modelled.name
+        self.input_shape: str | None = modelled.input.shape if modelled.input else None
+        self.output_shape: str | None = modelled.output.shape if modelled.output else None
+        self.errors: frozenset[str] = frozenset(error.shape for error in modelled.errors)
+        self.model = model
+
+    def __repr__(self) -> str:
+        return f"Operation({self.name})"
+
+    @functools.cached_property
+    def input_type(self) -> Any:
+        """The msgspec Struct of the request."""
+        return self.model.input_type(self.input_shape) if self.input_shape else msgspec.defstruct(f"{self.name}Request", [])
+
+    @functools.cached_property
+    def decode(self) -> Callable[[bytes], Any]:
+        """From a JSON body to the request; raises msgspec's errors."""
+        return msgspec.json.Decoder(self.input_type).decode
+
+
+class ServiceModel:
+    """All operations and shapes of one service."""
+
+    def __init__(self, document: bytes) -> None:
+        """`document` is the text of a botocore `service-2.json`."""
+        parsed = msgspec.json.decode(document, type=_Document)
+        self.shapes: dict[str, Shape] = parsed.shapes
+        self.target_prefix: str = parsed.metadata.targetPrefix
+        self.signing_name: str = parsed.metadata.signingName
+        self.operations: dict[str, Operation] = {name: Operation(self, modelled) for name, modelled in parsed.operations.items()}
+        self._types: dict[str, Any] = {}
+
+    def input_type(self, shape_name: str) -> Any:
+        """The type of one input shape; the same object at each call."""
+        known = self._types.get(shape_name)
+        if known is None:
+            known = self._types[shape_name] = self._compile(shape_name, self.shapes[shape_name])
+        return known
+
+    def _compile(self, name: str, shape: Shape) -> Any:
+        if shape.document:
+            return Any
+        if shape.type == "structure":
+            return self._structure(name, shape)
+        if shape.type == "list" and shape.member:
+            return _limited(list[self.input_type(shape.member.shape)], min_length=_whole(shape.min), max_length=_whole(shape.max))  # type: ignore[misc]  # a type made at run time
+        if shape.type == "map" and shape.key and shape.value:
+            mapping: Any = dict[self.input_type(shape.key.shape), self.input_type(shape.value.shape)]  # type: ignore[misc]  # a type made at run time
+            return _limited(mapping, min_length=_whole(shape.min), max_length=_whole(shape.max))
+        return _scalar(shape)
+
+    def _structure(self, name: str, shape: Shape) -> Any:
+        # Recursive shapes would not end here; no input shape of the services in use is recursive, and the first that is will fail at its first use in a test.
+        fields: list[Any] = []
+        rename: dict[str, str] = {}
+        for member, reference in shape.members.items():
+            attribute = attribute_name(member)
+            if attribute != member:
+                rename[attribute] = member
+            member_type = self.input_type(reference.shape)
+            fields.append((attribute, member_type) if member in shape.required else (attribute, member_type | None, None))
+        # gc=False: requests are trees, so reference counts are enough. omit_defaults: an encoded request holds what was given, no more.
+        return msgspec.defstruct(name, fields, kw_only=True, frozen=True, gc=False, omit_defaults=True, rename=rename or None, module=__name__)
+
+
+def attribute_name(member: str) -> str:
+    """The attribute that holds `member` of a shape: the same name, with an underscore behind a Python keyword."""
+    return member + "_" if keyword.iskeyword(member) else member
+
+
+def python_pattern(pattern: str) -> str:
+    """A pattern of the model, which must match the whole value, as Python's `re` reads it.
+
+    `\\p{L}`, `\\p{N}` and `\\p{Z}` (letters, numbers, separators) occur in character sets only.
+    """
+    translated = pattern.replace(r"\p{L}", r"\w").replace(r"\p{N}", "").replace(r"\p{Z}", _SEPARATORS)
+    return rf"\A(?:{translated})\Z"
+
+
+@functools.cache
+def load(service: str = "ecs") -> ServiceModel:
+    """The newest model of `service` in the installed botocore; ModelNotFoundError if there is none."""
+    found = importlib.util.find_spec("botocore")
+    if found is None or not found.submodule_search_locations:
+        raise ModelNotFoundError("botocore is not installed; it holds the model of the API")
+    directory = pathlib.Path(found.submodule_search_locations[0], "data", service)
+    for path in sorted(directory.glob("*/service-2.json*"), reverse=True):
+        content = path.read_bytes()
+        return ServiceModel(gzip.decompress(content) if path.suffix == ".gz" else content)
+    raise ModelNotFoundError(f"botocore has no model of {service!r}")
+
+
+def _whole(limit: float | None) -> int | None:
+    return None if limit is None else int(limit)
+
+
+def _limited(kind: Any, **limits: Any) -> Any:
+    given = {name: limit for name, limit in limits.items() if limit}
+    return Annotated[kind, msgspec.Meta(**given)] if given else kind
+
+
+def _scalar(shape: Shape) -> Any:
+    """The type of a shape without parts."""
+    if shape.type == "string":
+        if shape.enum:
+            return Literal[shape.enum]
+        return _limited(str, min_length=_whole(shape.min), max_length=_whole(shape.max), pattern=shape.pattern and python_pattern(shape.pattern))
+    if shape.type in {"integer", "long"}:
+        low, high = (INTEGER_MIN, INTEGER_MAX) if shape.type == "integer" else (LONG_MIN, LONG_MAX)
+        return Annotated[int, msgspec.Meta(ge=low if shape.min is None else int(shape.min), le=high if shape.max is None else int(shape.max))]
+    if shape.type in {"float", "double"}:
+        limits = {name: limit for name, limit in (("ge", shape.min), ("le", shape.max)) if limit is not None}
+        return Annotated[float, msgspec.Meta(**limits)] if limits else float
+    return {"boolean": bool, "timestamp": float, "blob": bytes}[shape.type]

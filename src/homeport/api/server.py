@@ -1,0 +1,328 @@
+"""The front door: an HTTP request in, one handler called, its answer out.
+
+Owns: `Application` (bare ASGI), `STEPS` (the chain that every call passes), request ids, `/health`, and the check of websocket handshakes.
+Never decides what an operation does, never touches a record. Reads the access keys; writes the log of requests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from homeport import log
+from homeport.api import faults, signature
+from homeport.api.call import Call, Context, Handler
+from homeport.api.protocol import json, model
+from homeport.api.requestlog import RequestLog
+from homeport.api.signature import AccessKeys, Principal
+from homeport.errors import RequestTooLargeError, SerializationError, UnknownOperationError
+from homeport.iam import sigv4
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiHandler = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PRINCIPAL: Final = "homeport.principal"
+"""Key under which a websocket's scope holds the `Principal` who signed the handshake."""
+REQUEST_ID: Final = "homeport.request_id"
+"""Key under which a websocket's scope holds the id of the handshake's request."""
+
+SERVER_OPTIONS: Final[Mapping[str, Any]] = {
+    "loop": "uvloop",
+    "http": "httptools",
+    "ws": "websockets-sansio",
+    "lifespan": "on",
+    "access_log": False,  # requestlog.py does it for a tenth of the price
+    "log_config": None,
+    "proxy_headers": False,  # a signature covers the host that the client used; nothing here asks for the client's address
+    "server_header": False,
+    "timeout_graceful_shutdown": 5,  # without it one idle keep-alive connection holds up the end for ever
+    "ws_max_size": 1_048_576,
+    "ws_per_message_deflate": False,
+}
+"""What uvicorn must be told so that this application gets the requests cheaply."""
+
+_log = log.logger("api")
+
+
+class Disconnected(Exception):
+    """The client went away before its request was complete; nobody waits for an answer."""
+
+
+class Route(NamedTuple):
+    """Where a target leads; `handler` is None for an operation that is not built yet."""
+
+    operation: model.Operation
+    handler: Handler | None
+
+
+class Exchange:
+    """One request on its way through the steps; each step fills in what the next ones need."""
+
+    __slots__ = ("answer", "body", "code", "headers", "now", "principal", "receive", "request", "request_id", "route", "scope", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, *, request_id: str, now: float) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.request_id = request_id
+        self.now = now
+        self.headers: dict[bytes, bytes] = _headers(scope["headers"])
+        self.body = b""
+        self.route: Route | None = None
+        self.principal: Principal | None = None
+        self.request: Any = None
+        self.answer: Any = None
+        self.status = 200
+        self.code = ""
+
+
+class Application:
+    """The ASGI application of one server."""
+
+    def __init__(
+        self,
+        context: Context,
+        operations: Mapping[str, Handler],
+        websockets: Mapping[str, AsgiHandler],
+        *,
+        access_keys: AccessKeys,
+        request_log: RequestLog | None = None,
+    ) -> None:
+        """`operations`: name → handler; `websockets`: path → ASGI handler, called once the handshake's signature is verified.
+
+        `access_keys` must be among the store's derived views. Raises KeyError for a handler of an operation that the model does not have.
+        """
+        service = model.load()
+        unknown = operations.keys() - service.operations.keys()
+        if unknown:
+            raise KeyError(f"no such operations: {', '.join(sorted(unknown))}")
+        self.context = context
+        self.access_keys = access_keys
+        self.policy = signature.Policy(context.region, signature.SERVICE, context.settings.clock_skew_seconds)
+        self.routes = {
+            f"{service.target_prefix}.{name}".encode(): Route(operation, operations.get(name)) for name, operation in service.operations.items()
+        }
+        self._websockets = websockets
+        self._request_log = request_log
+        # Unique because of the random half, cheap because of the counted one.
+        self._request_id_prefix = context.ids.uuid()[:24]
+        self._requests = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry."""
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "websocket":
+            await self._websocket(scope, receive, send)
+        else:
+            await self._lifespan(receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/health" and scope["method"] == "GET":
+            await self._respond(send, self._next_request_id(), 200, self._health())
+            return
+        clock = self.context.clock
+        began = clock.monotonic()
+        exchange = Exchange(scope, receive, request_id=self._next_request_id(), now=clock.now())
+        try:
+            for step in STEPS:
+                waiting = step(self, exchange)
+                if waiting is not None:
+                    await waiting
+            body = exchange.body
+        except Disconnected:
+            return
+        except Exception as error:  # the last net: whatever it was, the client gets an answer
+            body = self._fault(error, exchange)
+        await self._respond(send, exchange.request_id, exchange.status, body)
+        self._note(exchange, clock.monotonic() - began)
+
+    async def _respond(self, send: Send, request_id: str, status: int, body: bytes) -> None:
+        headers = [
+            (b"content-type", json.CONTENT_TYPE),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-amzn-requestid", request_id.encode()),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _fault(self, error: Exception, exchange: Exchange) -> bytes:
+        """Note the fault in `exchange` and give the body of its answer; what nobody expected goes to the log with its traceback."""
+        found = faults.fault(error)
+        exchange.status, exchange.code = found.status, found.code
+        if found.unexpected:
+            fields = {"requestId": exchange.request_id, "operation": exchange.route.operation.name if exchange.route else ""}
+            _log.error("a request failed: %s", error, exc_info=error, extra={"fields": fields})
+        return found.body
+
+    def _note(self, exchange: Exchange, seconds: float) -> None:
+        if self._request_log is None:
+            return
+        self._request_log.write(
+            exchange.now,
+            exchange.request_id,
+            operation=exchange.route.operation.name if exchange.route else "",
+            account=exchange.principal.account if exchange.principal else "",
+            outcome=(exchange.status, exchange.code),
+            seconds=seconds,
+        )
+
+    def _next_request_id(self) -> str:
+        self._requests += 1
+        return f"{self._request_id_prefix}{self._requests:012x}"
+
+    def _health(self) -> bytes:
+        context = self.context
+        return msgspec.json.encode({"status": "ok", "region": context.region, "revision": context.store.revision})
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Verify the handshake, then hand the connection to its handler, with the caller in the scope."""
+        clock = self.context.clock
+        began = clock.monotonic()
+        exchange = Exchange({**scope, "method": "GET"}, receive, request_id=self._next_request_id(), now=clock.now())
+        exchange.status = 101
+        handler = self._websockets.get(scope["path"])
+        try:
+            if handler is None:
+                raise UnknownOperationError(f"There is no websocket at {scope['path']}.")
+            verify_signature(self, exchange)
+        except Exception as error:  # as in `_http`
+            await self._refuse_websocket(scope, receive, send, exchange=exchange, body=self._fault(error, exchange))
+        else:
+            scope[PRINCIPAL] = exchange.principal
+            scope[REQUEST_ID] = exchange.request_id
+            try:
+                await handler(scope, receive, send)
+            except Exception as error:
+                self._fault(error, exchange)
+                raise
+        finally:
+            self._note(exchange, clock.monotonic() - began)
+
+    async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send, *, exchange: Exchange, body: bytes) -> None:
+        await receive()  # websocket.connect
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close"})
+            return
+        headers = [(b"content-type", json.CONTENT_TYPE), (b"content-length", b"%d" % len(body)), (b"x-amzn-requestid", exchange.request_id.encode())]
+        await send({"type": "websocket.http.response.start", "status": exchange.status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": body})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if self._request_log is not None:
+            self._request_log.flush()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def read_body(application: Application, exchange: Exchange) -> None:
+    """The whole body, of which no more than the limit is ever held."""
+    limit = application.context.settings.body_bytes_max
+    declared = exchange.headers.get(b"content-length", b"0")
+    if declared.isdigit() and int(declared[:20]) > limit:
+        raise _too_large(limit)
+    message = await exchange.receive()
+    if message["type"] != "http.request":
+        raise Disconnected
+    body = message.get("body", b"")
+    if message.get("more_body"):
+        pieces = [body]
+        size = len(body)
+        while message.get("more_body"):
+            message = await exchange.receive()
+            if message["type"] != "http.request":
+                raise Disconnected
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > limit:
+                raise _too_large(limit)
+        body = b"".join(pieces)
+    if len(body) > limit:
+        raise _too_large(limit)
+    exchange.body = body
+
+
+def route(application: Application, exchange: Exchange) -> None:
+    """Find the operation that the request names."""
+    scope = exchange.scope
+    if scope["method"] != "POST" or scope["path"] != "/":
+        raise UnknownOperationError("Requests of this API are POST /, with the operation in the header X-Amz-Target.")
+    content_type = exchange.headers.get(b"content-type", b"")
+    if content_type != json.CONTENT_TYPE and content_type.partition(b";")[0].strip().lower() != json.CONTENT_TYPE:
+        raise UnknownOperationError(f"The content type of this API is {json.CONTENT_TYPE.decode()}.")
+    target = exchange.headers.get(b"x-amz-target")
+    found = application.routes.get(target) if target else None
+    if found is None:
+        raise UnknownOperationError(f"Unknown operation: {target[:200].decode('latin-1')}" if target else "The header X-Amz-Target is missing.")
+    exchange.route = found
+
+
+def verify_signature(application: Application, exchange: Exchange) -> None:
+    """Find out who calls, and that the request is theirs."""
+    scope = exchange.scope
+    signed = sigv4.Request(
+        scope["method"], scope["raw_path"], scope["query_string"], exchange.headers, hashlib.sha256(exchange.body).hexdigest()
+    )
+    exchange.principal = signature.authenticate(application.access_keys, signed, application.policy, exchange.now)
+
+
+def decode(application: Application, exchange: Exchange) -> None:
+    """Turn the body into the operation's request, checked against the model."""
+    if exchange.route is None:
+        raise SerializationError("no operation")
+    exchange.request = json.decode(exchange.route.operation, exchange.body)
+
+
+async def handle(application: Application, exchange: Exchange) -> None:
+    """Call the operation's handler."""
+    found, principal = exchange.route, exchange.principal
+    if found is None or principal is None:
+        raise SerializationError("no operation")
+    if found.handler is None:
+        raise faults.not_built(found.operation)
+    call = Call(
+        context=application.context,
+        operation=found.operation.name,
+        request_id=exchange.request_id,
+        account=principal.account,
+        principal_arn=principal.arn,
+    )
+    exchange.answer = await found.handler(call, exchange.request)
+
+
+def encode(application: Application, exchange: Exchange) -> None:
+    """Turn the handler's answer into the body of the response."""
+    exchange.body = json.encode(exchange.answer)
+
+
+STEPS: Final[tuple[Callable[[Application, Exchange], Awaitable[None] | None], ...]] = (
+    read_body,
+    route,
+    verify_signature,
+    decode,
+    handle,
+    encode,
+)
+"""The chain that every call passes, in order. An error of any step ends it, and becomes the answer."""
+
+
+def _too_large(limit: int) -> RequestTooLargeError:
+    return RequestTooLargeError(f"Request must be smaller than {limit} bytes.")
+
+
+def _headers(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers by name; several of one name are joined by commas, as a signature has them."""
+    headers = dict(pairs)
+    if len(headers) != len(pairs):
+        headers = {}
+        for name, value in pairs:
+            headers[name] = headers[name] + b"," + value if name in headers else value
+    return headers
