@@ -11,7 +11,16 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from homeport.api.protocol.model import Operation
-from homeport.errors import ApiError, ClientError, CommitFailedError, ConflictError, HomeportError, TransactionTooLargeError, UnsupportedFeatureError
+from homeport.errors import (
+    ApiError,
+    ClientError,
+    CommitFailedError,
+    ConflictError,
+    HomeportError,
+    ServerError,
+    TransactionTooLargeError,
+    UnsupportedFeatureError,
+)
 
 _STATUS: Final[Mapping[str, int]] = {
     "ServerException": 500,
@@ -20,6 +29,8 @@ _STATUS: Final[Mapping[str, int]] = {
 """Every other code is a fault of the client and answered with 400, authentication faults included (ecs-reference 1)."""
 _CLIENT_FAULT: Final = 400
 _UNAVAILABLE: Final = 503
+_UNDONE: Final = "The service could not store the change and undid it. Try again."
+_OUR_FAULT: Final = "The server met an error of its own; its log has the details under this request's id."
 
 
 class Fault(NamedTuple):
@@ -44,8 +55,8 @@ def fault(error: Exception) -> Fault:
         return fault(ClientError("The request changes more than one call may change. Split it."))
     if isinstance(error, HomeportError) and error.temporary:
         # SDKs retry a 503 with a delay, whatever its code.
-        return Fault(_UNAVAILABLE, "ServerException", _server_exception("The service could not store the change and undid it. Try again."), isinstance(error, CommitFailedError))
-    return Fault(500, "ServerException", _server_exception("The server met an error of its own; its log has the details under this request's id."), True)
+        return Fault(_UNAVAILABLE, ServerError.code, _body(ServerError.code, _UNDONE), isinstance(error, CommitFailedError))
+    return Fault(500, ServerError.code, _body(ServerError.code, _OUR_FAULT), True)
 
 
 def not_built(operation: Operation) -> ApiError:
@@ -54,5 +65,5 @@ def not_built(operation: Operation) -> ApiError:
     return UnsupportedFeatureError(message) if UnsupportedFeatureError.code in operation.errors else ClientError(message)
 
 
-def _server_exception(message: str) -> bytes:
-    return msgspec.json.encode({"__type": "ServerException", "message": message})
+def _body(code: str, message: str) -> bytes:
+    return msgspec.json.encode({"__type": code, "message": message})

@@ -1,7 +1,7 @@
 """The front door: an HTTP request in, one handler called, its answer out.
 
-Owns: `Application` (bare ASGI), `STEPS` (the chain that every call passes), request ids, `/health`, and the check of websocket handshakes.
-Never decides what an operation does, never touches a record. Reads the access keys; writes the log of requests.
+Owns: `Application` (bare ASGI), `STEPS` (the chain that every call passes), request ids, `/health`.
+Never decides what an operation does, never touches a record. A websocket goes to its handler as it comes: the handler verifies the handshake.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from homeport import log
-from homeport.api import faults, signature
+from homeport.api import faults
 from homeport.api.call import Call, Context, Handler
 from homeport.api.protocol import json, model
 from homeport.api.requestlog import RequestLog
-from homeport.api.signature import AccessKeys, Principal
+from homeport.api.signature import Principal, Verifier, joined
 from homeport.errors import RequestTooLargeError, SerializationError, UnknownOperationError
 from homeport.iam import sigv4
 
@@ -27,8 +27,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiHandler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-PRINCIPAL: Final = "homeport.principal"
-"""Key under which a websocket's scope holds the `Principal` who signed the handshake."""
 REQUEST_ID: Final = "homeport.request_id"
 """Key under which a websocket's scope holds the id of the handshake's request."""
 
@@ -71,7 +69,7 @@ class Exchange:
         self.receive = receive
         self.request_id = request_id
         self.now = now
-        self.headers: dict[bytes, bytes] = _headers(scope["headers"])
+        self.headers: dict[bytes, bytes] = joined(scope["headers"])
         self.body = b""
         self.route: Route | None = None
         self.principal: Principal | None = None
@@ -88,22 +86,21 @@ class Application:
         self,
         context: Context,
         operations: Mapping[str, Handler],
-        websockets: Mapping[str, AsgiHandler],
         *,
-        access_keys: AccessKeys,
+        verifier: Verifier,
+        websockets: Mapping[str, AsgiHandler],
         request_log: RequestLog | None = None,
     ) -> None:
-        """`operations`: name → handler; `websockets`: path → ASGI handler, called once the handshake's signature is verified.
+        """`operations`: name → handler; `websockets`: path → ASGI handler, which verifies the handshake itself. No `request_log`: no log.
 
-        `access_keys` must be among the store's derived views. Raises KeyError for a handler of an operation that the model does not have.
+        Raises KeyError for a handler of an operation that the model does not have.
         """
         service = model.load()
         unknown = operations.keys() - service.operations.keys()
         if unknown:
             raise KeyError(f"no such operations: {', '.join(sorted(unknown))}")
         self.context = context
-        self.access_keys = access_keys
-        self.policy = signature.Policy(context.region, signature.SERVICE, context.settings.clock_skew_seconds)
+        self.verifier = verifier
         self.routes = {
             f"{service.target_prefix}.{name}".encode(): Route(operation, operations.get(name)) for name, operation in service.operations.items()
         }
@@ -182,37 +179,14 @@ class Application:
         return msgspec.json.encode({"status": "ok", "region": context.region, "revision": context.store.revision})
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Verify the handshake, then hand the connection to its handler, with the caller in the scope."""
-        clock = self.context.clock
-        began = clock.monotonic()
-        exchange = Exchange({**scope, "method": "GET"}, receive, request_id=self._next_request_id(), now=clock.now())
-        exchange.status = 101
+        """Hand the connection to the handler of its path, with the request's id in the scope."""
         handler = self._websockets.get(scope["path"])
-        try:
-            if handler is None:
-                raise UnknownOperationError(f"There is no websocket at {scope['path']}.")
-            verify_signature(self, exchange)
-        except Exception as error:  # as in `_http`
-            await self._refuse_websocket(scope, receive, send, exchange=exchange, body=self._fault(error, exchange))
-        else:
-            scope[PRINCIPAL] = exchange.principal
-            scope[REQUEST_ID] = exchange.request_id
-            try:
-                await handler(scope, receive, send)
-            except Exception as error:
-                self._fault(error, exchange)
-                raise
-        finally:
-            self._note(exchange, clock.monotonic() - began)
-
-    async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send, *, exchange: Exchange, body: bytes) -> None:
-        await receive()  # websocket.connect
-        if "websocket.http.response" not in scope.get("extensions", {}):
-            await send({"type": "websocket.close"})
+        if handler is None:
+            await receive()  # websocket.connect
+            await send({"type": "websocket.close"})  # before acceptance: the client gets status 403
             return
-        headers = [(b"content-type", json.CONTENT_TYPE), (b"content-length", b"%d" % len(body)), (b"x-amzn-requestid", exchange.request_id.encode())]
-        await send({"type": "websocket.http.response.start", "status": exchange.status, "headers": headers})
-        await send({"type": "websocket.http.response.body", "body": body})
+        scope[REQUEST_ID] = self._next_request_id()
+        await handler(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -268,10 +242,8 @@ def route(application: Application, exchange: Exchange) -> None:
 def verify_signature(application: Application, exchange: Exchange) -> None:
     """Find out who calls, and that the request is theirs."""
     scope = exchange.scope
-    signed = sigv4.Request(
-        scope["method"], scope["raw_path"], scope["query_string"], exchange.headers, hashlib.sha256(exchange.body).hexdigest()
-    )
-    exchange.principal = signature.authenticate(application.access_keys, signed, application.policy, exchange.now)
+    signed = sigv4.Request(scope["method"], scope["raw_path"], scope["query_string"], exchange.headers, hashlib.sha256(exchange.body).hexdigest())
+    exchange.principal = application.verifier.principal(signed)
 
 
 def decode(application: Application, exchange: Exchange) -> None:
@@ -316,13 +288,3 @@ STEPS: Final[tuple[Callable[[Application, Exchange], Awaitable[None] | None], ..
 
 def _too_large(limit: int) -> RequestTooLargeError:
     return RequestTooLargeError(f"Request must be smaller than {limit} bytes.")
-
-
-def _headers(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Headers by name; several of one name are joined by commas, as a signature has them."""
-    headers = dict(pairs)
-    if len(headers) != len(pairs):
-        headers = {}
-        for name, value in pairs:
-            headers[name] = headers[name] + b"," + value if name in headers else value
-    return headers

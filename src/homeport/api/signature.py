@@ -1,12 +1,15 @@
 """Who is calling: the check of every request's signature against the access keys in the store.
 
-Owns: `AccessKeys`, `Principal`, `authenticate`. Never decides what a caller may do. Reads the table of access keys by following it.
+Owns: `AccessKeys`, `Principal`, `Verifier`. Never decides what a caller may do. Reads the table of access keys by following it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from homeport.clock import Clock
+from homeport.config import Settings
 from homeport.errors import UnrecognizedClientError
 from homeport.iam import sigv4
 from homeport.model.iam.access_key import AccessKey
@@ -21,8 +24,8 @@ class Principal(NamedTuple):
     """An authenticated caller."""
 
     account: str
+    """12 digits."""
     arn: str
-    access_key_id: str
 
 
 class AccessKeys:
@@ -48,21 +51,40 @@ class AccessKeys:
         return key
 
 
-class Policy(NamedTuple):
-    """What a signature must have been made for, and how far off its date may be."""
+class Verifier:
+    """Finds the principal behind a signature, for one region and the ECS API."""
 
-    region: str
-    service: str
-    skew_seconds: float
+    def __init__(self, keys: AccessKeys, *, clock: Clock, settings: Settings, region: str) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._region = region
+        self._skew_seconds = settings.clock_skew_seconds
+
+    def principal(self, request: sigv4.Request) -> Principal:
+        """The principal who signed `request`.
+
+        Raises MissingAuthenticationTokenError, IncompleteSignatureError, UnrecognizedClientError or InvalidSignatureError.
+        """
+        authorization = sigv4.read_authorization(request.headers)
+        key = self._keys.active(authorization.access_key_id)
+        sigv4.check_scope(authorization, region=self._region, service=SERVICE)
+        sigv4.verify(request, authorization, secret=key.secret, now=self._clock.now(), skew_seconds=self._skew_seconds)
+        return Principal(key.account, key.principal_arn)
+
+    def verify(self, method: str, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, str]:
+        """(account, principal ARN) behind a request without a body, such as a websocket's handshake; raises as `principal` does.
+
+        `path` and `query` as they stand in the request line, `headers` with names in lower case.
+        """
+        found = self.principal(sigv4.Request(method, path.encode("latin-1"), query, joined(headers), sigv4.EMPTY_BODY_SHA256))
+        return found.account, found.arn
 
 
-def authenticate(keys: AccessKeys, request: sigv4.Request, policy: Policy, now: float) -> Principal:
-    """The principal who signed `request`.
-
-    Raises MissingAuthenticationTokenError, IncompleteSignatureError, UnrecognizedClientError or InvalidSignatureError.
-    """
-    authorization = sigv4.read_authorization(request.headers)
-    key = keys.active(authorization.access_key_id)
-    sigv4.check_scope(authorization, region=policy.region, service=policy.service)
-    sigv4.verify(request, authorization, secret=key.secret, now=now, skew_seconds=policy.skew_seconds)
-    return Principal(key.account, key.principal_arn, key.id)
+def joined(pairs: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers by name; several of one name are joined by commas, as a signature has them."""
+    headers = dict(pairs)
+    if len(headers) != len(pairs):
+        headers = {}
+        for name, value in pairs:
+            headers[name] = headers[name] + b"," + value if name in headers else value
+    return headers

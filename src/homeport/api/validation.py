@@ -100,10 +100,11 @@ class _Walk:
         if not isinstance(value, dict) or shape.key is None or shape.value is None:
             raise SerializationError(_misplaced(value, path, "a map"))
         self._length(shape, value, path)
-        return {
-            self._element(shape.key.shape, key, f"{path}.key"): self._element(shape.value.shape, content, f"{path}.{key[:_SHOWN_CHARACTERS_MAX]}.member")
-            for key, content in value.items()
-        }
+        corrected = {}
+        for key, content in value.items():
+            self._element(shape.key.shape, key, f"{path}.key")
+            corrected[key] = self._element(shape.value.shape, content, f"{path}.{key[:_SHOWN_CHARACTERS_MAX]}.member")
+        return corrected
 
     def _element(self, shape_name: str, value: Any, path: str) -> Any:
         """A part of a list or map, where null is not a way to leave it out."""

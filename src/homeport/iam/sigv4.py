@@ -125,7 +125,8 @@ def read_authorization(headers: Mapping[bytes, bytes]) -> Authorization:
 def check_scope(authorization: Authorization, *, region: str, service: str) -> None:
     """Raise InvalidSignatureError unless the signature was made for `region` and `service`."""
     if authorization.region != region:
-        raise InvalidSignatureError(f"Credential should be scoped to a valid region, not '{authorization.region}'. This installation's is '{region}'.")
+        found = authorization.region
+        raise InvalidSignatureError(f"Credential should be scoped to a valid region, not '{found}'. This installation's is '{region}'.")
     if authorization.service != service:
         raise InvalidSignatureError(f"Credential should be scoped to correct service: '{service}'.")
 
@@ -140,7 +141,8 @@ def verify(request: Request, authorization: Authorization, *, secret: str, now: 
     instant = _instant(date)
     if date[:8] != authorization.date:
         raise InvalidSignatureError(
-            f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '{authorization.date}' != '{date[:8]}', from '{date}'."
+            "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
+            f"'{authorization.date}' != '{date[:8]}', from '{date}'."
         )
     if not -skew_seconds <= instant - now <= skew_seconds:
         raise InvalidSignatureError(_skew_message(date, instant, now, skew_seconds))

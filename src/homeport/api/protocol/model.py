@@ -129,7 +129,7 @@ class ServiceModel:
         return _scalar(shape)
 
     def _structure(self, name: str, shape: Shape) -> Any:
-        # Recursive shapes would not end here; no input shape of the services in use is recursive, and the first that is will fail at its first use in a test.
+        # A recursive shape would not end here. No input shape of the services in use is one; a test compiles them all.
         fields: list[Any] = []
         rename: dict[str, str] = {}
         for member, reference in shape.members.items():
@@ -188,6 +188,6 @@ def _scalar(shape: Shape) -> Any:
         low, high = (INTEGER_MIN, INTEGER_MAX) if shape.type == "integer" else (LONG_MIN, LONG_MAX)
         return Annotated[int, msgspec.Meta(ge=low if shape.min is None else int(shape.min), le=high if shape.max is None else int(shape.max))]
     if shape.type in {"float", "double"}:
-        limits = {name: limit for name, limit in (("ge", shape.min), ("le", shape.max)) if limit is not None}
-        return Annotated[float, msgspec.Meta(**limits)] if limits else float
+        bounded = shape.min is not None or shape.max is not None
+        return Annotated[float, msgspec.Meta(ge=shape.min, le=shape.max)] if bounded else float
     return {"boolean": bool, "timestamp": float, "blob": bytes}[shape.type]
