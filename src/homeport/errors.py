@@ -82,6 +82,12 @@ class AttributeLimitExceededError(ApiError):
     code = "AttributeLimitExceededException"
 
 
+class NoUpdateAvailableError(ApiError):
+    """No newer agent is there for the container instance."""
+
+    code = "NoUpdateAvailableException"
+
+
 class LimitExceededError(ApiError):
     """A quota of the account is used up."""
 
@@ -195,3 +201,32 @@ class RequestTooLargeError(ApiError):
     """The body is larger than a request may be."""
 
     code = "RequestEntityTooLargeException"
+
+
+class StoreLockedError(HomeportError):
+    """Another process holds the state. `pid` names it, where it could be read."""
+
+    def __init__(self, directory: object, pid: int | None) -> None:
+        holder = f"process {pid}" if pid is not None else "another process"
+        super().__init__(f"{directory} is held by {holder}; only one server may use it at a time")
+        self.pid = pid
+
+
+class StoreClosedError(HomeportError):
+    """The store is closed or closing; another server, or this one after its restart, takes the call."""
+
+    temporary = True
+
+
+class StoredFormError(HomeportError):
+    """What is stored cannot be read by this program, or a record cannot be stored. The message names the table."""
+
+
+class WatchLostError(HomeportError):
+    """A watcher fell too far behind, or asked for changes that are no longer kept. It starts again from a view."""
+
+    temporary = True
+
+
+class JournalPrunedError(HomeportError):
+    """The journal does not reach back as far as was asked."""

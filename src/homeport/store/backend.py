@@ -1,0 +1,102 @@
+"""What a backend is: a few calls that make batches durable and give them back.
+
+Owns: `Backend` and the values that cross it. Never knows records: rows and entries are bytes here.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from homeport.model.record import Instant
+
+NO_HASH = bytes(32)
+"""The hash before the first entry."""
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """The last transaction of a state: its revision, its instant and the hash of its journal entry."""
+
+    revision: int = 0
+    instant: Instant = 0.0
+    hash: bytes = NO_HASH
+
+
+class Anchor(msgspec.Struct, frozen=True, gc=False):
+    """Revision and hash of the last journal entry that was removed; the chain starts behind it."""
+
+    revision: int = 0
+    hash: bytes = NO_HASH
+
+
+class StoredRow(msgspec.Struct, frozen=True, gc=False):
+    """A record as the backend keeps it."""
+
+    id: int
+    version: int
+    """Version of the table's stored form."""
+    revision: int
+    """Revision of the record's last change."""
+    record: bytes
+
+
+class StoredEntry(msgspec.Struct, frozen=True, gc=False):
+    """A journal entry as the backend keeps it."""
+
+    revision: int
+    payload: bytes
+    hash: bytes
+
+
+class Batch:
+    """Transactions that become durable together. Several writes to one row are one write here; each transaction has its entry."""
+
+    __slots__ = ("bytes", "deletions", "entries", "head", "rows")
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[int, bytes, bytes]] = []
+        """(revision, payload, hash), in order."""
+        self.rows: dict[str, dict[int, tuple[int, int, int, bytes] | None]] = {}
+        """Table → row id → (id, version, revision, record) to write, or None to delete."""
+        self.deletions: list[tuple[str, str, int]] = []
+        """(table, key, revision) of records deleted, so that a deleted record's story can be found."""
+        self.head = Head()
+        self.bytes = 0
+        """Bytes of payloads and records, before merging."""
+
+
+class Backend(Protocol):
+    """Where the state is kept. One store uses a backend at a time; calls of `commit` and `prune` never overlap."""
+
+    async def load(self, tables: tuple[str, ...]) -> tuple[Head, dict[str, list[StoredRow]]]:
+        """Open for writing and give the head and all rows of `tables`. Raises StoreLockedError when another process holds it."""
+        ...
+
+    async def commit(self, batch: Batch) -> None:
+        """Return once the batch is durable. Raises CommitFailedError, after which none of it is there and never will be."""
+        ...
+
+    async def prune(self, through: int, limit: int) -> int:
+        """Remove up to `limit` of the oldest journal entries, none newer than revision `through`; returns how many. Keeps the anchor."""
+        ...
+
+    async def entries(self, from_revision: int, limit: int) -> list[StoredEntry]:
+        """Durable journal entries in order of revision, from `from_revision` on."""
+        ...
+
+    async def deletions(self, table: str, key: str) -> list[int]:
+        """Revisions at which the record was deleted, oldest first, as far as the journal reaches."""
+        ...
+
+    async def deletions_after(self, table: str, revision: int) -> list[tuple[str, int]]:
+        """(key, revision) of every deletion in `table` after `revision`, oldest first."""
+        ...
+
+    async def ends(self) -> tuple[Anchor, Head]:
+        """The two ends of the journal's chain."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything. `load` may follow."""
+        ...

@@ -1,0 +1,56 @@
+"""Stored form of records: a msgpack array of the fields, beside the version of its table.
+
+Owns: `Codec`, and how an older version is read (the table's upgrades, one step at a time). Never reads or writes a file.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from homeport.errors import StoredFormError
+from homeport.model.record import Record
+from homeport.store.table import Table
+
+R = TypeVar("R", bound=Record)
+
+ENCODER = msgspec.msgpack.Encoder()
+"""The one encoder of stored forms (it holds no state between calls)."""
+
+
+class Codec(Generic[R]):
+    """Between one table's records and their stored bytes."""
+
+    def __init__(self, table: Table[R]) -> None:
+        self.table = table
+        self._decoder: msgspec.msgpack.Decoder[R] = msgspec.msgpack.Decoder(table.record)
+
+    def encode(self, record: R) -> bytes:
+        """The stored form in the table's current version. Raises StoredFormError for a value that has none."""
+        try:
+            return ENCODER.encode(record)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise StoredFormError(f"table {self.table.name}: a record has no stored form: {error}") from error
+
+    def decode(self, version: int, stored: bytes) -> R:
+        """The record that `stored`, written in `version`, is today.
+
+        Raises StoredFormError when it was written by a newer version, or is no record of this table.
+        """
+        try:
+            if version != self.table.version:
+                stored = ENCODER.encode(self.upgrade(version, msgspec.msgpack.decode(stored)))
+            return self._decoder.decode(stored)
+        except msgspec.MsgspecError as error:
+            raise StoredFormError(f"table {self.table.name}: a stored record of version {version} cannot be read: {error}") from error
+
+    def upgrade(self, version: int, fields: list[Any]) -> list[Any]:
+        """The fields as the current version has them. Raises StoredFormError when `version` is not one that this program knows."""
+        if not 1 <= version <= self.table.version:
+            raise StoredFormError(
+                f"table {self.table.name}: stored in version {version}, but this program knows 1 to {self.table.version}; use a newer program"
+            )
+        for step in self.table.upgrades[version - 1 :]:
+            fields = step(fields)
+        return fields

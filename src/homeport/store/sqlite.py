@@ -1,0 +1,231 @@
+"""The embedded backend: one SQLite file, in WAL mode, synced at every commit.
+
+Owns: `SqliteBackend`, the file's layout, its lock file. Never knows records: rows and entries are bytes here.
+
+Rows are inserted on the event loop, which is cheaper than handing them over, and only COMMIT (which waits for the disk) runs in a thread. Tables
+have integer row ids and no other index, so that a write costs the same at any size; keys are rebuilt from the records at load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from homeport.errors import CommitFailedError, StoredFormError
+from homeport.store.backend import Anchor, Batch, Head, StoredEntry, StoredRow
+from homeport.store.lock import FileLock
+from homeport.store.worker import Worker
+
+FORMAT: Final = 1
+"""Version of the file's layout, kept in `PRAGMA user_version`."""
+CACHE_KIB: Final = 16_384
+"""Page cache of the writing connection; a batch that fits is written once, at its commit."""
+CHECKPOINT_BYTES: Final = 16 * 1_048_576
+"""About how much is written to the WAL between two checkpoints."""
+COMMIT_BYTES: Final = 24_576
+"""What a commit writes beside its payload: the pages at the end of each table."""
+BUSY_SECONDS: Final = 1.0
+"""How long to wait for another program that has the file open, for example a shell."""
+RESERVED: Final = frozenset({"journal", "deletions", "head"})
+"""Tables of the file that are not tables of the store."""
+
+_LAYOUT: Final = (
+    "CREATE TABLE IF NOT EXISTS journal (revision INTEGER PRIMARY KEY, payload BLOB NOT NULL, hash BLOB NOT NULL)",
+    'CREATE TABLE IF NOT EXISTS deletions (number INTEGER PRIMARY KEY, "table" TEXT NOT NULL, "key" TEXT NOT NULL, revision INTEGER NOT NULL)',
+    "CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL, instant REAL NOT NULL, hash BLOB NOT NULL,"
+    " anchor_revision INTEGER NOT NULL, anchor_hash BLOB NOT NULL)",
+)
+_SET_HEAD: Final = "UPDATE head SET revision = ?, instant = ?, hash = ? WHERE one = 1"
+
+
+class SqliteBackend:
+    """State in the file `path`; `path`.lock says which process holds it."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._lock = FileLock(self.path.with_name(self.path.name + ".lock"))
+        self._connection: sqlite3.Connection | None = None
+        self._worker: Worker | None = None
+        self._unchecked_bytes = 0
+
+    async def load(self, tables: tuple[str, ...]) -> tuple[Head, dict[str, list[StoredRow]]]:
+        """Open for writing and read all rows.
+
+        Raises StoreLockedError naming the pid when another process holds the file, and StoredFormError when a newer program laid it out.
+        """
+        if RESERVED.intersection(tables):
+            raise StoredFormError(f"no table may be called {' or '.join(sorted(RESERVED))}")
+        self._lock.take()
+        try:
+            connection = self._connection = self._open()
+            self._lay_out(connection, tables)
+            head = _head(connection)
+            rows = {
+                name: [StoredRow(*row) for row in connection.execute(f'SELECT id, version, revision, record FROM "{name}"')]  # noqa: S608 - a declared name
+                for name in tables
+            }
+        except BaseException:
+            await self.close()
+            raise
+        self._worker = Worker("store-commit")
+        return head, rows
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        return connection
+
+    def _lay_out(self, connection: sqlite3.Connection, tables: tuple[str, ...]) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > FORMAT:
+            raise StoredFormError(f"{self.path} has layout {version}, but this program knows {FORMAT}; use a newer program")
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _LAYOUT:
+            connection.execute(statement)
+        for name in tables:
+            connection.execute(
+                f'CREATE TABLE IF NOT EXISTS "{name}"'
+                " (id INTEGER PRIMARY KEY, version INTEGER NOT NULL, revision INTEGER NOT NULL, record BLOB NOT NULL)"
+            )
+        head, anchor = Head(), Anchor()
+        connection.execute(
+            "INSERT OR IGNORE INTO head VALUES (1, ?, ?, ?, ?, ?)", (head.revision, head.instant, head.hash, anchor.revision, anchor.hash)
+        )
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute("COMMIT")
+
+    async def commit(self, batch: Batch) -> None:
+        """Return once the batch is on disk. Raises CommitFailedError, after which none of it is there and never will be."""
+        worker = self._worker
+        if worker is None:
+            raise CommitFailedError("the store is closed")
+        try:
+            connection = self._connection or self._reopen()
+            connection.execute("BEGIN IMMEDIATE")
+            _insert(connection, batch)
+            await worker.run(connection.commit)
+        except (sqlite3.Error, OSError) as error:
+            if not self._committed_all_the_same(batch):
+                raise CommitFailedError(f"the state could not be written to {self.path}: {error}") from error
+        self._unchecked_bytes += batch.bytes + COMMIT_BYTES
+        if self._unchecked_bytes >= CHECKPOINT_BYTES:
+            self._unchecked_bytes = 0
+            await worker.run(self._checkpoint)
+
+    def _reopen(self) -> sqlite3.Connection:
+        self._connection = self._open()
+        return self._connection
+
+    def _committed_all_the_same(self, batch: Batch) -> bool:
+        """After an error: drop the connection, with all that it holds, and see on a new one which commit was the last.
+
+        When the file cannot be read either, the batch counts as failed and the next commit opens the file again.
+        """
+        try:
+            self._drop()
+            return _head(self._reopen()) == batch.head
+        except (sqlite3.Error, OSError):
+            return False
+
+    def _drop(self) -> None:
+        """Forget the connection and whatever is uncommitted on it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                if connection.in_transaction:
+                    connection.rollback()
+            finally:
+                connection.close()
+
+    def _checkpoint(self) -> None:
+        if self._connection is not None:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    async def prune(self, through: int, limit: int) -> int:
+        """Remove the oldest entries. Raises CommitFailedError when that cannot be written."""
+        if self._worker is None:
+            raise CommitFailedError("the store is closed")
+        return await self._worker.run(lambda: self._prune(through, limit))
+
+    def _prune(self, through: int, limit: int) -> int:
+        try:
+            connection = self._connection or self._reopen()
+            anchor, _ = _ends(connection)
+            last = min(through, anchor.revision + limit)
+            found = connection.execute("SELECT hash FROM journal WHERE revision = ?", (last,)).fetchone()
+            if found is None:
+                return 0
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("UPDATE head SET anchor_revision = ?, anchor_hash = ? WHERE one = 1", (last, found[0]))
+            removed = connection.execute("DELETE FROM journal WHERE revision <= ?", (last,)).rowcount
+            connection.execute("DELETE FROM deletions WHERE revision <= ?", (last,))
+            connection.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            self._drop()
+            raise CommitFailedError(f"the journal in {self.path} could not be pruned: {error}") from error
+        return removed
+
+    async def entries(self, from_revision: int, limit: int) -> list[StoredEntry]:
+        """Durable entries from `from_revision` on."""
+        rows = await self._read("SELECT revision, payload, hash FROM journal WHERE revision >= ? ORDER BY revision LIMIT ?", from_revision, limit)
+        return [StoredEntry(*row) for row in rows]
+
+    async def deletions(self, table: str, key: str) -> list[int]:
+        """Revisions at which the record was deleted. Reads all deletions that the journal reaches back to."""
+        return [row[0] for row in await self._read('SELECT revision FROM deletions WHERE "table" = ? AND "key" = ? ORDER BY number', table, key)]
+
+    async def deletions_after(self, table: str, revision: int) -> list[tuple[str, int]]:
+        """Deletions in `table` after `revision`."""
+        return await self._read('SELECT "key", revision FROM deletions WHERE "table" = ? AND revision > ? ORDER BY number', table, revision)
+
+    async def ends(self) -> tuple[Anchor, Head]:
+        """The two ends of the chain."""
+        return await asyncio.to_thread(self._reading, _ends)
+
+    async def _read(self, statement: str, *values: Any) -> list[Any]:
+        return await asyncio.to_thread(self._reading, lambda connection: connection.execute(statement, values).fetchall())
+
+    def _reading(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
+        """What `function` reads on a connection of its own, which sees durable state only. Works on a stopped installation too."""
+        connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            return function(connection)
+        finally:
+            connection.close()
+
+    async def close(self) -> None:
+        """Close the file and release its lock."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.close()
+        self._drop()
+        self._lock.release()
+
+
+def _insert(connection: sqlite3.Connection, batch: Batch) -> None:
+    for name, rows in batch.rows.items():
+        connection.executemany(f'REPLACE INTO "{name}" VALUES (?, ?, ?, ?)', [row for row in rows.values() if row is not None])  # noqa: S608 - a declared name
+        connection.executemany(f'DELETE FROM "{name}" WHERE id = ?', [(number,) for number, row in rows.items() if row is None])  # noqa: S608 - a declared name
+    connection.executemany("INSERT INTO journal VALUES (?, ?, ?)", batch.entries)
+    if batch.deletions:
+        connection.executemany('INSERT INTO deletions ("table", "key", revision) VALUES (?, ?, ?)', batch.deletions)
+    head = batch.head
+    connection.execute(_SET_HEAD, (head.revision, head.instant, head.hash))
+
+
+def _head(connection: sqlite3.Connection) -> Head:
+    return Head(*connection.execute("SELECT revision, instant, hash FROM head").fetchone())
+
+
+def _ends(connection: sqlite3.Connection) -> tuple[Anchor, Head]:
+    revision, instant, digest, anchor_revision, anchor_hash = connection.execute(
+        "SELECT revision, instant, hash, anchor_revision, anchor_hash FROM head"
+    ).fetchone()
+    return Anchor(anchor_revision, anchor_hash), Head(revision, instant, digest)

@@ -1,0 +1,338 @@
+"""The store: view, update, watch.
+
+Owns: the order of transactions, group commit, and what happens when a commit fails. Never decides what should change.
+Reads: the tables in memory. Writes: them, and the backend in batches.
+
+`update` runs its function at once and puts the result into the batch that waits; one committer makes batch after batch durable and only then lets
+the callers go on. What is newer than the durable head is kept with its before-images, so that a failed commit can be taken back to the last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from homeport.clock import Clock
+from homeport.errors import CommitFailedError, HomeportError, StoreClosedError
+from homeport.model.record import Instant
+from homeport.store.backend import Backend, Batch, Head, StoredRow
+from homeport.store.codec import ENCODER, Codec
+from homeport.store.contents import Contents, Row
+from homeport.store.journal import ENTRY_DECODER, Journal, change_of
+from homeport.store.table import Commit, Derived, Reader, Table, Transaction
+from homeport.store.transaction import StoreReader, StoreTransaction, Write, changes_of, require_bytes
+from homeport.store.watch import RecentCommits, Watch
+
+T = TypeVar("T")
+
+BATCH_TRANSACTIONS_MAX: Final = 2_000
+"""Transactions that are made durable together; more wait for the next batch."""
+BATCH_BYTES_MAX: Final = 16 * 1_048_576
+"""Bytes of a batch after which the next transaction goes into another."""
+INSTANT_STEP_SECONDS: Final = 1e-6
+"""Least time between the instants of two transactions."""
+PRUNE_ENTRIES: Final = 10_000
+"""Journal entries removed between two commits, so that pruning holds up no call for long."""
+FREEZE_RECORDS_MIN: Final = 10_000
+"""From so many records on, loading tells the garbage collector to leave them alone."""
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """What the store holds. `records` counts them per table."""
+
+    revision: int
+    records: dict[str, int]
+
+
+class _Done(asyncio.Future[HomeportError | None]):
+    """Done when a batch is durable (None) or failed (why). Many callers wait for it, so one that is cancelled must not cancel it:
+    its own cancellation then arrives when the batch is done."""
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Refuse."""
+        return False
+
+
+class _Group:
+    """A batch with the transactions that are in it."""
+
+    __slots__ = ("batch", "commits", "done", "transactions")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.batch = Batch()
+        self.transactions: list[StoreTransaction] = []
+        self.commits: list[Commit] = []
+        self.done = _Done(loop=loop)
+
+    @property
+    def full(self) -> bool:
+        """Whether the next transaction must go elsewhere."""
+        return len(self.transactions) >= BATCH_TRANSACTIONS_MAX or self.batch.bytes >= BATCH_BYTES_MAX
+
+
+class Store:
+    """All state of one cell, in memory, with a backend under it. Made by `open`."""
+
+    def __init__(self, backend: Backend, *, tables: Sequence[Table[Any]], clock: Clock, derived: Sequence[Derived]) -> None:
+        """Use `open`."""
+        self._backend = backend
+        self._clock = clock
+        self._derived = tuple(derived)
+        self._contents = {table.name: Contents(table) for table in tables}
+        self._versions = {table.name: table.version for table in tables}
+        self._newest = Head()
+        self._durable = Head()
+        self._waiting: deque[_Group] = deque()
+        self._flying: _Group | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self._errands: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
+        self._watches: set[Watch] = set()
+        self._recent = RecentCommits(0)
+        self._committer: asyncio.Task[None] | None = None
+        self._closed = False
+        self.journal = Journal(backend, self._contents, self._settle)
+
+    @classmethod
+    async def open(cls, backend: Backend, *, tables: Sequence[Table[Any]], clock: Clock, derived: Sequence[Derived] = ()) -> Store:
+        """A store with everything loaded from `backend`.
+
+        Raises StoreLockedError when another process holds the backend, and StoredFormError for state that this program cannot read.
+        """
+        store = cls(backend, tables=tables, clock=clock, derived=derived)
+        head, rows = await backend.load(tuple(table.name for table in tables))
+        try:
+            store._load(head, rows)
+        except BaseException:
+            await backend.close()
+            raise
+        store._committer = asyncio.create_task(store._commit_forever(), name="store-committer")
+        return store
+
+    def _load(self, head: Head, rows: dict[str, list[StoredRow]]) -> None:
+        self._newest = self._durable = head
+        self._recent = RecentCommits(head.revision)
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            for name, contents in self._contents.items():
+                codec = Codec(contents.table)
+                loaded: dict[str, Row] = {}
+                for stored in rows.pop(name):
+                    record = codec.decode(stored.version, stored.record)
+                    loaded[contents.table.key(record)] = Row(record, stored.id, stored.revision)
+                contents.fill(loaded)
+                for row in contents.rows.values():
+                    for derived in self._derived:
+                        derived.change(name, None, row.record)
+            if sum(len(contents.rows) for contents in self._contents.values()) >= FREEZE_RECORDS_MIN:
+                gc.freeze()
+        finally:
+            if collecting:
+                gc.enable()
+
+    @property
+    def revision(self) -> int:
+        """Revision of the last durable transaction."""
+        return self._durable.revision
+
+    @property
+    def stats(self) -> Stats:
+        """How much there is, the newest state counted."""
+        return Stats(self._durable.revision, {name: len(contents.rows) for name, contents in self._contents.items()})
+
+    async def view(self, function: Callable[[Reader], T]) -> T:
+        """What `function` says of the newest state. It runs at once; its answer leaves when that state is durable (at once, if it is).
+
+        When a commit fails meanwhile the function runs again on what is left, so it should only read. What it raises is raised.
+        """
+        while True:
+            self._require_open()
+            reader = StoreReader(self._contents, self._newest.revision)
+            try:
+                result = function(reader)
+            except Exception:
+                if await self._settled():
+                    raise
+                continue
+            if await self._settled():
+                return result
+
+    async def update(self, function: Callable[[Transaction], T], *, cause: str) -> T:
+        """Run `function` as one transaction and return what it returns, once it is durable. `cause` says who wanted it, for the journal.
+
+        It runs at once, and later transactions see it at once. What it raises undoes it and is raised. Writes that change nothing make no
+        revision. Raises TransactionTooLargeError for more than 100 records or 1 MiB, and CommitFailedError (temporary) when it, or one
+        before it that it may have seen, could not be made durable.
+        """
+        self._require_open()
+        newest = self._newest
+        now = max(self._clock.now(), newest.instant + INSTANT_STEP_SECONDS)
+        transaction = StoreTransaction(self._contents, newest.revision, now=now, derived=self._derived)
+        try:
+            result = function(transaction)
+            writes = transaction.finish()
+            if writes:
+                self._append(transaction, writes, cause)
+        except BaseException:
+            transaction.undo()
+            if not await self._settled():
+                raise CommitFailedError("a transaction before this one could not be stored; try again") from None
+            raise
+        group = self._waiting[-1] if self._waiting else self._flying
+        if group is not None:
+            error = await group.done
+            if error is not None:
+                raise CommitFailedError(str(error))
+        return result
+
+    def _append(self, transaction: StoreTransaction, writes: list[Write], cause: str) -> None:
+        """Give the transaction its revision and put it at the end of the last batch that waits. Changes nothing when it raises."""
+        newest = self._newest
+        revision = newest.revision + 1
+        stored = [b"" if write.after is None else ENCODER.encode(write.after) for write in writes]
+        size = require_bytes(stored)
+        versions = self._versions
+        changes = [
+            change_of(write, versions[write.contents.name], None if write.after is None else form)
+            for write, form in zip(writes, stored, strict=True)
+        ]
+        payload = ENCODER.encode((newest.hash, revision, transaction.now, cause, changes))
+        head = Head(revision, transaction.now, hashlib.sha256(payload).digest())
+        group = self._group()
+        batch = group.batch
+        for write, form, change in zip(writes, stored, changes, strict=True):
+            row = write.row
+            name = write.contents.name
+            transaction.marks.append((row, row.revision, row.since_full))
+            row.revision = revision
+            row.since_full = 0 if change[6] is not None else row.since_full + 1
+            rows = batch.rows.get(name)
+            if rows is None:
+                rows = batch.rows[name] = {}
+            if write.after is None:
+                rows[row.id] = None
+                batch.deletions.append((name, write.key, revision))
+            else:
+                rows[row.id] = (row.id, versions[name], revision, form)
+        batch.entries.append((revision, payload, head.hash))
+        batch.head = self._newest = head
+        batch.bytes += size + len(payload)
+        group.transactions.append(transaction)
+        group.commits.append(Commit(revision, head.instant, cause, changes_of(writes)))
+
+    def _group(self) -> _Group:
+        """The group that takes the next transaction."""
+        if not self._waiting or self._waiting[-1].full:
+            self._waiting.append(_Group(asyncio.get_running_loop()))
+            if self._wake is not None and not self._wake.done():
+                self._wake.set_result(None)
+        return self._waiting[-1]
+
+    async def _settled(self) -> bool:
+        """Wait until everything that the tables show now is durable; False when it failed and was undone."""
+        group = self._waiting[-1] if self._waiting else self._flying
+        return group is None or await group.done is None
+
+    async def _settle(self) -> None:
+        await self._settled()
+
+    async def _commit_forever(self) -> None:
+        while True:
+            while self._errands:
+                await self._run_errand()
+            if not self._waiting:
+                if self._closed:
+                    return
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+                continue
+            group = self._flying = self._waiting.popleft()
+            try:
+                await self._backend.commit(group.batch)
+            except Exception as error:
+                self._take_back(error if isinstance(error, HomeportError) else CommitFailedError(f"{type(error).__name__}: {error}"))
+            else:
+                self._flying = None
+                self._durable = group.batch.head
+                self._recent.extend(group.commits)
+                for watch in tuple(self._watches):
+                    watch.offer(group.commits)
+                group.done.set_result(None)
+
+    def _take_back(self, error: HomeportError) -> None:
+        """Undo everything that is not durable, newest first, and tell its callers."""
+        groups = ([self._flying] if self._flying is not None else []) + list(self._waiting)
+        self._flying = None
+        self._waiting.clear()
+        for group in reversed(groups):
+            for transaction in reversed(group.transactions):
+                transaction.undo()
+        self._newest = self._durable
+        for group in groups:
+            group.done.set_result(error)
+
+    async def _run_errand(self) -> None:
+        errand, answer = self._errands.popleft()
+        try:
+            result = await errand()
+        except Exception as error:  # handed to whoever waits for the answer
+            if not answer.done():
+                answer.set_exception(error)
+        else:
+            if not answer.done():
+                answer.set_result(result)
+
+    async def prune_journal(self, before: Instant) -> int:
+        """Remove journal entries older than `before` (an instant) and return how many; call again while it returns 10,000."""
+        self._require_open()
+        anchor, head = await self._backend.ends()
+        low, high = anchor.revision, head.revision
+        while low < high:  # instants grow with revisions, so the last entry to go is found by halving
+            middle = (low + high + 1) // 2
+            entries = await self._backend.entries(middle, 1)
+            if entries and ENTRY_DECODER.decode(entries[0].payload).instant < before:
+                low = middle
+            else:
+                high = middle - 1
+        through = low
+        if through == anchor.revision:
+            return 0
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._errands.append((lambda: self._backend.prune(through, PRUNE_ENTRIES), answer))
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+        return await answer
+
+    def watch(self, from_revision: int | None = None) -> Watch:
+        """Durable commits in order, without gaps: those newer than `from_revision` (the revision that the caller has seen), or from now on.
+
+        Raises WatchLostError when commits that old are not kept any more; the caller starts again from a view.
+        """
+        self._require_open()
+        missed = [] if from_revision is None else self._recent.after(from_revision)
+        watch = Watch(self._watches)
+        watch.offer(missed)
+        return watch
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError("the store is closed")
+
+    async def close(self) -> None:
+        """Make durable what waits, end the watches and let go of the backend. Later calls raise StoreClosedError."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+        if self._committer is not None:
+            await self._committer
+        for watch in tuple(self._watches):
+            watch.close()
+        await self._backend.close()
