@@ -1,0 +1,75 @@
+"""`python -m homeport`, which `./homeport` runs: picks a program and starts it. Never does more than that."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import homeport
+from homeport.cli import arguments, programs
+from homeport.cli.installation import DataDirectory
+from homeport.errors import HomeportError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what was typed; the exit status."""
+    options = arguments.parse(sys.argv[1:] if argv is None else argv)
+    if options.version:
+        print(homeport.__version__)
+        return 0
+    if options.command is None:
+        return 2
+    foreground = {"server": _serve, "agent": _attend_tasks}.get(options.command)
+    if foreground is None or options.detach:
+        from homeport.cli import commands
+
+        return commands.run(options)
+    try:
+        with programs.claim(DataDirectory(options.data_dir), options.command):
+            foreground(options)
+    except HomeportError as error:
+        print(f"homeport {options.command}: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> None:
+    """Be the control plane until SIGTERM or Ctrl-C."""
+    import os
+
+    import uvloop
+
+    from homeport.cli.start import ROOT_KEY_VARIABLES, port_of
+    from homeport.server import ServerOptions, serve
+
+    access_key_id, secret_access_key = (os.environ.get(name) for name in ROOT_KEY_VARIABLES)
+    server_options = ServerOptions(
+        data_dir=options.data_dir,
+        port=port_of(options, DataDirectory(options.data_dir)),
+        account_id=options.account_id,
+        region=options.region,
+        store=options.store,
+        settings=tuple(options.settings),
+        root_access_key_id=access_key_id,
+        root_secret_access_key=secret_access_key,
+    )
+    uvloop.run(serve(server_options))
+
+
+def _attend_tasks(options: argparse.Namespace) -> None:
+    """Be this machine's agent until SIGTERM or Ctrl-C."""
+    import os
+
+    import uvloop
+
+    from homeport.agent.main import run
+    from homeport.agent.settings import from_environment
+    from homeport.cli.start import agent_environment
+
+    directory = DataDirectory(options.data_dir)
+    uvloop.run(run(from_environment(agent_environment(options, directory, os.environ))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""A small signed client of the public API, for the command line: starts in milliseconds where an SDK takes half a second.
+
+Owns: `Api`, its errors, paging and batching. Never retries, never caches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from homeport.cli.installation import LocalCredentials
+from homeport.cli.terminal import CommandError
+from homeport.clock import Clock
+from homeport.iam.sigv4 import Credentials, Request, sign
+
+TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113"
+CALL_TIMEOUT_SECONDS: Final = 30.0
+
+
+class ApiUnreachableError(CommandError):
+    """Nobody answers at the endpoint."""
+
+
+class ApiCallError(CommandError):
+    """The API answered with an error. `code` is AWS's."""
+
+    def __init__(self, operation: str, code: str, message: str) -> None:
+        super().__init__(f"{operation}: {code}: {message}")
+        self.code = code
+
+
+class Api:
+    """The ECS API of one installation. One connection per call: the command line makes few."""
+
+    def __init__(self, credentials: LocalCredentials, clock: Clock, *, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> None:
+        self.endpoint = credentials.endpoint
+        self._keys = Credentials(credentials.access_key_id, credentials.secret_access_key, credentials.region)
+        self._clock = clock
+        self._timeout = timeout_seconds
+
+    def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """The answer of one operation. Raises ApiUnreachableError, ApiCallError."""
+        body = msgspec.json.encode(parameters)
+        place = urlsplit(self.endpoint)
+        headers = {"host": place.netloc, "content-type": "application/x-amz-json-1.1", "x-amz-target": f"{TARGET_PREFIX}.{operation}"}
+        covered = {name.encode(): value.encode() for name, value in headers.items()}
+        signed = sign(Request("POST", b"/", b"", covered, hashlib.sha256(body).hexdigest()), self._keys, self._clock.now())
+        kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
+        connection = kind(place.hostname or "", place.port, timeout=self._timeout)
+        try:
+            connection.request("POST", "/", body, {**headers, **signed})
+            response = connection.getresponse()
+            status, data = response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ApiUnreachableError(f"the control plane does not answer at {self.endpoint} ({error or type(error).__name__})") from None
+        finally:
+            connection.close()
+        answer = _decoded(data)
+        if status != 200:
+            code = str(answer.get("__type", status)).rpartition("#")[2]
+            raise ApiCallError(operation, code, str(answer.get("message") or answer.get("Message") or "no message"))
+        return answer
+
+    def answers(self) -> bool:
+        """Whether a signed call succeeds now."""
+        try:
+            self.call("ListClusters", maxResults=1)
+        except (ApiUnreachableError, ApiCallError):
+            return False
+        return True
+
+    def listed(self, operation: str, member: str, **parameters: Any) -> list[str]:
+        """All ARNs of a List operation, over all its pages."""
+        found: list[str] = []
+        token: str | None = None
+        while True:
+            answer = self.call(operation, **parameters, **({"nextToken": token} if token else {}))
+            found += answer[member]
+            token = answer.get("nextToken")
+            if not token:
+                return found
+
+    def described(self, operation: str, member: str, arns: Sequence[str], *, batch: int = 100, **parameters: Any) -> list[dict[str, Any]]:
+        """What a Describe operation tells of `arns`, asked in batches; `member` names both the request's and the answer's list."""
+        found: list[dict[str, Any]] = []
+        for first in range(0, len(arns), batch):
+            found += self.call(operation, **parameters, **{member: list(arns[first : first + batch])})[member]
+        return found
+
+
+def _decoded(data: bytes) -> dict[str, Any]:
+    try:
+        answer = msgspec.json.decode(data) if data else {}
+    except msgspec.DecodeError:
+        return {"message": data[:200].decode("utf-8", "replace")}
+    return answer if isinstance(answer, dict) else {}

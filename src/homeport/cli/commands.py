@@ -1,0 +1,97 @@
+"""Runs one parsed command.
+
+Owns: which function each command is, and how a failure is shown. Never parses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from homeport.cli import programs
+from homeport.cli.demo import busybox
+from homeport.cli.down import down
+from homeport.cli.engine import ensure_engine
+from homeport.cli.env import env
+from homeport.cli.installation import DataDirectory
+from homeport.cli.logs import logs
+from homeport.cli.packages import DOCKER, NFT, ensure
+from homeport.cli.start import agent_environment, port_of, start_agent, start_server, wait_for_agent, wait_for_server
+from homeport.cli.status import status
+from homeport.cli.terminal import Terminal
+from homeport.cli.up import up
+from homeport.clock import SystemClock
+from homeport.errors import HomeportError
+
+Command = Callable[[argparse.Namespace, Terminal, Mapping[str, str]], int]
+
+
+def server(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
+    """`homeport server --detach`: the control plane alone, in the background."""
+    directory = DataDirectory(options.data_dir)
+    _refuse_second(directory, "server")
+    process = start_server(options, directory, environ)
+    credentials = wait_for_server(process, directory, port_of(options, directory), terminal)
+    terminal.say(f"the control plane (pid {process.pid}) answers at {credentials.endpoint}")
+    return 0
+
+
+def agent(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
+    """`homeport agent --detach`: the agent alone, in the background."""
+    directory = DataDirectory(options.data_dir)
+    directory.make()
+    _refuse_second(directory, "agent")
+    ensure_engine(terminal, environ, directory.log / "dockerd.log")
+    environment = agent_environment(options, directory, environ)
+    process = start_agent(directory, environment)
+    instance = wait_for_agent(process, directory, environment, terminal)
+    terminal.say(f"the agent (pid {process.pid}) runs as {instance['containerInstanceArn']}")
+    return 0
+
+
+def prepare(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
+    """`homeport prepare`: what `up` needs is there, and Docker runs unless the tests will start it."""
+    directory = DataDirectory(options.data_dir)
+    if not options.for_tests:
+        directory.make()
+        ensure_engine(terminal, environ, directory.log / "dockerd.log")
+        return 0
+    ensure([DOCKER, NFT], terminal, environ)
+    busybox(directory, terminal)
+    return 0
+
+
+def _refuse_second(directory: DataDirectory, name: str) -> None:
+    program = programs.find(directory, name)
+    if program is not None:
+        raise programs.ProgramRunsError(f"another {name} (pid {program.pid}) already runs on {directory.path}")
+
+
+COMMANDS: Final[dict[str, Command]] = {
+    "up": up,
+    "env": env,
+    "status": status,
+    "down": down,
+    "logs": logs,
+    "server": server,
+    "agent": agent,
+    "prepare": prepare,
+}
+
+
+def run(options: argparse.Namespace) -> int:
+    """The exit status of the command."""
+    terminal = Terminal(SystemClock())
+    try:
+        return COMMANDS[options.command](options, terminal, os.environ)
+    except HomeportError as error:
+        print(f"homeport {options.command}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output went away, as `homeport logs | head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130

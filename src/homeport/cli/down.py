@@ -1,0 +1,82 @@
+"""`homeport down`: stop the programs and, with `--tasks`, the tasks first.
+
+Owns: the order. Never ends a process that is not a program of this installation, never touches another installation's containers.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any, Final
+
+from homeport.cli import programs
+from homeport.cli.client import Api
+from homeport.cli.containers import DEFAULT_HOST, INSTALLATION_LABEL, DockerSocket
+from homeport.cli.installation import DataDirectory
+from homeport.cli.terminal import CommandError, Terminal
+
+TASKS_SECONDS_MAX: Final = 180.0
+"""Longest wait for tasks to stop: Docker's 30 s, or a container's own stopTimeout of at most 120 s, and some."""
+
+
+def down(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
+    """Stop the installation's programs; a program that does not run is no error."""
+    directory = DataDirectory(options.data_dir)
+    if options.tasks:
+        _stop_tasks(directory, terminal)
+    stopped = [name for name in reversed(programs.NAMES) if programs.stop(directory, name, terminal)]
+    if options.tasks:
+        _remove_containers(directory, terminal, environ)
+    terminal.say("all programs stopped" if stopped else f"no program of {directory.path} was running")
+    return 0
+
+
+def _stop_tasks(directory: DataDirectory, terminal: Terminal) -> None:
+    """Every service wants 0 tasks and every task is STOPPED when this returns; without a control plane that answers, nothing."""
+    credentials = directory.credentials()
+    api = Api(credentials, terminal.clock) if credentials else None
+    if api is None or not api.answers():
+        return
+    clusters = api.listed("ListClusters", "clusterArns")
+    for cluster in clusters:
+        for service in _active_services(api, cluster):
+            if service["desiredCount"]:
+                terminal.say(f"service {service['serviceName']}: {service['desiredCount']} -> 0 tasks")
+                api.call("UpdateService", cluster=cluster, service=service["serviceName"], desiredCount=0)
+        for task in api.listed("ListTasks", "taskArns", cluster=cluster, desiredStatus="RUNNING"):
+            api.call("StopTask", cluster=cluster, task=task, reason="homeport down --tasks")
+    deadline = terminal.deadline(TASKS_SECONDS_MAX)
+    while (left := sum(len(_live_tasks(api, cluster)) for cluster in clusters)) > 0:
+        if terminal.is_past(deadline):
+            raise CommandError(f"{left} tasks have not stopped after {TASKS_SECONDS_MAX:.0f} s; see: ./homeport status")
+        terminal.pause(0.2)
+    terminal.say("all tasks stopped")
+
+
+def _active_services(api: Api, cluster: str) -> list[dict[str, Any]]:
+    arns = api.listed("ListServices", "serviceArns", cluster=cluster)
+    return [service for service in api.described("DescribeServices", "services", arns, batch=10, cluster=cluster) if service["status"] == "ACTIVE"]
+
+
+def _live_tasks(api: Api, cluster: str) -> list[dict[str, Any]]:
+    arns = [arn for wanted in ("RUNNING", "STOPPED") for arn in api.listed("ListTasks", "taskArns", cluster=cluster, desiredStatus=wanted)]
+    return [task for task in api.described("DescribeTasks", "tasks", arns, cluster=cluster) if task["lastStatus"] != "STOPPED"]
+
+
+def _remove_containers(directory: DataDirectory, terminal: Terminal, environ: Mapping[str, str]) -> None:
+    """Stop and remove what is left of this installation's containers on this machine."""
+    credentials = directory.credentials()
+    if credentials is None:
+        return
+    docker = DockerSocket(environ.get("DOCKER_HOST") or DEFAULT_HOST)
+    try:
+        found = docker.containers({INSTALLATION_LABEL: credentials.installation_id})
+    except OSError:
+        terminal.say("Docker does not answer, so no container was removed")
+        return
+    for container in found:
+        if container["State"] == "running":
+            docker.stop(container["Id"])
+        docker.remove(container["Id"])
+    if found:
+        terminal.say(f"removed {len(found)} containers")

@@ -1,0 +1,103 @@
+"""Where an installation lives on this machine, and the keys that its server left there.
+
+Owns: `DataDirectory`, `LocalCredentials`, the default directory, the identity of this machine's instance. Never writes credentials: the server does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from homeport.cli.terminal import CommandError
+
+
+class LocalCredentials(msgspec.Struct, frozen=True):
+    """DATA_DIR/credentials.json: how to reach the installation's server, and its root key."""
+
+    endpoint: str
+    access_key_id: str
+    secret_access_key: str
+    region: str
+    account_id: str
+    installation_id: str
+
+    @property
+    def port(self) -> int:
+        """TCP port of `endpoint`."""
+        return urlsplit(self.endpoint).port or 80
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DataDirectory:
+    """The directory of one installation. Everything of it on this machine is below `path`."""
+
+    path: Path
+
+    @property
+    def run(self) -> Path:
+        """Who runs: one lock file per program."""
+        return self.path / "run"
+
+    @property
+    def log(self) -> Path:
+        """What the started programs say: one file per program."""
+        return self.path / "log"
+
+    @property
+    def agent(self) -> Path:
+        """The local agent's journal."""
+        return self.path / "agent"
+
+    @property
+    def cache(self) -> Path:
+        """What can be made again: the demo image's parts."""
+        return self.path / "cache"
+
+    def make(self) -> None:
+        """Make the directory, readable by its owner alone."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise CommandError(f"the data directory {self.path} cannot be made: {error.strerror}; choose another with --data-dir") from None
+
+    def credentials(self) -> LocalCredentials | None:
+        """What the server wrote at its start, or None when none has started here yet."""
+        try:
+            data = (self.path / "credentials.json").read_bytes()
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            raise CommandError(f"{self.path / 'credentials.json'} belongs to another user") from None
+        try:
+            return msgspec.json.decode(data, type=LocalCredentials)
+        except msgspec.DecodeError as error:
+            raise CommandError(f"{self.path / 'credentials.json'} is damaged ({error}); starting the server writes it anew") from None
+
+    def known_credentials(self) -> LocalCredentials:
+        """As `credentials`, but an installation that never started is an error."""
+        found = self.credentials()
+        if found is None:
+            raise CommandError(f"there is no installation in {self.path}; start one with: ./homeport up --detach")
+        return found
+
+    def instance_id(self) -> str:
+        """The stable EC2-like id of this machine in this installation: what the API shows as ec2InstanceId."""
+        try:
+            machine = Path("/etc/machine-id").read_text().strip()
+        except OSError:
+            machine = os.uname().nodename
+        return "i-" + hashlib.sha256(f"{machine} {self.path}".encode()).hexdigest()[:17]
+
+
+def default_data_dir(environ: Mapping[str, str], user_id: int) -> Path:
+    """The fixed place of the user's installation: /var/lib/homeport for root, else below XDG_DATA_HOME (~/.local/share)."""
+    if user_id == 0:
+        return Path("/var/lib/homeport")
+    base = environ.get("XDG_DATA_HOME") or f"{environ.get('HOME', '')}/.local/share"
+    return Path(base) / "homeport"

@@ -1,0 +1,148 @@
+"""Starting the programs of an installation and waiting until they serve.
+
+Owns: the options and environments that a started program gets, and what "serves" means. Never keeps a program running: see `up.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from homeport.cli import programs
+from homeport.cli.arguments import DEFAULT_PORT
+from homeport.cli.client import Api, ApiCallError, ApiUnreachableError
+from homeport.cli.installation import DataDirectory, LocalCredentials
+from homeport.cli.terminal import CommandError, Terminal
+
+SERVER_SECONDS_MAX: Final = 60.0
+"""A store of a million records takes 7 s to load; a busy machine some times that."""
+AGENT_SECONDS_MAX: Final = 60.0
+CLUSTER: Final = "default"
+ROOT_KEY_VARIABLES: Final = ("HOMEPORT_ROOT_ACCESS_KEY_ID", "HOMEPORT_ROOT_SECRET_ACCESS_KEY")
+AGENT_RESERVED_PORTS: Final = (22, 2375, 2376, 51678, 51679)
+_FOREIGN_VARIABLES: Final = ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECS", "AWS_REGION", *ROOT_KEY_VARIABLES)
+"""What a user's shell may hold for another purpose and the local agent must not see."""
+
+
+def port_of(options: argparse.Namespace, directory: DataDirectory) -> int:
+    """The port to serve on: the one asked for, else the one used last, else the default."""
+    if options.port is not None:
+        return int(options.port)
+    try:
+        credentials = directory.credentials()
+    except CommandError:
+        return DEFAULT_PORT
+    return credentials.port if credentials else DEFAULT_PORT
+
+
+def start_server(options: argparse.Namespace, directory: DataDirectory, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start the control plane with the options of `up` or `server`."""
+    arguments = ["--data-dir", str(directory.path), "--port", str(port_of(options, directory))]
+    for name, value in (("--account-id", options.account_id), ("--region", options.region), ("--store", getattr(options, "store", None))):
+        if value:
+            arguments += [name, value]
+    for setting in options.settings:
+        arguments += ["--set", setting]
+    return programs.start(directory, "server", arguments, environ)
+
+
+def wait_for_server(process: subprocess.Popen[bytes] | None, directory: DataDirectory, port: int, terminal: Terminal) -> LocalCredentials:
+    """Return, with the root key, when the server answers a signed call on `port`.
+
+    Raises CommandError with the end of its log when it ends or takes too long.
+    """
+    deadline = terminal.deadline(SERVER_SECONDS_MAX)
+    while True:
+        credentials = directory.credentials()
+        if credentials is not None and credentials.port == port and Api(credentials, terminal.clock).answers():
+            return credentials
+        ended = process.poll() is not None if process else programs.find(directory, "server") is None
+        if ended or terminal.is_past(deadline):
+            what = "ended" if ended else f"does not answer after {SERVER_SECONDS_MAX:.0f} s"
+            raise CommandError(f"the control plane {what}; its last words:\n{programs.log_tail(directory, 'server')}")
+        terminal.pause(programs.POLL_SECONDS)
+
+
+def agent_environment(options: argparse.Namespace, directory: DataDirectory, environ: Mapping[str, str]) -> dict[str, str]:
+    """What the agent is told: the local server's endpoint and root key, or with `--endpoint` (or ECS_BACKEND_HOST) those of another one.
+
+    Variables that the upstream agent knows and the caller set stay as they are. Raises CommandError when there is nothing to join.
+    """
+    given = {"ECS_CLUSTER": CLUSTER, "ECS_DATADIR": str(directory.agent), "HOMEPORT_INSTANCE_ID": directory.instance_id()}
+    elsewhere = getattr(options, "endpoint", None) or environ.get("ECS_BACKEND_HOST")
+    if options.zone:
+        given["HOMEPORT_ZONE"] = options.zone
+    if elsewhere:
+        if not environ.get("AWS_ACCESS_KEY_ID") or not environ.get("AWS_SECRET_ACCESS_KEY"):
+            raise CommandError(f"to join {elsewhere}, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        kept = {name: value for name, value in environ.items() if name not in ROOT_KEY_VARIABLES}
+        return {**given, **kept, "ECS_BACKEND_HOST": elsewhere} | ({"HOMEPORT_ZONE": options.zone} if options.zone else {})
+    credentials = directory.known_credentials()
+    given["ECS_RESERVED_PORTS"] = json.dumps([*AGENT_RESERVED_PORTS, credentials.port])
+    kept = {name: value for name, value in environ.items() if name not in _FOREIGN_VARIABLES}
+    return (
+        {**given, **kept}
+        | {
+            "ECS_BACKEND_HOST": credentials.endpoint,
+            "AWS_DEFAULT_REGION": credentials.region,
+            "AWS_ACCESS_KEY_ID": credentials.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
+            "HOMEPORT_INSTALLATION": credentials.installation_id,
+        }
+        | ({"HOMEPORT_ZONE": options.zone} if options.zone else {})
+    )
+
+
+def start_agent(directory: DataDirectory, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start the agent with the environment that `agent_environment` made."""
+    return programs.start(directory, "agent", ["--data-dir", str(directory.path)], environment)
+
+
+def wait_for_agent(
+    process: subprocess.Popen[bytes] | None, directory: DataDirectory, environment: Mapping[str, str], terminal: Terminal
+) -> dict[str, Any]:
+    """Return, with the container instance, when this machine's instance is ACTIVE and connected.
+
+    Raises CommandError with the end of the agent's log when it ends or takes too long.
+    """
+    api = _api_of(environment, terminal)
+    cluster, instance_id = environment["ECS_CLUSTER"], environment["HOMEPORT_INSTANCE_ID"]
+    deadline = terminal.deadline(AGENT_SECONDS_MAX)
+    while True:
+        instance = this_instance(api, cluster, instance_id)
+        if instance is not None and instance["agentConnected"]:
+            return instance
+        ended = process.poll() is not None if process else programs.find(directory, "agent") is None
+        if ended or terminal.is_past(deadline):
+            what = "ended" if ended else f"is not connected after {AGENT_SECONDS_MAX:.0f} s"
+            raise CommandError(f"the agent {what}; its last words:\n{programs.log_tail(directory, 'agent')}")
+        terminal.pause(programs.POLL_SECONDS)
+
+
+def this_instance(api: Api, cluster: str, instance_id: str) -> dict[str, Any] | None:
+    """The ACTIVE container instance with that ec2InstanceId, or None while there is none."""
+    try:
+        arns = api.listed("ListContainerInstances", "containerInstanceArns", cluster=cluster, status="ACTIVE")
+        found = api.described("DescribeContainerInstances", "containerInstances", arns, cluster=cluster)
+    except (ApiCallError, ApiUnreachableError):
+        return None  # the cluster comes with its first instance
+    mine = [instance for instance in found if instance.get("ec2InstanceId") == instance_id]
+    connected = [instance for instance in mine if instance["agentConnected"]]
+    return next(iter(connected or mine), None)
+
+
+def _api_of(environment: Mapping[str, str], terminal: Terminal) -> Api:
+    endpoint = environment["ECS_BACKEND_HOST"]
+    keys = LocalCredentials(
+        endpoint=endpoint if urlsplit(endpoint).scheme else f"https://{endpoint}",
+        access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1",
+        account_id="",
+        installation_id="",
+    )
+    return Api(keys, terminal.clock)
