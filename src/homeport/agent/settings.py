@@ -96,6 +96,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A connection on which nothing came for this long (and up to twice, by chance) is given up. HOMEPORT_SILENCE."""
     call_timeout_seconds: float = 42.0
     """Longest API call (the upstream agent's round trip limit). HOMEPORT_CALL_TIMEOUT."""
+    inactive_wait_seconds: float = 3_600.0
+    """How long a deregistered instance's agent waits before it asks again (the upstream agent's hour). HOMEPORT_INACTIVE_WAIT."""
     backoff_base_seconds: float = 0.25
     """First delay after a failed connection; grows by half each time. HOMEPORT_BACKOFF_BASE."""
     backoff_max_seconds: float = 30.0
@@ -204,6 +206,7 @@ _VARIABLES: Final = (
     ("HOMEPORT_REPORT_POOL", "report_pool_max", int),
     ("HOMEPORT_SILENCE", "silence_seconds", parse_duration),
     ("HOMEPORT_CALL_TIMEOUT", "call_timeout_seconds", parse_duration),
+    ("HOMEPORT_INACTIVE_WAIT", "inactive_wait_seconds", parse_duration),
     ("HOMEPORT_BACKOFF_BASE", "backoff_base_seconds", parse_duration),
     ("HOMEPORT_BACKOFF_MAX", "backoff_max_seconds", parse_duration),
 )

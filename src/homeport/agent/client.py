@@ -1,0 +1,131 @@
+"""Calls of the ECS API and signed websockets: everything that the agent sends to the control plane.
+
+Owns: one HTTP connection pool, SigV4 over each call, and the reading of errors. Never retries (its callers know what a failure means).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+from urllib.parse import urlencode, urlsplit
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from homeport.agent.settings import AgentSettings
+from homeport.clock import Clock
+from homeport.errors import HomeportError
+from homeport.iam import sigv4
+
+TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113."
+CONTENT_TYPE: Final = "application/x-amz-json-1.1"
+USER_AGENT: Final = "homeport-agent"
+_CLOSE_TIMEOUT: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
+"""How long a close frame waits for its answer."""
+
+
+class Caller(Protocol):
+    """What the reporter and the registration need of a client."""
+
+    async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Call `operation`; see `EcsClient.call`."""
+        ...
+
+
+class CallFailedError(HomeportError):
+    """The control plane refused a call, or refused a websocket. `code` is AWS's name of the error."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class UnreachableError(HomeportError):
+    """The control plane did not answer, or what it answered was no answer of the API."""
+
+    temporary = True
+
+
+class EcsClient:
+    """A client of one control plane with one pair of keys. Make it inside the running loop; close it at the end."""
+
+    def __init__(self, settings: AgentSettings, clock: Clock) -> None:
+        self._endpoint = settings.endpoint
+        self._credentials = sigv4.Credentials(settings.access_key_id, settings.secret_access_key, settings.region)
+        self._token = settings.session_token
+        self._clock = clock
+        self._timeout = aiohttp.ClientTimeout(total=settings.call_timeout_seconds)
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=settings.report_pool_max + 4),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent",),
+            auto_decompress=False,
+        )
+
+    async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Call `operation` and return its answer.
+
+        Raises CallFailedError for an error of the API and UnreachableError when there was no answer.
+        """
+        body = msgspec.json.encode(request)
+        headers = {"Content-Type": CONTENT_TYPE, "X-Amz-Target": TARGET_PREFIX + operation, "User-Agent": USER_AGENT}
+        url = self._endpoint + "/"
+        signed = self._signed("POST", url, headers, hashlib.sha256(body).hexdigest())
+        try:
+            async with self._http.post(url, data=body, headers=signed, timeout=self._timeout, allow_redirects=False) as response:
+                answer = await response.read()
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnreachableError(f"{operation}: {error or type(error).__name__}") from error
+        return _read(operation, status, answer)
+
+    async def connect(self, endpoint: str, query: Mapping[str, str]) -> aiohttp.ClientWebSocketResponse:
+        """Open the websocket ENDPOINTws?QUERY (agent-protocol.md 5.1).
+
+        Raises CallFailedError with the name of the exception when the control plane refuses, UnreachableError when there is no connection.
+        """
+        url = f"{endpoint.rstrip('/')}/ws?{urlencode(query)}"
+        headers = self._signed("GET", url, {}, sigv4.EMPTY_BODY_SHA256)
+        try:
+            address = URL(url, encoded=True)  # as signed: nothing may write it in another form
+            return await self._http.ws_connect(address, headers=headers, max_msg_size=0, compress=0, timeout=_CLOSE_TIMEOUT)
+        except aiohttp.WSServerHandshakeError as error:
+            code = error.headers.get("x-amzn-errortype", "") if error.headers else ""
+            if not code:
+                raise UnreachableError(f"{url}: HTTP status {error.status}") from error
+            raise CallFailedError(code, f"the control plane refuses the connection (HTTP status {error.status})") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnreachableError(f"{url}: {error or type(error).__name__}") from error
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._http.close()
+
+    def _signed(self, method: str, url: str, headers: Mapping[str, str], body_sha256: str) -> dict[str, str]:
+        parts = urlsplit(url)
+        covered = {name.lower().encode(): value.encode() for name, value in headers.items() if name != "User-Agent"}
+        covered[b"host"] = parts.netloc.encode()
+        if self._token:
+            covered[b"x-amz-security-token"] = self._token.encode()
+        request = sigv4.Request(method, parts.path.encode(), parts.query.encode(), covered, body_sha256)
+        signature = sigv4.sign(request, self._credentials, self._clock.now())
+        token = {"X-Amz-Security-Token": self._token} if self._token else {}
+        return {**headers, **token, **signature, "Host": parts.netloc}
+
+
+def _read(operation: str, status: int, answer: bytes) -> dict[str, Any]:
+    try:
+        decoded = msgspec.json.decode(answer) if answer else {}
+    except msgspec.DecodeError:
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise UnreachableError(f"{operation}: HTTP status {status} with a body that is no JSON object")
+    if status == 200:
+        return decoded
+    code = str(decoded.get("__type", "")).rpartition("#")[2]
+    if not code:
+        raise UnreachableError(f"{operation}: HTTP status {status}")
+    raise CallFailedError(code, str(decoded.get("message") or decoded.get("Message") or ""))

@@ -1,0 +1,218 @@
+"""The agent program: builds its parts once, keeps it connected, and ends it quickly.
+
+Owns: the order of start and end, and when a lost connection is built anew. Never touches a container: tasks run on when the agent ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import homeport
+from homeport.agent import instance
+from homeport.agent.client import CallFailedError, EcsClient
+from homeport.agent.engine.engine import Engine
+from homeport.agent.engine.report import TaskReport
+from homeport.agent.instance import Registration
+from homeport.agent.reporter import Reporter
+from homeport.agent.runtime.contract import Runtime, RuntimeDescription
+from homeport.agent.runtime.docker import DockerRuntime
+from homeport.agent.session import Session
+from homeport.agent.settings import AgentSettings
+from homeport.agent.state import State
+from homeport.agent.telemetry import Telemetry
+from homeport.clock import Clock, SystemClock
+from homeport.errors import HomeportError
+from homeport.ids import Ids
+
+ORDERLY: Final = frozenset({1000, 1001, 1006, 1011, 1012})
+"""Close codes after which the agent comes back at once (agent-protocol.md 5.6; 1012 is our server's restart)."""
+STEADY_SECONDS: Final = 60.0
+"""A connection that lasted this long was a good one: the next failure counts as the first."""
+RECONNECT_SECONDS_MAX: Final = 0.05
+"""An immediate reconnect waits up to this long by chance, so that a server's restart is not one burst."""
+
+_log = logging.getLogger(__name__)
+
+
+async def run(settings: AgentSettings) -> None:
+    """Run the agent until SIGTERM or SIGINT.
+
+    Raises StateLockedError when the data directory has another agent, RegistrationRefusedError when the control plane will not take this host.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    clock = SystemClock()
+    runtime = DockerRuntime(clock=clock, host=settings.docker_host)
+    try:
+        await Agent(settings, runtime=runtime, clock=clock, ids=Ids()).run(stop)
+    finally:
+        await runtime.close()
+
+
+class Agent:
+    """One agent with its parts. `run` it once."""
+
+    def __init__(self, settings: AgentSettings, *, runtime: Runtime, clock: Clock, ids: Ids) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._clock = clock
+        self._ids = ids
+        self._state = State.open(settings.data_dir)
+        self._client = EcsClient(settings, clock)
+        self._engine = Engine(runtime=runtime, state=self._state, clock=clock, ids=ids, settings=settings, report=self._report)
+        self._reporter = Reporter(
+            client=self._client, state=self._state, clock=clock, ids=ids, settings=settings, acknowledged=self._engine.acknowledged
+        )
+        self._telemetry = Telemetry(engine=self._engine, ping=runtime.ping, clock=clock, cluster=settings.cluster)
+        self._registration = Registration(client=self._client, state=self._state, settings=settings, clock=clock, ids=ids)
+        self._arn = ""
+        self._endpoints: dict[str, str] = {}
+        self._description: RuntimeDescription | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, or until a part fails for good (its error is raised)."""
+        work = asyncio.get_running_loop().create_task(self._work())
+        stopped = asyncio.get_running_loop().create_task(stop.wait())
+        try:
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            for task in (work, stopped):
+                task.cancel()
+            await asyncio.gather(work, stopped, return_exceptions=True)
+            await self._close()
+
+    async def _close(self) -> None:
+        await self._engine.close()
+        await self._reporter.close()
+        await self._client.close()
+        self._state.close()
+
+    def _report(self, report: TaskReport) -> None:
+        self._reporter.report(report)
+
+    async def _work(self) -> None:
+        description = await self._wait_for_runtime()
+        await self._engine.start()
+        self._reporter.start()
+        self._arn = await self._registration.register(description)
+        self._description = description
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep("the control connection", self._converse))
+                group.create_task(self._keep("the telemetry connection", self._publish))
+        except* HomeportError as errors:
+            raise errors.exceptions[0] from None
+
+    async def _wait_for_runtime(self) -> RuntimeDescription:
+        """The runtime's description, once it answers."""
+        said = False
+        while True:
+            try:
+                return await self._runtime.describe()
+            except HomeportError as error:
+                if not said:
+                    _log.warning("waiting for the container runtime: %s", error)
+                said = True
+            await self._clock.sleep(self._settings.backoff_base_seconds)
+
+    async def _keep(self, what: str, one_round: Callable[[], Awaitable[int]]) -> None:
+        """Connect again whenever `one_round` ends, at once after an orderly end, else after a growing delay."""
+        failures = 0
+        while True:
+            began = self._clock.monotonic()
+            try:
+                code = await one_round()
+                _log.info("%s ended (%d) after %.1f s", what, code, self._clock.monotonic() - began)
+            except CallFailedError as error:
+                _log.warning("%s: %s", what, error)
+                code = 0
+                if await self._refused(error):
+                    continue
+            except HomeportError as error:
+                _log.info("%s: %s", what, error)
+                code = 0
+            failures = 0 if self._clock.monotonic() - began >= STEADY_SECONDS else failures + 1
+            await self._clock.sleep(self._delay(failures, orderly=code in ORDERLY))
+
+    def _delay(self, failures: int, *, orderly: bool) -> float:
+        if orderly and failures <= 1:
+            return self._ids.uniform(0.0, RECONNECT_SECONDS_MAX)
+        base = self._settings.backoff_base_seconds * 1.5 ** min(max(failures - 1, 0), 30)
+        return min(base, self._settings.backoff_max_seconds) * self._ids.uniform(0.8, 1.2)
+
+    async def _refused(self, error: CallFailedError) -> bool:
+        """Do what the control plane's refusal asks for; return whether to connect again at once."""
+        if error.code == "InactiveInstanceException":
+            # Deregistered: the tasks here keep running, as the API promises, and the operator may yet end this agent.
+            await self._clock.sleep(self._settings.inactive_wait_seconds * self._ids.uniform(1.0, 1.1))
+            return True
+        if error.code == "InvalidInstanceException" and self._description is not None:
+            if instance.saved_arn(self._state) == self._arn:
+                instance.forget(self._state)
+                self._arn = await self._registration.register(self._description)
+            else:  # the other connection has registered anew meanwhile
+                self._arn = instance.saved_arn(self._state) or self._arn
+        return False
+
+    # -- one round of each connection --------------------------------------------------------------------------------------
+
+    async def _converse(self) -> int:
+        endpoint = await self._endpoint("endpoint")
+        query = {
+            "agentHash": "homeport",
+            "agentVersion": homeport.__version__,
+            "clusterArn": self._settings.cluster,
+            "containerInstanceArn": self._arn,
+            "dockerVersion": f"DockerVersion: {self._description.version if self._description else ''}",
+            "protocolVersion": "2",
+            "sendCredentials": "true",
+            "seqNum": "1",
+        }
+        socket = await self._client.connect(endpoint, query)
+        try:
+            self._reporter.nudge()
+            session = Session(
+                socket,
+                engine=self._engine,
+                state=self._state,
+                report=self._report,
+                heard_heartbeat=self._telemetry.heartbeat,
+                silence_seconds=self._settings.silence_seconds * self._ids.uniform(1.0, 2.0),
+            )
+            return await session.run()
+        finally:
+            await socket.close(code=1001)
+
+    async def _publish(self) -> int:
+        endpoint = await self._endpoint("telemetryEndpoint")
+        query = {
+            "agentHash": "homeport",
+            "agentVersion": homeport.__version__,
+            "cluster": self._settings.cluster,
+            "containerInstance": self._arn,
+            "dockerVersion": self._description.version if self._description else "",
+        }
+        socket = await self._client.connect(endpoint, query)
+        try:
+            await self._telemetry.run(socket, self._arn)
+            return socket.close_code or 1006
+        finally:
+            await socket.close(code=1001)
+
+    async def _endpoint(self, name: str) -> str:
+        """Where to connect: asked anew each time; the last answer serves when the question fails."""
+        try:
+            answer = await self._client.call("DiscoverPollEndpoint", {"containerInstance": self._arn, "cluster": self._settings.cluster})
+            self._endpoints = {key: value for key, value in answer.items() if isinstance(value, str)}
+        except HomeportError:
+            if name not in self._endpoints:
+                raise
+        return self._endpoints[name]

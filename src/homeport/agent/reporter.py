@@ -1,0 +1,170 @@
+"""Carries the engine's reports to the control plane until each is acknowledged.
+
+Owns: one queue per task, its copy in the local journal, and the retries of SubmitTaskStateChange. At least once: a report may arrive twice, never
+out of its task's order. Never makes or changes a report, and never gives up on one that the control plane may still take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from homeport.agent.client import Caller, CallFailedError
+from homeport.agent.engine.report import ContainerReport, TaskReport
+from homeport.agent.settings import AgentSettings
+from homeport.agent.state import State
+from homeport.clock import Clock
+from homeport.errors import HomeportError
+from homeport.ids import Ids
+
+KIND: Final = "report"
+"""Kind of the reports in the local journal; the key is their number."""
+
+DROPPED: Final = frozenset({"InvalidParameterException"})
+"""Errors that say: this report will never be taken (agent-protocol.md 4.4)."""
+
+_log = logging.getLogger(__name__)
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(TaskReport)
+
+
+class Reporter:
+    """`report` takes a report, in order of events; delivery goes on in the background between `start` and `close`."""
+
+    def __init__(
+        self, *, client: Caller, state: State, clock: Clock, ids: Ids, settings: AgentSettings, acknowledged: Callable[[str], None]
+    ) -> None:
+        """`acknowledged(arn)` is called once the control plane has a task's STOPPED."""
+        self._client = client
+        self._state = state
+        self._clock = clock
+        self._ids = ids
+        self._settings = settings
+        self._acknowledged = acknowledged
+        self._queues: dict[str, deque[tuple[str, TaskReport]]] = {}
+        self._deliveries: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(settings.report_pool_max)
+        self._nudged = asyncio.Event()
+        self._started = False
+        self._number = 0
+        for number, value in state.load(KIND).items():
+            report = _decoder.decode(value)
+            self._queues.setdefault(report.arn, deque()).append((number, report))
+            self._number = max(self._number, int(number))
+
+    @property
+    def waiting(self) -> int:
+        """Reports that are not acknowledged yet."""
+        return sum(len(queue) for queue in self._queues.values())
+
+    def start(self) -> None:
+        """Deliver what the last life of the agent left, and from now on every report at once."""
+        self._started = True
+        for arn in tuple(self._queues):
+            self._deliver_soon(arn)
+
+    def report(self, report: TaskReport) -> None:
+        """Take a report: it is in the journal when this returns."""
+        self._number += 1
+        number = f"{self._number:016d}"
+        self._state.put(KIND, number, _encoder.encode(report))
+        self._queues.setdefault(report.arn, deque()).append((number, report))
+        if self._started:
+            self._deliver_soon(report.arn)
+
+    def nudge(self) -> None:
+        """The control plane is there again: try now what waits for its next attempt."""
+        self._nudged.set()
+        self._nudged = asyncio.Event()
+
+    async def close(self) -> None:
+        """Stop delivering; what is not acknowledged stays in the journal."""
+        self._started = False
+        deliveries = tuple(self._deliveries.values())
+        for delivery in deliveries:
+            delivery.cancel()
+        await asyncio.gather(*deliveries, return_exceptions=True)
+
+    def _deliver_soon(self, arn: str) -> None:
+        if arn not in self._deliveries:
+            self._deliveries[arn] = asyncio.get_running_loop().create_task(self._deliver(arn))
+
+    async def _deliver(self, arn: str) -> None:
+        """Send one task's reports, one after the other, until none is left."""
+        failures = 0
+        try:
+            while queue := self._queues.get(arn):
+                number, report = queue[0]
+                if not await self._submit(report):
+                    failures += 1
+                    await self._pause(failures)
+                    continue
+                failures = 0
+                queue.popleft()
+                self._state.delete(KIND, number)
+                if not queue:
+                    del self._queues[arn]
+                if report.status == "STOPPED":
+                    self._acknowledged(arn)
+        finally:
+            del self._deliveries[arn]
+
+    async def _submit(self, report: TaskReport) -> bool:
+        """Send one report; return whether it is done with."""
+        try:
+            async with self._slots:
+                await self._client.call("SubmitTaskStateChange", request_of(report, cluster=self._settings.cluster))
+        except CallFailedError as error:
+            if error.code in DROPPED:
+                _log.error("task %s: its %s is not taken by the control plane and is dropped: %s", report.arn, report.status, error)
+                return True
+            _log.warning("task %s: %s could not be reported and is tried again: %s", report.arn, report.status, error)
+            return False
+        except HomeportError as error:
+            _log.info("task %s: %s could not be reported and is tried again: %s", report.arn, report.status, error)
+            return False
+        _log.info("task %s: reported %s", report.arn, report.status)
+        return True
+
+    async def _pause(self, failures: int) -> None:
+        """Wait for the next attempt, or for a nudge."""
+        base = self._settings.backoff_base_seconds * 1.5 ** min(failures - 1, 30)
+        seconds = min(base, self._settings.backoff_max_seconds) * self._ids.uniform(0.8, 1.2)
+        loop = asyncio.get_running_loop()
+        waits = {loop.create_task(self._clock.sleep(seconds)), loop.create_task(self._wait_for_nudge(self._nudged))}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    @staticmethod
+    async def _wait_for_nudge(event: asyncio.Event) -> None:
+        await event.wait()
+
+
+def request_of(report: TaskReport, *, cluster: str) -> dict[str, Any]:
+    """The body of SubmitTaskStateChange."""
+    request: dict[str, Any] = {"cluster": cluster, "task": report.arn, "status": report.status, "reason": report.reason}
+    times = {"pullStartedAt": report.pull_started_at, "pullStoppedAt": report.pull_stopped_at, "executionStoppedAt": report.execution_stopped_at}
+    request |= {name: instant for name, instant in times.items() if instant is not None}
+    if report.containers:
+        request["containers"] = [_container(container) for container in report.containers]
+    return request
+
+
+def _container(report: ContainerReport) -> dict[str, Any]:
+    container: dict[str, Any] = {"containerName": report.name, "status": report.status}
+    told = {"runtimeId": report.runtime_id, "exitCode": report.exit_code, "reason": report.reason, "imageDigest": report.image_digest}
+    container |= {name: value for name, value in told.items() if value is not None}
+    if report.network_bindings:
+        container["networkBindings"] = [
+            {"bindIP": binding.bind_ip, "containerPort": binding.container_port, "hostPort": binding.host_port, "protocol": binding.protocol}
+            for binding in report.network_bindings
+        ]
+    return container

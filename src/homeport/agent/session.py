@@ -1,0 +1,160 @@
+"""One ACS connection to the control plane, seen from the agent. `dispatcher/session.py` is the other end and looks alike.
+
+Owns: the answers to the messages of one connection: payloads go to the engine and are acknowledged, manifests are compared, heartbeats answered.
+Never runs a task and never outlives its socket: any failure ends the session, and a new one is built.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+import aiohttp
+import msgspec
+
+from homeport.acs.messages import (
+    AckRequest,
+    HeartbeatAckRequest,
+    HeartbeatMessage,
+    Message,
+    PayloadMessage,
+    TaskHealth,
+    TaskIdentifier,
+    TaskManifestMessage,
+    TaskPayload,
+    TaskStopVerificationAck,
+    TaskStopVerificationMessage,
+    decode,
+    encode,
+)
+from homeport.agent.engine.report import TaskReport, clipped
+from homeport.agent.state import State
+from homeport.errors import HomeportError
+
+INSTANCE_KIND: Final = "instance"
+"""Kind of the records about this instance in the local journal: its ARN and its timeline."""
+TIMELINE_KEY: Final = "timeline"
+UNREADABLE_TASK: Final = "UnrecogniedTaskError: Error loading task - "
+"""As the upstream agent spells it on the wire."""
+
+_log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """What a session needs of the engine."""
+
+    def submit(self, task: TaskPayload) -> None:
+        """Run or stop `task`; idempotent, returns at once. Raises HomeportError for a payload that cannot be read."""
+        ...
+
+    def tasks(self) -> Iterable[tuple[str, str, str]]:
+        """(ARN, desired status, known status) of every task it holds."""
+        ...
+
+    def health(self) -> list[TaskHealth]:
+        """Health of the containers that have a check."""
+        ...
+
+
+class Session:
+    """The conversation on one open socket. `run` returns when it is over."""
+
+    def __init__(
+        self,
+        socket: aiohttp.ClientWebSocketResponse,
+        *,
+        engine: Engine,
+        state: State,
+        report: Callable[[TaskReport], None],
+        heard_heartbeat: Callable[[], None] = lambda: None,
+        silence_seconds: float = 90.0,
+    ) -> None:
+        """`report` tells the control plane of a task that cannot be read; `heard_heartbeat` is called at each heartbeat."""
+        self._socket = socket
+        self._engine = engine
+        self._state = state
+        self._report = report
+        self._heard_heartbeat = heard_heartbeat
+        self._silence_seconds = silence_seconds
+        self._manifest_id = ""
+        self._timeline = int(state.get(INSTANCE_KIND, TIMELINE_KEY) or b"0")
+
+    async def run(self) -> int:
+        """Handle the control plane's messages in order until the connection ends; return the close code (1006 for none)."""
+        while True:
+            try:
+                frame = await self._socket.receive(timeout=self._silence_seconds)
+            except TimeoutError:
+                _log.warning("nothing came from the control plane for %.0f s", self._silence_seconds)
+                await self._socket.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+                return aiohttp.WSCloseCode.ABNORMAL_CLOSURE
+            if frame.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+                return self._socket.close_code or aiohttp.WSCloseCode.ABNORMAL_CLOSURE
+            await self._hear(frame.data)
+
+    async def _hear(self, frame: str | bytes) -> None:
+        try:
+            message = decode(frame)
+        except msgspec.DecodeError as error:
+            # No answer: the control plane sends again in the next session, and a missing acknowledgement is its signal.
+            _log.warning("a frame that is no message: %s", error)
+            return
+        if isinstance(message, HeartbeatMessage):
+            await self._tell(HeartbeatAckRequest(messageId=message.messageId))
+            self._heard_heartbeat()
+        elif isinstance(message, PayloadMessage):
+            await self._take_payload(message)
+        elif isinstance(message, TaskManifestMessage):
+            await self._compare(message)
+        elif isinstance(message, TaskStopVerificationAck) and message.messageId == self._manifest_id:
+            self._manifest_id = ""
+            for task in message.stopTasks:
+                self._submit(TaskPayload(arn=task.taskArn, desiredStatus="STOPPED", taskClusterArn=task.taskClusterArn))
+
+    async def _take_payload(self, message: PayloadMessage) -> None:
+        """Hand the tasks to the engine and acknowledge once the disk has them; stops first, so that their resources are free for the starts."""
+        if not (message.messageId and message.clusterArn and message.containerInstanceArn):
+            return
+        for task in sorted(message.tasks, key=lambda task: task.desiredStatus != "STOPPED"):
+            self._submit(task)
+        self._note(message.seqNum)
+        await self._state.sync()
+        await self._acknowledge(message)
+
+    def _submit(self, task: TaskPayload) -> None:
+        try:
+            self._engine.submit(task)
+        except HomeportError as error:
+            _log.error("task %s cannot be read: %s", task.arn, error)
+            if task.arn:
+                self._report(TaskReport(arn=task.arn, status="STOPPED", reason=clipped(f"{UNREADABLE_TASK}{error}")))
+
+    async def _compare(self, manifest: TaskManifestMessage) -> None:
+        """Acknowledge the manifest, and ask about tasks that are wanted here but that it does not want."""
+        if manifest.timeline <= self._timeline:
+            _log.warning("a manifest of timeline %d came after %d and is passed over", manifest.timeline, self._timeline)
+            return
+        self._note(manifest.timeline)
+        await self._acknowledge(manifest)
+        wanted = {task.taskArn for task in manifest.tasks if task.desiredStatus == "RUNNING"}
+        strays = [arn for arn, desired, _ in self._engine.tasks() if desired == "RUNNING" and arn not in wanted]
+        if strays:
+            self._manifest_id = manifest.messageId
+            candidates = [TaskIdentifier(taskArn=arn, desiredStatus="STOPPED", taskClusterArn=manifest.clusterArn) for arn in strays]
+            await self._tell(TaskStopVerificationMessage(messageId=manifest.messageId, stopCandidates=candidates))
+
+    def _note(self, number: int) -> None:
+        """Remember the highest sequence number or timeline: only a later manifest counts."""
+        if number > self._timeline:
+            self._timeline = number
+            self._state.put(INSTANCE_KIND, TIMELINE_KEY, str(number).encode())
+
+    async def _acknowledge(self, message: PayloadMessage | TaskManifestMessage) -> None:
+        await self._tell(AckRequest(cluster=message.clusterArn, containerInstance=message.containerInstanceArn, messageId=message.messageId))
+
+    async def _tell(self, message: Message) -> None:
+        try:
+            await self._socket.send_str(encode(message).decode())
+        except (ConnectionError, RuntimeError) as error:  # the next receive says that it is over
+            _log.debug("the connection ended before an answer: %s", error)

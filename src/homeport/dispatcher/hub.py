@@ -1,0 +1,260 @@
+"""All agent connections of one server: who is connected, and which session a change of the store concerns.
+
+Owns: `Dispatcher` (the websocket doors /acs/ws and /tcs/ws), the table of live sessions, the one watcher of the store and the one timer.
+Never decides what a task should do, and never speaks in a session (session.py and telemetry.py do).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import msgspec
+
+from homeport.clock import Clock
+from homeport.config import Settings
+from homeport.dispatcher import assignments, liveness
+from homeport.dispatcher.liveness import SessionRefusedError, Wheel
+from homeport.dispatcher.session import GOING_AWAY, NORMAL, SERVICE_RESTART, Event, House, Receive, Send, Session
+from homeport.dispatcher.telemetry import TelemetrySession
+from homeport.errors import ApiError, HomeportError, WatchLostError
+from homeport.ids import Ids
+from homeport.model import arn
+from homeport.model.ecs.container_instance import INACTIVE, ContainerInstance
+from homeport.model.ecs.task import Task
+from homeport.store.store import Store
+from homeport.store.table import Change, Commit
+from homeport.store.tables import CONTAINER_INSTANCES, TASKS
+
+Headers = Sequence[tuple[bytes, bytes]]
+Verify = Callable[[str, str, bytes, Headers], tuple[str, str]]
+"""(method, path, query string, headers) of a request without a body → (account, principal ARN). Raises ApiError."""
+
+RECONNECT_GRACE_SECONDS: Final = 10.0
+"""How long an agent counts as connected after the server itself ended its connection: it is expected back within milliseconds."""
+
+_log = logging.getLogger(__name__)
+
+
+class _PendingEnd:
+    """The end of a session, unless its agent has come back by then."""
+
+    __slots__ = ("_end", "_key", "_session_id")
+
+    def __init__(self, key: str, session_id: str, end: Callable[[str, str], None]) -> None:
+        self._key = key
+        self._session_id = session_id
+        self._end = end
+
+    def due(self, now: float) -> float | None:
+        """End it, and never come again."""
+        self._end(self._key, self._session_id)
+        return None
+
+
+class Dispatcher:
+    """The control plane's end of every agent conversation. `start` it before the first connection."""
+
+    def __init__(
+        self, *, store: Store, clock: Clock, ids: Ids, settings: Settings, region: str, verify: Verify, server: str = "server"
+    ) -> None:
+        """`server`: this server's name in the store; the same after a restart, so that it finds the sessions of its life before."""
+        self._house = House(store=store, clock=clock, ids=ids, settings=settings, region=region, spawn=self._spawn)
+        self._verify = verify
+        self._server = server
+        self._sessions: dict[str, Session] = {}
+        self._telemetry: dict[str, TelemetrySession] = {}
+        step = min(1.0, settings.heartbeat_seconds / 4)
+        self._wheel = Wheel(clock, step_seconds=step, failed=lambda error: _log.error("a session's timer failed", exc_info=error))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    @property
+    def connected(self) -> frozenset[str]:
+        """Keys of the instances whose agents are connected to this server."""
+        return frozenset(self._sessions)
+
+    async def start(self) -> None:
+        """Follow the store, start the timer, and give the agents of this server's life before some time to come back."""
+        self._spawn(self._follow())
+        self._spawn(self._wheel.run())
+        left = await self._house.store.view(lambda reader: liveness.sessions_of(reader, self._server))
+        for key, session_id in left:
+            self._end_later(key, session_id)
+
+    async def close(self) -> None:
+        """Close every connection. Sessions stay in the store: the next server of this name ends those that do not come back."""
+        self._stopping = True
+        connections: list[Session | TelemetrySession] = [*self._sessions.values(), *self._telemetry.values()]
+        for connection in connections:
+            connection.close(GOING_AWAY, "the server stops")
+        for _ in range(2):  # the close frames leave through tasks of their own
+            await self._house.clock.sleep(0)
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- doors -----------------------------------------------------------------------------------------------------------
+
+    async def acs(self, scope: Event, receive: Receive, send: Send) -> None:
+        """The ASGI application of /acs/ws."""
+        await receive()
+        try:
+            key = await self._admit(scope, cluster="clusterArn", instance="containerInstanceArn")
+            session_id = self._house.ids.hex()
+            instance = await liveness.open_session(self._house.store, key, session_id=session_id, server=self._server)
+        except HomeportError as error:
+            await _refuse(scope, send, error)
+            return
+        await send({"type": "websocket.accept"})
+        session = Session(self._house, instance, send)
+        self._enter(session)
+        code = await session.listen(receive)
+        self._leave(session, code)
+
+    async def tcs(self, scope: Event, receive: Receive, send: Send) -> None:
+        """The ASGI application of /tcs/ws."""
+        await receive()
+        try:
+            key = await self._admit(scope, cluster="cluster", instance="containerInstance")
+            instance = await self._house.store.view(lambda reader: liveness.admitted(reader.get(CONTAINER_INSTANCES, key), key))
+        except HomeportError as error:
+            await _refuse(scope, send, error)
+            return
+        await send({"type": "websocket.accept"})
+        session = TelemetrySession(self._house, instance, send)
+        older = self._telemetry.get(session.key)
+        if older is not None:
+            older.close(NORMAL, "the agent has a newer connection")
+        self._telemetry[session.key] = session
+        self._wheel.add(session, self._house.clock.monotonic())
+        await session.listen(receive)
+        if self._telemetry.get(session.key) is session:
+            del self._telemetry[session.key]
+
+    async def _admit(self, scope: Event, *, cluster: str, instance: str) -> str:
+        """Check the signature and the query; return the instance's key."""
+        path = scope.get("raw_path") or scope["path"].encode()
+        try:
+            account, _ = self._verify("GET", path.decode("latin-1"), scope["query_string"], scope["headers"])
+        except ApiError as error:
+            raise SessionRefusedError(liveness.SERVER_FAULT if error.temporary else liveness.ACCESS_DENIED, error.message) from error
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        return instance_key(query.get(cluster, [""])[0], query.get(instance, [""])[0], account)
+
+    # -- the table of sessions -------------------------------------------------------------------------------------------
+
+    def _enter(self, session: Session) -> None:
+        """Put the session in; whichever was opened later stays, whatever the order in which the two came here."""
+        other = self._sessions.get(session.key)
+        if other is not None and other.opened > session.opened:
+            session.close(NORMAL, "the agent has a newer connection")
+            return
+        if other is not None:
+            other.close(NORMAL, "the agent has a newer connection")
+        self._sessions[session.key] = session
+        self._wheel.add(session, self._house.clock.monotonic())
+        session.resync()
+
+    def _leave(self, session: Session, code: int) -> None:
+        if self._sessions.get(session.key) is session:
+            del self._sessions[session.key]
+        if self._stopping or code == SERVICE_RESTART:
+            return
+        if code == NORMAL:
+            self._end_later(session.key, session.id)
+        else:
+            self._end(session.key, session.id)
+
+    def _end_later(self, key: str, session_id: str) -> None:
+        self._wheel.add(_PendingEnd(key, session_id, self._end), self._house.clock.monotonic() + RECONNECT_GRACE_SECONDS)
+
+    def _end(self, key: str, session_id: str) -> None:
+        session = self._sessions.get(key)
+        if session is None or session.id != session_id:
+            self._spawn(self._write_end(key, session_id))
+
+    async def _write_end(self, key: str, session_id: str) -> None:
+        try:
+            await liveness.end_session(self._house.store, key, session_id=session_id, why="the agent went away")
+        except HomeportError as error:
+            _log.warning("instance %s: the end of its session could not be written and is tried again: %s", key, error)
+            self._end_later(key, session_id)
+
+    # -- the store -------------------------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """Wake the sessions that a commit concerns, for ever. After a gap every session compares everything."""
+        while True:
+            watch = self._house.store.watch()
+            for session in tuple(self._sessions.values()):
+                session.resync()
+            try:
+                async for commit in watch:
+                    self._route(commit)
+            except WatchLostError:
+                _log.warning("the dispatcher fell behind the store and starts again")
+            finally:
+                watch.close()
+
+    def _route(self, commit: Commit) -> None:
+        for change in commit.changes:
+            if change.table == TASKS.name:
+                self._route_task(change)
+            elif change.table == CONTAINER_INSTANCES.name:
+                self._route_instance(change)
+
+    def _route_task(self, change: Change) -> None:
+        before = change.before if isinstance(change.before, Task) else None
+        after = change.after if isinstance(change.after, Task) else None
+        if assignments.concerns(before, after):
+            for key in {task.instance_key for task in (before, after) if task is not None}:
+                session = self._sessions.get(key)
+                if session is not None:
+                    session.changed(change.key)
+
+    def _route_instance(self, change: Change) -> None:
+        after = change.after if isinstance(change.after, ContainerInstance) else None
+        session = self._sessions.get(change.key)
+        if after is None or after.status == INACTIVE:
+            connections: list[Session | TelemetrySession | None] = [session, self._telemetry.get(change.key)]
+            for connection in connections:
+                if connection is not None:
+                    connection.close(GOING_AWAY, "the container instance is deregistered")
+        elif session is not None and after.session is not None and after.session.since > session.opened:
+            session.close(NORMAL, "the agent has a newer connection")
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def instance_key(cluster: str, instance: str, account: str) -> str:
+    """The store key of the instance that an agent's query names. `cluster` is a name or an ARN, "" means that of the instance's ARN.
+
+    Raises SessionRefusedError when the two do not fit, or name another account's.
+    """
+    parsed = arn.parse_arn(instance)
+    parts = parsed.resource.split("/") if parsed else []
+    if parsed is None or len(parts) != 3 or parts[0] != "container-instance":
+        raise SessionRefusedError(liveness.BAD_REQUEST, "containerInstanceArn is missing or no ARN of a container instance.")
+    if parsed.account != account:
+        raise SessionRefusedError(liveness.ACCESS_DENIED, "The container instance belongs to another account.")
+    if cluster and cluster.rpartition("/")[2] != parts[1]:
+        raise SessionRefusedError(liveness.INVALID_CLUSTER, f"The container instance is not registered in cluster {cluster}.")
+    return f"{account}/{parts[1]}/{parts[2]}"
+
+
+async def _refuse(scope: Event, send: Send, error: HomeportError) -> None:
+    """Answer instead of opening: {"<ExceptionName>": "message"}, the form that the upstream agent reads."""
+    exception = error.exception if isinstance(error, SessionRefusedError) else liveness.SERVER_FAULT
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": exception})
+        return
+    headers = [(b"content-type", b"application/json"), (b"x-amzn-errortype", exception.encode())]
+    await send({"type": "websocket.http.response.start", "status": 500 if exception == liveness.SERVER_FAULT else 400, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": msgspec.json.encode({exception: str(error)})})

@@ -1,0 +1,132 @@
+"""Whether an instance's agent is there.
+
+Owns: the writes of `instance.session`, `agent_connected` and `disconnected_at` (architecture section 7), and the timer wheel that all
+sessions share. Newest session wins; ending compares the id. Never talks to an agent; never stores a heartbeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from homeport.clock import Clock
+from homeport.errors import HomeportError
+from homeport.model.ecs.container_instance import INACTIVE, AgentSession, ContainerInstance
+from homeport.store.store import Store
+from homeport.store.table import Reader, Transaction
+from homeport.store.tables import CONTAINER_INSTANCES
+
+INVALID_INSTANCE: Final = "InvalidInstanceException"
+INACTIVE_INSTANCE: Final = "InactiveInstanceException"
+INVALID_CLUSTER: Final = "InvalidClusterException"
+ACCESS_DENIED: Final = "AccessDeniedException"
+BAD_REQUEST: Final = "BadRequestException"
+SERVER_FAULT: Final = "ServerException"
+
+
+class SessionRefusedError(HomeportError):
+    """An agent may not connect. `exception` is the name that the agent protocol has for the reason."""
+
+    def __init__(self, exception: str, message: str) -> None:
+        super().__init__(message)
+        self.exception = exception
+        self.message = message
+
+
+def admitted(instance: ContainerInstance | None, key: str) -> ContainerInstance:
+    """`instance` when an agent may speak for it.
+
+    Raises SessionRefusedError when there is none under `key`, or when it is deregistered.
+    """
+    if instance is None:
+        raise SessionRefusedError(INVALID_INSTANCE, f"There is no container instance {key.rpartition('/')[2]} in this cluster.")
+    if instance.status == INACTIVE:
+        raise SessionRefusedError(INACTIVE_INSTANCE, f"Container instance {instance.id} is deregistered.")
+    return instance
+
+
+async def open_session(store: Store, key: str, *, session_id: str, server: str) -> ContainerInstance:
+    """Make `session_id` the one session of the instance under `key`, in place of any other; return the instance.
+
+    Raises SessionRefusedError as `admitted` does.
+    """
+
+    def write(tx: Transaction) -> ContainerInstance:
+        instance = admitted(tx.get(CONTAINER_INSTANCES, key), key)
+        opened = msgspec.structs.replace(
+            instance,
+            session=AgentSession(id=session_id, server=server, since=tx.now),
+            agent_connected=True,
+            version=instance.version + (not instance.agent_connected),
+        )
+        tx.put(CONTAINER_INSTANCES, opened)
+        return opened
+
+    return await store.update(write, cause=f"dispatcher: agent connects, session {session_id}")
+
+
+async def end_session(store: Store, key: str, *, session_id: str, why: str) -> bool:
+    """Say that `session_id` is over; return whether it was still the instance's session."""
+
+    def write(tx: Transaction) -> bool:
+        instance = tx.get(CONTAINER_INSTANCES, key)
+        if instance is None or instance.session is None or instance.session.id != session_id:
+            return False
+        ended = msgspec.structs.replace(
+            instance, session=None, agent_connected=False, disconnected_at=tx.now, version=instance.version + instance.agent_connected
+        )
+        tx.put(CONTAINER_INSTANCES, ended)
+        return True
+
+    return await store.update(write, cause=f"dispatcher: agent disconnects, session {session_id}: {why}")
+
+
+def sessions_of(reader: Reader, server: str) -> tuple[tuple[str, str], ...]:
+    """(instance key, session id) of every session that the store has for `server`."""
+    return tuple((i.key, i.session.id) for i in reader.find(CONTAINER_INSTANCES, "server", server) if i.session is not None)
+
+
+class Timed(Protocol):
+    """Something that must be looked at from time to time."""
+
+    def due(self, now: float) -> float | None:
+        """Do what is due at `now` (monotonic seconds) without waiting; return when to come again, or None for never."""
+        ...
+
+
+class Wheel:
+    """One timer for all sessions: a bucket per step of time, so that a session costs one list entry and no task.
+
+    An item comes up to one step late, never early.
+    """
+
+    def __init__(self, clock: Clock, *, step_seconds: float, failed: Callable[[Exception], None]) -> None:
+        self._clock = clock
+        self._step = step_seconds
+        self._failed = failed
+        self._buckets: dict[int, list[Timed]] = {}
+
+    def add(self, item: Timed, at: float) -> None:
+        """Call `item.due` once monotonic time is `at`."""
+        self._buckets.setdefault(int(at / self._step) + 1, []).append(item)
+
+    def turn(self, now: float) -> None:
+        """Call everything that is due at `now`. An exception of one item is handed to `failed` and ends only that item's turn."""
+        position = int(now / self._step)
+        for bucket in sorted(number for number in self._buckets if number <= position):
+            for item in self._buckets.pop(bucket):
+                try:
+                    again = item.due(now)
+                except Exception as error:  # one session's fault must not stop the others' heartbeats
+                    self._failed(error)
+                    continue
+                if again is not None:
+                    self.add(item, max(again, now))
+
+    async def run(self) -> None:
+        """Turn for ever."""
+        while True:
+            await self._clock.sleep(self._step)
+            self.turn(self._clock.monotonic())

@@ -1,0 +1,359 @@
+"""One agent's ACS connection, seen from the control plane. `agent/session.py` is the other end and looks alike.
+
+Owns: the messages of one connection: manifest, payloads, heartbeats, verification of stops; what was sent and acknowledged in it.
+Never decides what a task should do (it repeats the store) and never outlives its socket: a broken session is replaced, not repaired.
+
+Every message leaves through one short-lived task per session (`_flush`), which exists only while there is something to send; so a slow
+agent holds up nobody, an idle one costs no task, and a burst of changes becomes one payload.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
+from typing import Any, Final
+
+import msgspec
+
+from homeport.acs.messages import (
+    AckRequest,
+    HeartbeatMessage,
+    Message,
+    NackRequest,
+    PayloadMessage,
+    TaskIdentifier,
+    TaskManifestMessage,
+    TaskPayload,
+    TaskStopVerificationAck,
+    TaskStopVerificationMessage,
+    decode,
+    encode,
+)
+from homeport.clock import Clock
+from homeport.config import Settings
+from homeport.dispatcher import assignments
+from homeport.dispatcher.assignments import Assignments
+from homeport.dispatcher.payload import stop_payload, task_key, task_payload
+from homeport.ids import Ids
+from homeport.model import arn
+from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.task import Task
+from homeport.model.ecs.task_definition import TaskDefinition, task_definition_key
+from homeport.store.store import Store
+from homeport.store.table import Reader
+from homeport.store.tables import TASK_DEFINITIONS, TASKS
+
+Event = MutableMapping[str, Any]
+Send = Callable[[Event], Awaitable[None]]
+Receive = Callable[[], Awaitable[Event]]
+
+FULL_SYNC: Final = "ecs.capability.full-sync"
+PAYLOAD_TASKS_MAX: Final = 50
+"""Tasks in one payload: an upstream agent acknowledges 20 in 0.4 s, and nothing else gets through meanwhile."""
+
+NORMAL: Final = 1000
+GOING_AWAY: Final = 1001
+INTERNAL_ERROR: Final = 1011
+SERVICE_RESTART: Final = 1012
+"""Websocket close codes; the upstream agent reconnects at once after all but the last."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What every session of one server shares."""
+
+    store: Store
+    clock: Clock
+    ids: Ids
+    settings: Settings
+    region: str
+    spawn: Callable[[Coroutine[Any, Any, None]], None]
+    """Run a coroutine in the background until it ends."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Reading:
+    """One moment of the store, as far as it concerns a session."""
+
+    revision: int
+    held: tuple[Task, ...]
+    assignments: Assignments
+    definitions: Mapping[str, TaskDefinition]
+
+
+class Session:
+    """The conversation with the agent of one instance. `opened` orders two sessions of the same instance."""
+
+    __slots__ = (
+        "_changed",
+        "_closing",
+        "_expires",
+        "_flushing",
+        "_heard",
+        "_heartbeat",
+        "_heartbeats",
+        "_house",
+        "_instance",
+        "_manifest_id",
+        "_questions",
+        "_resync",
+        "_send",
+        "_sent",
+        "_unacknowledged",
+        "closed_because",
+        "id",
+        "opened",
+    )
+
+    def __init__(self, house: House, instance: ContainerInstance, send: Send) -> None:
+        """`instance` as `liveness.open_session` returned it; its session is this one."""
+        assert instance.session is not None
+        now = house.clock.monotonic()
+        settings = house.settings
+        self.id = instance.session.id
+        self.opened = instance.session.since
+        self.closed_because = ""
+        """Why the server closed it, or "" while it has not."""
+        self._house = house
+        self._instance = instance
+        self._send = send
+        self._sent: dict[str, str] = {}
+        self._unacknowledged: set[str] = set()
+        self._changed: set[str] = set()
+        self._questions: list[TaskStopVerificationMessage] = []
+        self._resync = False
+        self._heartbeats = 0
+        self._manifest_id = ""
+        self._closing = 0
+        self._flushing = False
+        self._heard = now
+        self._heartbeat = now + settings.heartbeat_seconds
+        # A tenth of chance keeps the agents that came together (after a restart of the server) from coming together for ever.
+        self._expires = now + settings.session_max_seconds * house.ids.uniform(0.9, 1.0)
+
+    @property
+    def key(self) -> str:
+        """The instance's key."""
+        return self._instance.key
+
+    # -- what wakes it ---------------------------------------------------------------------------------------------------
+
+    def resync(self) -> None:
+        """Compare everything: at the start, and when changes may have been missed."""
+        self._resync = True
+        self._wake()
+
+    def changed(self, task_key: str) -> None:
+        """The task under `task_key` may need a message."""
+        self._changed.add(task_key)
+        self._wake()
+
+    def close(self, code: int, why: str) -> None:
+        """Send a close frame after what is being sent now; the first reason stays."""
+        if not self.closed_because:
+            self.closed_because = why
+            self._closing = code
+            self._wake()
+
+    def due(self, now: float) -> float | None:
+        """Heartbeat, silence and age: called by the wheel."""
+        if self.closed_because:
+            return None
+        silent = self._heard + self._house.settings.agent_silence_seconds
+        if now >= silent:
+            self.close(INTERNAL_ERROR, "the agent is silent")
+            return None
+        if now >= self._expires:
+            self.close(NORMAL, "the connection is old")
+            return None
+        if now >= self._heartbeat:
+            self._heartbeat = now + self._house.settings.heartbeat_seconds
+            self._heartbeats += 1
+            self._wake()
+        return min(silent, self._expires, self._heartbeat)
+
+    # -- what the agent says ---------------------------------------------------------------------------------------------
+
+    async def listen(self, receive: Receive) -> int:
+        """Handle the agent's messages in order until the connection ends; return the close code."""
+        while True:
+            event = await receive()
+            if event["type"] == "websocket.disconnect":
+                self._closing = self._closing or -1
+                self.closed_because = self.closed_because or "the agent went away"
+                return int(event.get("code") or 0)
+            self._heard = self._house.clock.monotonic()
+            self._hear(event.get("text") or event.get("bytes") or b"")
+
+    def _hear(self, frame: str | bytes) -> None:
+        try:
+            message = decode(frame)
+        except msgspec.DecodeError as error:
+            _log.warning("instance %s: a frame that is no message: %s", self.key, error)
+            return
+        if isinstance(message, AckRequest):
+            self._unacknowledged.discard(message.messageId)
+        elif isinstance(message, NackRequest):
+            _log.warning("instance %s refused message %s: %s", self.key, message.messageId, message.reason)
+        elif isinstance(message, TaskStopVerificationMessage) and message.messageId == self._manifest_id:
+            self._manifest_id = ""
+            self._questions.append(message)
+            self._wake()
+
+    # -- what the agent is told ------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._house.spawn(self._flush())
+
+    async def _flush(self) -> None:
+        """Send until nothing is left to send."""
+        try:
+            while await self._step():
+                pass
+        except OSError:  # the socket is gone; `listen` learns it too
+            self._closing = -1
+        except Exception:
+            _log.exception("instance %s: session %s failed", self.key, self.id)
+            await self._end(INTERNAL_ERROR)
+        finally:
+            self._flushing = False
+
+    async def _step(self) -> bool:
+        """Do the first thing that waits; return whether there was one."""
+        if self._closing > 0:
+            await self._end(self._closing)
+            return False
+        if self._closing < 0:
+            return False
+        if self._heartbeats:
+            self._heartbeats = 0
+            await self._tell(HeartbeatMessage(messageId=self._house.ids.hex(16), healthy=True))
+        elif self._questions:
+            await self._answer(self._questions.pop(0))
+        elif self._resync:
+            self._resync = False
+            self._changed.clear()
+            await self._synchronise()
+        elif self._changed:
+            changed, self._changed = self._changed, set()
+            await self._assign(await self._house.store.view(lambda reader: self._read(reader, changed)))
+        else:
+            return False
+        return True
+
+    async def _synchronise(self) -> None:
+        """The manifest for agents that know it, then everything that the instance is to hold."""
+        reading = await self._house.store.view(lambda reader: self._read(reader, None))
+        if self._instance.attribute(FULL_SYNC) is not None:
+            self._manifest_id = self._message_id()
+            await self._tell(
+                TaskManifestMessage(
+                    messageId=self._manifest_id,
+                    clusterArn=self._cluster_arn(),
+                    containerInstanceArn=self._instance_arn(),
+                    generatedAt=self._milliseconds(),
+                    # The session's own opening took a revision, so this is greater than any number of an earlier session.
+                    timeline=reading.revision,
+                    tasks=[self._identifier(task) for task in reading.held],
+                )
+            )
+        await self._assign(reading)
+
+    def _read(self, reader: Reader, changed: Iterable[str] | None) -> _Reading:
+        """What concerns the tasks in `changed`, or all tasks of the instance for None."""
+        live = tuple(reader.find(TASKS, "instance_live", self.key)) if changed is None else ()
+        tasks: dict[str, Task | None] = {task.key: task for task in live}
+        tasks |= {key: reader.get(TASKS, key) for key in (self._sent if changed is None else changed) if key not in tasks}
+        wanted = assignments.assign(tasks, self._sent, instance_key=self.key)
+        definitions: dict[str, TaskDefinition] = {}
+        for task in (*wanted.run, *wanted.stop):
+            key = task_definition_key(task.account, task.family, task.revision)
+            definition = definitions.get(key) or reader.get(TASK_DEFINITIONS, key)
+            if definition is not None:
+                definitions[key] = definition
+        return _Reading(reader.revision, assignments.held(live), wanted, definitions)
+
+    async def _assign(self, reading: _Reading) -> None:
+        """Payloads for what `reading` says; stops go first, so that their resources are free for the starts."""
+        wanted = reading.assignments
+        for key in wanted.gone:
+            self._sent.pop(key, None)
+        payloads = [payload for task in (*wanted.stop, *wanted.run) if (payload := self._payload(task, reading.definitions)) is not None]
+        self._sent.update({task.key: task.desired_status for task in (*wanted.stop, *wanted.run)})
+        for start in range(0, len(payloads), PAYLOAD_TASKS_MAX):
+            message_id = self._message_id()
+            self._unacknowledged.add(message_id)
+            await self._tell(
+                PayloadMessage(
+                    messageId=message_id,
+                    clusterArn=self._cluster_arn(),
+                    containerInstanceArn=self._instance_arn(),
+                    seqNum=reading.revision,
+                    generatedAt=self._milliseconds(),
+                    tasks=payloads[start : start + PAYLOAD_TASKS_MAX],
+                )
+            )
+
+    def _payload(self, task: Task, definitions: Mapping[str, TaskDefinition]) -> TaskPayload | None:
+        """A stop of a task sent before needs its ARN only. Any other may be new to the agent, which reports it STOPPED by its containers' names."""
+        definition = definitions.get(task_definition_key(task.account, task.family, task.revision))
+        if task.desired_status == "STOPPED" and (task.key in self._sent or definition is None):
+            return stop_payload(task, region=self._house.region)
+        if definition is None:
+            _log.error("task %s: its task definition %s:%d is gone; the agent is told nothing", task.key, task.family, task.revision)
+            return None
+        return task_payload(task, definition, region=self._house.region)
+
+    async def _answer(self, question: TaskStopVerificationMessage) -> None:
+        """Of the tasks that the agent holds and the manifest lacked, name those that nobody wants there."""
+        keys = {self._task_key(candidate.taskArn): candidate for candidate in question.stopCandidates}
+        records = await self._house.store.view(lambda reader: {key: reader.get(TASKS, key) for key in keys})
+        unwanted = assignments.to_stop(records, instance_key=self.key)
+        await self._tell(
+            TaskStopVerificationAck(
+                messageId=question.messageId,
+                generatedAt=self._milliseconds(),
+                stopTasks=[TaskIdentifier(taskArn=keys[k].taskArn, desiredStatus="STOPPED", taskClusterArn=keys[k].taskClusterArn) for k in unwanted],
+            )
+        )
+
+    async def _tell(self, message: Message) -> None:
+        await self._send({"type": "websocket.send", "text": encode(message).decode()})
+
+    async def _end(self, code: int) -> None:
+        self._closing = -1
+        self.closed_because = self.closed_because or "the session failed"
+        try:
+            await self._send({"type": "websocket.close", "code": code, "reason": self.closed_because})
+        except (OSError, RuntimeError):  # the agent was faster
+            return
+
+    # -- names -----------------------------------------------------------------------------------------------------------
+
+    def _message_id(self) -> str:
+        return self._house.ids.uuid()
+
+    def _milliseconds(self) -> int:
+        return int(self._house.clock.now() * 1000)
+
+    def _cluster_arn(self) -> str:
+        return arn.cluster_arn(self._house.region, self._instance.account, self._instance.cluster)
+
+    def _instance_arn(self) -> str:
+        return arn.container_instance_arn(self._house.region, self._instance.account, self._instance.cluster, self._instance.id)
+
+    def _identifier(self, task: Task) -> TaskIdentifier:
+        return TaskIdentifier(
+            taskArn=arn.task_arn(self._house.region, task.account, task.cluster, task.id),
+            desiredStatus=task.desired_status,
+            taskClusterArn=arn.cluster_arn(self._house.region, task.account, task.cluster),
+        )
+
+    def _task_key(self, task_arn: str) -> str:
+        """The store key of a task; the ARN itself when it is none of this account's (then no record has that key)."""
+        return task_key(task_arn, self._instance.account) or task_arn
