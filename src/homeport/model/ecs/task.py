@@ -130,6 +130,8 @@ class Task(Record, frozen=True, kw_only=True):
     protected_until: Instant = 0.0
     healthy_since: Instant = 0.0
     """When it first counted as healthy for its deployment, or 0."""
+    gpus: int = 0
+    """GPUs held on the instance until STOPPED."""
 
     @property
     def key(self) -> str:

@@ -1,0 +1,303 @@
+"""The instances of one cluster with what their tasks hold: the books that every placement reads.
+
+Owns: `Node`, `Group`, `Fleet` and their arithmetic. Everything here is a function of the records alone, so that applying a change
+backwards restores it exactly. Never chooses an instance and never holds a view that could be rebuilt (`partition.py` does).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Final
+
+from homeport.model.ecs import container_instance as instance_model
+from homeport.model.ecs.container_instance import ContainerInstance
+
+LABEL_BITS: Final = 128
+_LABEL_BYTES: Final = LABEL_BITS // 8
+HISTORY_MAX: Final = 65_536
+"""Entries that a history keeps; a view that fell further behind is built anew."""
+
+by_label = attrgetter("label")
+
+
+def label_of(instance_id: str) -> int:
+    """A number below 2**LABEL_BITS that orders as instance ids do; 32 hexadecimal digits are the number itself."""
+    if len(instance_id) == 2 * _LABEL_BYTES:
+        try:
+            return int(instance_id, 16)
+        except ValueError:
+            pass
+    raw = instance_id.encode()
+    if len(raw) > _LABEL_BYTES:
+        raw = hashlib.blake2b(raw, digest_size=_LABEL_BYTES).digest()
+    return int.from_bytes(raw.ljust(_LABEL_BYTES, b"\0"), "big")
+
+
+def port_number(port: int, protocol: str) -> int:
+    """A port and its protocol as one number."""
+    return port * 2 + (protocol == "udp")
+
+
+class Node:
+    """One instance. `cpu`, `memory` and `gpus` are what is free; they go below zero where an instance shrank under its tasks.
+
+    It exists while the instance's record or a task on it does; `record` is None for tasks whose instance is not (yet) there.
+    """
+
+    __slots__ = (
+        "attributes", "cpu", "gpus", "groups", "id", "key", "label", "launch_type",
+        "memory", "ports", "record", "running", "tasks", "tokens", "usable",
+    )  # fmt: skip
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.id = key.rsplit("/", 1)[-1]
+        self.label = label_of(self.id)
+        self.record: ContainerInstance | None = None
+        self.usable = False
+        """ACTIVE with a connected agent."""
+        self.launch_type = ""
+        self.cpu = 0
+        self.memory = 0
+        self.gpus = 0
+        self.ports: dict[int, int] = {}
+        """port_number → holders, the agent's reserved ports included."""
+        self.tasks = 0
+        """Tasks that hold resources: last status not STOPPED."""
+        self.running = 0
+        """Those of them whose desired status is RUNNING."""
+        self.groups: dict[str, int] = {}
+        """Group → those of `running` in it."""
+        self.attributes: dict[str, str] = {}
+        self.tokens: frozenset[str] = frozenset()
+        """`name` and `name=value` of every attribute."""
+
+    @property
+    def agent_connected(self) -> bool:
+        """For query.Subject."""
+        return self.record is not None and self.record.agent_connected
+
+    @property
+    def agent_version(self) -> str:
+        """For query.Subject."""
+        return self.record.agent_version if self.record else ""
+
+    @property
+    def ec2_instance_id(self) -> str:
+        """For query.Subject."""
+        return self.record.ec2_instance_id if self.record else ""
+
+    @property
+    def registered_at(self) -> float:
+        """For query.Subject."""
+        return self.record.registered_at if self.record else 0.0
+
+    def follow(self, record: ContainerInstance | None) -> None:
+        """Take over a new form of the instance's record; what tasks hold stays."""
+        if self.record is not None:
+            self._register(self.record, -1)
+        self.record = record
+        if record is None:
+            self.usable, self.launch_type, self.attributes, self.tokens = False, "", {}, frozenset()
+            return
+        self._register(record, 1)
+        self.usable = record.status == instance_model.ACTIVE and record.agent_connected
+        self.launch_type = record.launch_type
+        self.attributes = {attribute.name: attribute.value for attribute in record.attributes}
+        self.tokens = frozenset(self.attributes) | {f"{name}={value}" for name, value in self.attributes.items()}
+
+    def _register(self, record: ContainerInstance, sign: int) -> None:
+        self.cpu += sign * record.cpu
+        self.memory += sign * record.memory_mib
+        self.gpus += sign * len(record.gpu_ids)
+        self.hold_ports([port_number(port, "tcp") for port in record.reserved_tcp_ports], sign)
+        self.hold_ports([port_number(port, "udp") for port in record.reserved_udp_ports], sign)
+
+    def hold_ports(self, ports: Iterable[int], sign: int) -> None:
+        """Count one holder more (`sign` 1) or fewer (-1) for each port."""
+        for port in ports:
+            holders = self.ports.get(port, 0) + sign
+            if holders:
+                self.ports[port] = holders
+            else:
+                self.ports.pop(port, None)
+
+    def holdings(self) -> tuple[object, ...]:
+        """All that placement knows of the node, to compare two fleets."""
+        return (self.record, self.cpu, self.memory, self.gpus, dict(self.ports), self.tasks, self.running, dict(self.groups))
+
+
+class History:
+    """The nodes that something happened to, in order, for views that catch up before they are used. Old entries are dropped."""
+
+    __slots__ = ("base", "nodes")
+
+    def __init__(self) -> None:
+        self.base = 0
+        """Position of nodes[0]."""
+        self.nodes: list[Node] = []
+
+    @property
+    def end(self) -> int:
+        """The position after the newest entry."""
+        return self.base + len(self.nodes)
+
+    def add(self, node: Node) -> None:
+        """Append an entry."""
+        if len(self.nodes) >= HISTORY_MAX:
+            self.base += len(self.nodes)
+            self.nodes = []
+        self.nodes.append(node)
+
+    def since(self, position: int) -> list[Node] | None:
+        """The entries from `position` on, or None when some of them were dropped."""
+        return None if position < self.base else self.nodes[position - self.base :]
+
+
+class Group:
+    """The tasks of one task group in one cluster whose desired status is RUNNING."""
+
+    __slots__ = ("buckets", "name", "total", "watchers")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.total = 0
+        self.buckets: dict[str, dict[str, int]] = {}
+        """Attribute name → value → tasks on instances with that value; only for attributes that were asked for."""
+        self.watchers: list[GroupWatcher] = []
+
+
+class GroupWatcher:
+    """A view that must hear at once when a node's count of the group's tasks changed."""
+
+    __slots__ = ()
+
+    def counted(self, node: Node, before: int, after: int) -> None:
+        """`node` went from `before` to `after` tasks of the group."""
+        raise NotImplementedError
+
+
+class Fleet:
+    """The nodes of one cluster by key and in the order of their ids, and the cluster's groups."""
+
+    __slots__ = ("edited", "freed", "groups", "moved", "nodes", "order", "recording")
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.order: list[Node] = []
+        self.groups: dict[str, Group] = {}
+        self.recording = False
+        """Whether any view reads the histories; small fleets need none."""
+        self.edited = History()
+        """Nodes whose record changed, appeared or went."""
+        self.freed = History()
+        """Nodes that may take now what they could not before: something was released, or the record changed."""
+        self.moved = History()
+        """Nodes whose free cpu or memory changed either way."""
+
+    def node(self, key: str) -> Node:
+        """The node of an instance key; made when missing."""
+        node = self.nodes.get(key)
+        if node is None:
+            node = self.nodes[key] = Node(key)
+            insort(self.order, node, key=by_label)
+        return node
+
+    def drop_if_empty(self, node: Node) -> None:
+        """Forget a node that has neither record nor tasks."""
+        if node.record is None and not node.tasks:
+            del self.nodes[node.key]
+            del self.order[bisect_left(self.order, node.label, key=by_label)]
+
+    def group(self, name: str) -> Group:
+        """The group of that name; made when missing."""
+        group = self.groups.get(name)
+        if group is None:
+            group = self.groups[name] = Group(name)
+        return group
+
+    def forget_group(self, group: Group) -> None:
+        """Forget a group that has neither tasks nor watchers."""
+        if not group.total and not group.watchers:
+            self.groups.pop(group.name, None)
+
+    def buckets(self, group: Group, attribute: str) -> dict[str, int]:
+        """Tasks of the group by the value of an attribute; counted at the first question and kept from then on."""
+        counts = group.buckets.get(attribute)
+        if counts is None:
+            counts = group.buckets[attribute] = {}
+            if group.total:
+                for node in self.order:
+                    here = node.groups.get(group.name, 0)
+                    value = node.attributes.get(attribute)
+                    if here and value is not None:
+                        counts[value] = counts.get(value, 0) + here
+        return counts
+
+    def edit(self, key: str, record: ContainerInstance | None) -> None:
+        """The instance's record is now `record` (None: deleted)."""
+        node = self.node(key)
+        old = node.attributes
+        node.follow(record)
+        if node.attributes != old:
+            self._rebucket(node, old)
+        if self.recording:
+            self.edited.add(node)
+            self.freed.add(node)
+            self.moved.add(node)
+        self.drop_if_empty(node)
+
+    def _rebucket(self, node: Node, old: dict[str, str]) -> None:
+        """The node's attributes changed: its tasks move to other buckets."""
+        for name, here in node.groups.items():
+            for attribute, counts in self.groups[name].buckets.items():
+                before, after = old.get(attribute), node.attributes.get(attribute)
+                if before is not None:
+                    counts[before] -= here
+                if after is not None:
+                    counts[after] = counts.get(after, 0) + here
+
+    def hold(self, node: Node, cpu: int, memory: int, gpus: int) -> None:
+        """A task takes its share of the node; the caller passes its ports to `Node.hold_ports`."""
+        node.cpu -= cpu
+        node.memory -= memory
+        node.gpus -= gpus
+        node.tasks += 1
+        if self.recording:
+            self.moved.add(node)
+
+    def free(self, node: Node, cpu: int, memory: int, gpus: int) -> None:
+        """A task gives its share back. `drop_if_empty` is the caller's, after the group was counted down."""
+        node.cpu += cpu
+        node.memory += memory
+        node.gpus += gpus
+        node.tasks -= 1
+        if self.recording:
+            self.moved.add(node)
+            self.freed.add(node)
+
+    def count(self, node: Node, name: str, sign: int) -> None:
+        """One task of the group more (`sign` 1) or fewer (-1) is wanted RUNNING on the node."""
+        group = self.groups.get(name) or self.group(name)
+        before = node.groups.get(name, 0)
+        after = before + sign
+        if after:
+            node.groups[name] = after
+        else:
+            del node.groups[name]
+        node.running += sign
+        group.total += sign
+        for attribute, counts in group.buckets.items():
+            value = node.attributes.get(attribute)
+            if value is not None:
+                counts[value] = counts.get(value, 0) + sign
+        for watcher in group.watchers:
+            watcher.counted(node, before, after)
+        if sign < 0:
+            if self.recording:
+                self.freed.add(node)
+            if not group.total:
+                self.forget_group(group)

@@ -1,0 +1,49 @@
+"""What a task needs of an instance, and the answer when one was found.
+
+Owns: `PlacementRequest` and `Placement`. Never holds a fleet; the answer when none was found is `reasons.Refusal`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy
+
+
+class PlacementRequest(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
+    """One task to place. Requests that are equal are planned once, so callers gain by keeping the object for a service's tasks."""
+
+    cluster_key: str
+    """ACCOUNT/CLUSTER."""
+    launch_type: str = "EC2"
+    """EC2 or EXTERNAL."""
+    cpu: int = 0
+    """CPU units (1024 a core)."""
+    memory_mib: int = 0
+    host_ports: tuple[tuple[int, str], ...] = ()
+    """Fixed host ports: (port, "tcp" or "udp")."""
+    required_attributes: tuple[str, ...] = ()
+    """`name`, or `name=value` where the value matters."""
+    constraints: tuple[PlacementConstraint, ...] = ()
+    """Those of the task definition (as memberOf) and those of the service or the call together; all must hold."""
+    strategies: tuple[PlacementStrategy, ...] = ()
+    group: str = ""
+    """The task's group; "" means `service:NAME` of the service."""
+    service_key: str = ""
+    """ACCOUNT/CLUSTER/SERVICE, or "" for a standalone task."""
+    gpus: int = 0
+
+    @property
+    def task_group(self) -> str:
+        """The group that spread and distinctInstance count by: `group`, else `service:NAME`."""
+        if self.group or not self.service_key:
+            return self.group
+        return "service:" + self.service_key.rsplit("/", 1)[-1]
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """The chosen instance. Nothing is reserved: the caller puts the Task record, and the index follows it."""
+
+    instance_key: str
+    """ACCOUNT/CLUSTER/ID."""
+    instance_id: str
