@@ -1,6 +1,7 @@
 """The vocabulary in which planners say what should change.
 
-Owns: `StartTask`, `StopTask`, `UpdateService`, `UpdateDeployment`, `Event` and `Plan`. Never applies anything: controllers do, in one transaction.
+Owns: `StartTask`, `StopTask`, `EndTask`, `UpdateTask`, `UpdateService`, `UpdateDeployment`, `Delete`, `Event` and `Plan`.
+Never applies anything: controllers do, in one transaction.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import msgspec
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
-from homeport.model.record import Instant
+from homeport.model.record import Instant, Record
 
 
 class StartTask(msgspec.Struct, frozen=True):
@@ -28,6 +29,21 @@ class StopTask(msgspec.Struct, frozen=True):
     reason: str
 
 
+class EndTask(msgspec.Struct, frozen=True):
+    """Call `task` STOPPED without its agent's word: its instance has left, nobody will report it any more."""
+
+    task: Task
+    stop_code: str
+    reason: str
+
+
+class UpdateTask(msgspec.Struct, frozen=True):
+    """Put `task` in place of the stored one."""
+
+    task: Task
+    reason: str
+
+
 class UpdateService(msgspec.Struct, frozen=True):
     """Put `service` in place of the stored one."""
 
@@ -42,6 +58,13 @@ class UpdateDeployment(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Delete(msgspec.Struct, frozen=True):
+    """Forget `record`; its type says its table."""
+
+    record: Record
+    reason: str
+
+
 class Event(msgspec.Struct, frozen=True):
     """A sentence for the service's events. The same `cause` is not written twice within the repeat time; "" is always written."""
 
@@ -49,7 +72,7 @@ class Event(msgspec.Struct, frozen=True):
     cause: str = ""
 
 
-Change = StartTask | StopTask | UpdateService | UpdateDeployment | Event
+Change = StartTask | StopTask | EndTask | UpdateTask | UpdateService | UpdateDeployment | Delete | Event
 
 
 class Plan(msgspec.Struct, frozen=True):

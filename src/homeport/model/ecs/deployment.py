@@ -43,6 +43,14 @@ class Deployment(Record, frozen=True, kw_only=True):
     """No task is started before this instant."""
     impaired: bool = False
     """Whether the event "unable to consistently start tasks" was written for this episode."""
+    ends_counted_at: Instant = 0.0
+    """Ends of tasks up to this instant are in the counters; a later end is counted once, by `planner/deployment.py`."""
+    failure_round_at: Instant = 0.0
+    """When `failures_to_start` last grew. Tasks made before this instant belong to the same round and do not make it grow again."""
+    finished_at: Instant = 0.0
+    """When its rollout ended: completed, failed, or superseded while in progress; 0.0 until then."""
+    source_id: str = ""
+    """Digits of the deployment that was PRIMARY before it, or ""."""
 
     @property
     def key(self) -> str:

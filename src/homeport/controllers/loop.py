@@ -1,0 +1,226 @@
+"""The only loop of the control plane: dirty keys and a period → activate(key) → commit → remember the last result.
+
+Owns: `Loop`, the contract `Controller`, `Activation`, `ControllerStatus`. Never knows what a controller is for, never tells it what happened:
+a controller is told which key to look at, re-reads, and decides from state. The next activation is the retry.
+
+One watcher marks the keys that each commit's changes concern; a timer marks the keys whose `wake_at` has come, and every key once a sweep.
+Marked keys are activated at once, each in a transaction of its own, many of them at a time, so that the store makes them durable together.
+What the loop keeps in memory (marks and timers) is rebuilt by marking everything at start, and when the watch was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from homeport.clock import Clock
+from homeport.errors import WatchLostError
+from homeport.model.record import Instant
+from homeport.store.store import Store
+from homeport.store.table import Change, Commit, Reader, Transaction
+
+CONCURRENT_ACTIVATIONS_MAX: Final = 256
+"""Activations whose transactions may wait for the disk together."""
+
+_log = logging.getLogger("homeport.controllers")
+
+
+class Activation(msgspec.Struct, frozen=True):
+    """What an activation leaves for the loop to do."""
+
+    wake_at: Instant = 0.0
+    """Activate the same key again at this instant; 0.0: only when something changes, or at the sweep."""
+    mark: tuple[tuple[str, str], ...] = ()
+    """(controller's name, key) of keys that this activation found to be worth a look."""
+
+
+class Controller(Protocol):
+    """One concern. Its methods are plain functions; `activate` runs inside a transaction."""
+
+    @property
+    def name(self) -> str:
+        """The word that stands in causes, logs and `mark`."""
+        ...
+
+    def keys_of(self, change: Change) -> Iterable[str]:
+        """The keys that a record's change makes worth a look. Too many are harmless."""
+        ...
+
+    def keys(self, reader: Reader) -> Iterable[str]:
+        """Every key, for the sweep."""
+        ...
+
+    def activate(self, tx: Transaction, key: str) -> Activation:
+        """Bring `key` one step on. Must be safe to call at any time, for any key."""
+        ...
+
+
+class ControllerStatus(msgspec.Struct):
+    """How a controller fares; `homeport status` and the tests read it."""
+
+    name: str
+    activations: int = 0
+    errors: int = 0
+    last_activation_at: Instant = 0.0
+    last_key: str = ""
+    last_error: str = ""
+    """What the last failed activation raised, with its key; "" when the last activation of every key succeeded or none failed yet."""
+
+
+class Loop:
+    """Runs `controllers`. For one commit they are activated in the order given: put first what the others build on."""
+
+    def __init__(self, *, store: Store, controllers: Sequence[Controller], clock: Clock, sweep_seconds: float) -> None:
+        self._store = store
+        self._controllers = {controller.name: controller for controller in controllers}
+        self._clock = clock
+        self._sweep_seconds = sweep_seconds
+        self._status = {controller.name: ControllerStatus(controller.name) for controller in controllers}
+        # Marked keys by controller, in the order they were marked; a dict is an ordered set.
+        self._marked: dict[str, dict[str, None]] = {controller.name: {} for controller in controllers}
+        self._timers: list[tuple[Instant, str, str]] = []
+        self._wake_at: dict[tuple[str, str], Instant] = {}
+        self._work = asyncio.Event()
+        self._timer_changed = asyncio.Event()
+        self._room = asyncio.Semaphore(CONCURRENT_ACTIVATIONS_MAX)
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Run until cancelled or until the store is closed."""
+        helpers = [asyncio.create_task(self._keep_time()), asyncio.create_task(self._work_off())]
+        following = asyncio.create_task(self._follow())
+        try:
+            done, _ = await asyncio.wait([following, *helpers], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (following, *helpers, *self._running):
+                task.cancel()
+
+    def status(self) -> list[ControllerStatus]:
+        """A copy of every controller's last results."""
+        return [msgspec.structs.replace(status) for status in self._status.values()]
+
+    @property
+    def idle(self) -> bool:
+        """Whether no key is marked and no activation is under way (timers may be pending)."""
+        return not self._running and not any(self._marked.values())
+
+    def mark(self, name: str, key: str) -> None:
+        """Have `key` of the controller `name` activated soon; an unknown controller is no error, since it may not be part of this server."""
+        marked = self._marked.get(name)
+        if marked is not None:
+            marked[key] = None
+            self._work.set()
+
+    async def _follow(self) -> None:
+        while True:
+            watch = self._store.watch()
+            try:
+                await self._mark_all()
+                async for commit in watch:
+                    self._mark_commit(commit)
+                return
+            except WatchLostError:
+                _log.warning("the controllers fell behind the store; looking at every key")
+            finally:
+                watch.close()
+
+    def _mark_commit(self, commit: Commit) -> None:
+        for change in commit.changes:
+            for name, controller in self._controllers.items():
+                for key in controller.keys_of(change):
+                    self.mark(name, key)
+
+    async def _mark_all(self) -> None:
+        def every_key(reader: Reader) -> list[tuple[str, list[str]]]:
+            return [(name, list(controller.keys(reader))) for name, controller in self._controllers.items()]
+
+        for name, keys in await self._store.view(every_key):
+            for key in keys:
+                self.mark(name, key)
+
+    async def _keep_time(self) -> None:
+        next_sweep = self._clock.now() + self._sweep_seconds
+        while True:
+            now = self._clock.now()
+            if now >= next_sweep:
+                await self._mark_all()
+                next_sweep = self._clock.now() + self._sweep_seconds
+                continue
+            self._mark_due(now)
+            due = min(next_sweep, self._timers[0][0]) if self._timers else next_sweep
+            self._timer_changed.clear()
+            await self._sleep_or_change(due - now)
+
+    def _mark_due(self, now: Instant) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            at, name, key = heapq.heappop(self._timers)
+            # An activation since then may have asked for another instant; only the newest wish counts.
+            if self._wake_at.get((name, key)) == at:
+                del self._wake_at[name, key]
+                self.mark(name, key)
+
+    async def _sleep_or_change(self, seconds: float) -> None:
+        waits = {asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._timer_changed.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _set_timer(self, name: str, key: str, at: Instant) -> None:
+        if not at:
+            self._wake_at.pop((name, key), None)
+            return
+        if self._wake_at.get((name, key)) == at:
+            return
+        self._wake_at[name, key] = at
+        heapq.heappush(self._timers, (at, name, key))
+        if self._timers[0] == (at, name, key):
+            self._timer_changed.set()
+
+    async def _work_off(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            for name in self._controllers:
+                marked, self._marked[name] = self._marked[name], {}
+                for key in marked:
+                    await self._room.acquire()
+                    # Tasks start in the order they are made, so the transactions run in the order of marking.
+                    task = asyncio.create_task(self._activate(name, key))
+                    self._running.add(task)
+                    task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._room.release()
+
+    async def _activate(self, name: str, key: str) -> None:
+        try:
+            await self._store.update(self._activation(name, key), cause=f"controller/{name} {key}")
+        except Exception as error:
+            status = self._status[name]
+            status.errors += 1
+            status.last_error = f"{key}: {error}"
+            # The sweep is the retry: nothing is retried here, so that a key that always fails costs one activation a period.
+            _log.exception("controller/%s could not bring %s on", name, key)
+
+    def _activation(self, name: str, key: str) -> Callable[[Transaction], None]:
+        controller, status = self._controllers[name], self._status[name]
+
+        def activate(tx: Transaction) -> None:
+            status.activations += 1
+            status.last_activation_at, status.last_key = tx.now, key
+            result = controller.activate(tx, key)
+            self._set_timer(name, key, result.wake_at)
+            for other, its_key in result.mark:
+                self.mark(other, its_key)
+
+        return activate

@@ -1,0 +1,307 @@
+"""What a service should do next: the rolling arithmetic of ecs-reference 3.9 as one pure function.
+
+Owns: `plan` (service, deployments, tasks, now → starts, stops, events, steady state), `bounds`, `standing`. Never chooses an instance or a
+victim: placement's answers come in as arguments. Never counts failures or moves a deployment (`planner/deployment.py` does).
+
+    lower = ceil(desired * minimumHealthyPercent / 100)     healthy tasks that must remain
+    upper = floor(desired * maximumPercent / 100)           RUNNING + PENDING that are allowed, over all deployments
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from homeport.model.change import Change, Event, Plan, StartTask, StopTask, UpdateDeployment, UpdateService
+from homeport.model.ecs import deployment as deployment_model
+from homeport.model.ecs import service as service_model
+from homeport.model.ecs import task as task_model
+from homeport.model.ecs.deployment import Deployment
+from homeport.model.ecs.service import Service
+from homeport.model.ecs.task import Task
+from homeport.model.record import Instant
+from homeport.planner.health import healthy_at, is_healthy, is_unhealthy
+
+STARTS_MAX: Final = 40
+"""Tasks started in one activation. With `STOPS_MAX` and the events it stays under a transaction's 100 records; the rest follows at once."""
+STOPS_MAX: Final = 40
+"""Tasks stopped in one activation."""
+TROUBLESHOOTING: Final = "For more information, see the Troubleshooting section of the Amazon ECS Developer Guide."
+"""How ECS ends its events about trouble; tools look for the words."""
+
+Victims = Callable[[Sequence[Task], int], Sequence[Task]]
+"""(tasks, count) → `count` of the tasks, the one to stop first in front. Placement's answer (ecs-reference 3.7, scale-in)."""
+
+_OCCUPYING_RANK: Final = task_model.RANK[task_model.RUNNING]
+
+
+class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything of one moment that the planner reads."""
+
+    service: Service
+    deployments: tuple[Deployment, ...]
+    """Those that are not INACTIVE."""
+    tasks: tuple[Task, ...]
+    """The service's tasks that are not STOPPED."""
+    draining: frozenset[str] = frozenset()
+    """Keys of the tasks' instances that are DRAINING or have left."""
+
+    @property
+    def primary(self) -> Deployment | None:
+        """The PRIMARY deployment; None only in a service that never had one."""
+        return next((d for d in self.deployments if d.status == deployment_model.PRIMARY), None)
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """The two limits of a rolling deployment, in tasks."""
+
+    lower: int
+    upper: int
+
+
+def bounds(service: Service) -> Bounds:
+    """Both limits of `service`, rounded as ECS rounds: up for the lower, down for the upper."""
+    desired = service.desired_count
+    return Bounds(-(-desired * service.minimum_healthy_percent // 100), desired * service.maximum_percent // 100)
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """The tasks of a service, each in the one group that says what becomes of it."""
+
+    desired: int
+    good: list[Task]
+    """Of the PRIMARY deployment, wanted RUNNING, not unhealthy, on an instance that stays: these are to be `desired` in number."""
+    unhealthy: list[Task]
+    """Of the PRIMARY deployment, wanted RUNNING, failing their check: to be replaced."""
+    leaving: list[Task]
+    """Wanted RUNNING, but of an older deployment or on an instance that drains: to be replaced under both bounds."""
+    going: list[Task]
+    """Wanted STOPPED, not there yet."""
+    occupied: int
+    """RUNNING or on the way there, whatever is wanted: what the upper bound counts."""
+    healthy: frozenset[str]
+    """Keys of those that are wanted RUNNING and count as healthy."""
+
+    @property
+    def good_healthy(self) -> int:
+        """How many of `good` are healthy."""
+        return sum(1 for task in self.good if task.key in self.healthy)
+
+    @property
+    def settled(self) -> bool:
+        """Steady state (ecs-reference 3.8) but for the deployments: every wanted task healthy, and no other."""
+        return not self.unhealthy and not self.leaving and len(self.good) == self.desired == self.good_healthy
+
+
+def standing(view: ServiceView, healthy_after_seconds: float, now: Instant) -> Standing:
+    """Sort the service's tasks into the groups of `Standing`."""
+    primary_id = view.primary.id if view.primary else ""
+    groups: dict[str, list[Task]] = {"good": [], "unhealthy": [], "leaving": [], "going": []}
+    for task in view.tasks:
+        groups[_group(task, primary_id, view.draining)].append(task)
+    return Standing(
+        desired=view.service.desired_count,
+        occupied=sum(1 for task in view.tasks if task_model.RANK[task.last_status] <= _OCCUPYING_RANK),
+        healthy=frozenset(task.key for task in view.tasks if is_healthy(task, healthy_after_seconds, now)),
+        good=groups["good"],
+        unhealthy=groups["unhealthy"],
+        leaving=groups["leaving"],
+        going=groups["going"],
+    )
+
+
+def _group(task: Task, primary_id: str, draining: frozenset[str]) -> str:
+    if task.desired_status == task_model.STOPPED:
+        return "going"
+    if task.deployment_id != primary_id or task.instance_key in draining:
+        return "leaving"
+    return "unhealthy" if is_unhealthy(task) else "good"
+
+
+def plan(view: ServiceView, victims: Victims, healthy_after_seconds: float, now: Instant) -> Plan:
+    """What `view`'s service should do now.
+
+    The answer's `StartTask`s are wishes: what placement refuses stays wished at the next activation.
+    """
+    if view.service.status == service_model.DRAINING:
+        return _retire(view, now)
+    primary = view.primary
+    if view.service.status != service_model.ACTIVE or primary is None:
+        return Plan(waiting_on=("the service is not ACTIVE",))
+    state = standing(view, healthy_after_seconds, now)
+    limits = bounds(view.service)
+    stops = _Stops(state, limits, victims, primary).choose()
+    starts, waiting_on = _starts(state, limits, primary, stopped=len(stops), now=now)
+    changes: list[Change] = [*stops, *(StartTask(primary, "the service has fewer tasks than desired") for _ in range(starts))]
+    if not changes and _is_deadlocked(state, waiting_on):
+        changes.append(Event(unable_to_roll(view.service.name), cause=f"configuration {primary.id}"))
+    changes.extend(_steady(view, state))
+    return Plan(tuple(changes), _wake_at(state, primary, healthy_after_seconds, now), waiting_on)
+
+
+def _starts(state: Standing, limits: Bounds, primary: Deployment, *, stopped: int, now: Instant) -> tuple[int, tuple[str, ...]]:
+    """How many tasks to start, and what holds the rest back. `stopped`: tasks that this very plan stops; they no longer occupy."""
+    missing = state.desired - len(state.good)
+    if missing <= 0:
+        return 0, ()
+    if primary.rollout_state == deployment_model.FAILED:
+        return 0, ("the deployment failed and launches nothing more",)
+    if primary.throttled_until > now:
+        return 0, (f"the launch throttle, until {primary.throttled_until:.3f}",)
+    room = limits.upper - (state.occupied - stopped)
+    if room <= 0:
+        return 0, ("maximumPercent",)
+    return min(missing, room, STARTS_MAX), ()
+
+
+class _Stops:
+    """The tasks to stop in one plan. Keeps count of both budgets while it chooses, so that no two choices spend the same task."""
+
+    def __init__(self, state: Standing, limits: Bounds, victims: Victims, primary: Deployment) -> None:
+        self._state = state
+        self._victims = victims
+        self._limits = limits
+        self._scaling = f"Scaling activity initiated by (deployment ecs-svc/{primary.id})"
+        self._healthy_spare = len(state.healthy) - limits.lower
+        self._stops: list[StopTask] = []
+
+    def choose(self) -> list[StopTask]:
+        """At most `STOPS_MAX` stops; the rest is chosen at the next activation."""
+        self._scale_in()
+        self._leaving()
+        self._unhealthy()
+        return self._stops[:STOPS_MAX]
+
+    def _stop(self, task: Task, reason: str) -> None:
+        self._stops.append(StopTask(task, task_model.SERVICE_SCHEDULER_INITIATED, reason))
+
+    def _spend(self, task: Task) -> bool:
+        """Whether `task` may stop without taking the healthy total under the lower bound; if so it is spent."""
+        if task.key not in self._state.healthy:
+            return True
+        if self._healthy_spare <= 0:
+            return False
+        self._healthy_spare -= 1
+        return True
+
+    def _scale_in(self) -> None:
+        """What the PRIMARY deployment has too many of: what is not RUNNING yet goes first, then what placement would miss least."""
+        good = self._state.good
+        surplus = len(good) - self._state.desired
+        if surplus <= 0:
+            return
+        running = [task for task in good if task.last_status == task_model.RUNNING]
+        starting = [task for task in good if task.last_status != task_model.RUNNING]
+        chosen = 0
+        for task in (*self._victims(starting, len(starting)), *self._victims(running, len(running))):
+            if chosen == surplus:
+                break
+            if self._spend(task):
+                chosen += 1
+                self._stop(task, self._scaling)
+
+    def _leaving(self) -> None:
+        """Older deployments and draining instances. A task that serves (RUNNING, not unhealthy) goes only as a healthy one stands in for it,
+        even when it has not run long enough to count as healthy itself: an update soon after another must not empty the service."""
+        serving = []
+        for task in self._state.leaving:
+            if task.last_status != task_model.RUNNING or is_unhealthy(task):
+                self._stop(task, self._scaling)
+            else:
+                serving.append(task)
+        spare = len(serving) + self._state.good_healthy - self._limits.lower
+        if spare <= 0:
+            return
+        serving.sort(key=lambda task: task.key in self._state.healthy)
+        for task in serving if spare >= len(serving) else self._in_order(serving):
+            if spare > 0 and self._spend(task):
+                spare -= 1
+                self._stop(task, self._scaling)
+
+    def _in_order(self, serving: Sequence[Task]) -> list[Task]:
+        young = [task for task in serving if task.key not in self._state.healthy]
+        sound = [task for task in serving if task.key in self._state.healthy]
+        return [*self._victims(young, len(young)), *self._victims(sound, len(sound))]
+
+    def _unhealthy(self) -> None:
+        """Replace first: an unhealthy task goes when its replacement is healthy. With no room for a replacement they go one by one, which
+        takes no healthy task away."""
+        state = self._state
+        replaced = max(0, state.good_healthy + len(state.unhealthy) - state.desired)
+        for task in self._victims(state.unhealthy, min(replaced, len(state.unhealthy))):
+            self._stop(task, "Task failed container health checks")
+        missing = state.desired - len(state.good)
+        full = state.occupied >= self._limits.upper
+        if not self._stops and missing > 0 and full and not state.going:
+            for task in self._victims(state.unhealthy, 1):
+                self._stop(task, "Task failed container health checks")
+
+
+def _is_deadlocked(state: Standing, waiting_on: tuple[str, ...]) -> bool:
+    """Whether nothing is under way and the bounds alone forbid the next step."""
+    if not state.leaving or waiting_on != ("maximumPercent",) or state.going:
+        return False
+    return all(task.last_status == task_model.RUNNING for task in (*state.good, *state.leaving)) and all(
+        task.key in state.healthy for task in (*state.good, *state.leaving)
+    )
+
+
+def has_fewer_than_desired(view: ServiceView, started: int) -> bool:
+    """Whether tasks of the PRIMARY deployment are still missing after `started` new ones, so that an earlier refusal still stands."""
+    primary_id = view.primary.id if view.primary else ""
+    wanted = sum(1 for task in view.tasks if task.desired_status == task_model.RUNNING and task.deployment_id == primary_id)
+    return wanted + started < view.service.desired_count
+
+
+def _steady(view: ServiceView, state: Standing) -> list[Change]:
+    steady = state.settled and len(view.deployments) == 1
+    if steady == view.service.steady:
+        return []
+    changed = msgspec.structs.replace(view.service, steady=steady)
+    if not steady:
+        return [UpdateService(changed, "no longer in steady state")]
+    return [UpdateService(changed, "steady state reached"), Event(f"(service {view.service.name}) has reached a steady state.")]
+
+
+def _wake_at(state: Standing, primary: Deployment, healthy_after_seconds: float, now: Instant) -> Instant:
+    """The next instant at which the answer changes without any report: a task comes of age, or the throttle ends."""
+    instants = [at for task in (*state.good, *state.leaving) if (at := healthy_at(task, healthy_after_seconds)) > now]
+    if primary.throttled_until > now and len(state.good) < state.desired:
+        instants.append(primary.throttled_until)
+    return min(instants, default=0.0)
+
+
+def _retire(view: ServiceView, now: Instant) -> Plan:
+    """A service that is being deleted: stop what runs; INACTIVE once every task is STOPPING or STOPPED."""
+    kept = [task for task in view.tasks if task.desired_status != task_model.STOPPED]
+    if kept:
+        reason = f"Scaling activity initiated by (deployment ecs-svc/{view.primary.id})" if view.primary else "The service was deleted"
+        return Plan(tuple(StopTask(task, task_model.SERVICE_SCHEDULER_INITIATED, reason) for task in kept[:STOPS_MAX]))
+    if any(task_model.RANK[task.last_status] <= _OCCUPYING_RANK for task in view.tasks):
+        return Plan(waiting_on=("tasks that are not STOPPING yet",))
+    gone = msgspec.structs.replace(view.service, status=service_model.INACTIVE, drained_at=now, steady=False, placement_failure="")
+    over = (
+        UpdateDeployment(msgspec.structs.replace(item, status=deployment_model.INACTIVE, updated_at=now), "the service was deleted")
+        for item in view.deployments
+    )
+    return Plan((UpdateService(gone, "every task is STOPPING or STOPPED"), *over))
+
+
+def unable_to_roll(name: str) -> str:
+    """The event of a deployment that its own percentages forbid (wording: ecs-reference 3.8)."""
+    return (
+        f"(service {name}) was unable to stop or start tasks during a deployment because of the service deployment configuration. "
+        "Update the minimumHealthyPercent or maximumPercent value and try again."
+    )
+
+
+def started(name: str, task_ids: Sequence[str]) -> str:
+    """The event of tasks that were started."""
+    return f"(service {name}) has started {len(task_ids)} tasks: {' '.join(f'(task {task_id})' for task_id in task_ids)}."
+
+
+def stopped(name: str, task_ids: Sequence[str]) -> str:
+    """The event of tasks that the scheduler stopped."""
+    return f"(service {name}) has stopped {len(task_ids)} running tasks: {' '.join(f'(task {task_id})' for task_id in task_ids)}."
