@@ -107,7 +107,7 @@ class Dispatcher:
             session_id = self._house.ids.hex()
             instance = await liveness.open_session(self._house.store, key, session_id=session_id, server=self._server)
         except HomeportError as error:
-            await _refuse(scope, send, error)
+            await _refuse(scope, receive, send, error)
             return
         await send({"type": "websocket.accept"})
         session = Session(self._house, instance, send)
@@ -122,7 +122,7 @@ class Dispatcher:
             key = await self._admit(scope, cluster="cluster", instance="containerInstance")
             instance = await self._house.store.view(lambda reader: liveness.admitted(reader.get(CONTAINER_INSTANCES, key), key))
         except HomeportError as error:
-            await _refuse(scope, send, error)
+            await _refuse(scope, receive, send, error)
             return
         await send({"type": "websocket.accept"})
         session = TelemetrySession(self._house, instance, send)
@@ -249,7 +249,7 @@ def instance_key(cluster: str, instance: str, account: str) -> str:
     return f"{account}/{parts[1]}/{parts[2]}"
 
 
-async def _refuse(scope: Event, send: Send, error: HomeportError) -> None:
+async def _refuse(scope: Event, receive: Receive, send: Send, error: HomeportError) -> None:
     """Answer instead of opening: {"<ExceptionName>": "message"}, the form that the upstream agent reads."""
     exception = error.exception if isinstance(error, SessionRefusedError) else liveness.SERVER_FAULT
     if "websocket.http.response" not in (scope.get("extensions") or {}):
@@ -258,3 +258,6 @@ async def _refuse(scope: Event, send: Send, error: HomeportError) -> None:
     headers = [(b"content-type", b"application/json"), (b"x-amzn-errortype", exception.encode())]
     await send({"type": "websocket.http.response.start", "status": 500 if exception == liveness.SERVER_FAULT else 400, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": msgspec.json.encode({exception: str(error)})})
+    # uvicorn takes a refusal for a mistake, and logs it as one, unless its connection is lost before this returns: it says "disconnect" twice.
+    for _ in range(2):
+        await receive()

@@ -9,6 +9,7 @@ agent holds up nobody, an idle one costs no task, and a burst of changes becomes
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
@@ -51,6 +52,9 @@ Receive = Callable[[], Awaitable[Event]]
 FULL_SYNC: Final = "ecs.capability.full-sync"
 PAYLOAD_TASKS_MAX: Final = 50
 """Tasks in one payload: an upstream agent acknowledges 20 in 0.4 s, and nothing else gets through meanwhile."""
+
+CLOSE_SECONDS_MAX: Final = 5.0
+"""How long a close frame may take to leave; after that the session ends without it."""
 
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
@@ -97,6 +101,7 @@ class Session:
         "_heartbeats",
         "_house",
         "_instance",
+        "_listener",
         "_manifest_id",
         "_questions",
         "_resync",
@@ -129,6 +134,7 @@ class Session:
         self._manifest_id = ""
         self._closing = 0
         self._flushing = False
+        self._listener: asyncio.Task[Any] | None = None
         self._heard = now
         self._heartbeat = now + settings.heartbeat_seconds
         # A tenth of chance keeps the agents that came together (after a restart of the server) from coming together for ever.
@@ -161,14 +167,17 @@ class Session:
     def due(self, now: float) -> float | None:
         """Heartbeat, silence and age: called by the wheel."""
         if self.closed_because:
+            # The agent takes nothing any more, not even the close frame. Nobody waits for that.
+            if self._listener is not None and self._closing > 0:
+                self._listener.cancel()
             return None
         silent = self._heard + self._house.settings.agent_silence_seconds
         if now >= silent:
             self.close(INTERNAL_ERROR, "the agent is silent")
-            return None
+            return now + CLOSE_SECONDS_MAX
         if now >= self._expires:
             self.close(NORMAL, "the connection is old")
-            return None
+            return now + CLOSE_SECONDS_MAX
         if now >= self._heartbeat:
             self._heartbeat = now + self._house.settings.heartbeat_seconds
             self._heartbeats += 1
@@ -179,14 +188,20 @@ class Session:
 
     async def listen(self, receive: Receive) -> int:
         """Handle the agent's messages in order until the connection ends; return the close code."""
-        while True:
-            event = await receive()
-            if event["type"] == "websocket.disconnect":
-                self._closing = self._closing or -1
-                self.closed_because = self.closed_because or "the agent went away"
-                return int(event.get("code") or 0)
-            self._heard = self._house.clock.monotonic()
-            self._hear(event.get("text") or event.get("bytes") or b"")
+        self._listener = asyncio.current_task()
+        try:
+            while (event := await receive())["type"] != "websocket.disconnect":
+                self._heard = self._house.clock.monotonic()
+                self._hear(event.get("text") or event.get("bytes") or b"")
+        except asyncio.CancelledError:
+            if self._closing <= 0:
+                raise
+            return INTERNAL_ERROR
+        finally:
+            self._listener = None
+            self._closing = -1
+            self.closed_because = self.closed_because or "the agent went away"
+        return int(event.get("code") or 0)
 
     def _hear(self, frame: str | bytes) -> None:
         try:
