@@ -1,0 +1,97 @@
+"""Operations on tags: put, remove, list, for every resource that can have them.
+
+Owns: which ARN means which record. Never checks a tag itself: `tag_rules.py` does.
+Source: ecs-reference 3.20.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from homeport.api.call import Call
+from homeport.api.ecs import lookup
+from homeport.api.ecs.tag_rules import merged, tags_json, tags_of, without
+from homeport.errors import ApiError, ClientError, InvalidParameterError, ResourceNotFoundError
+from homeport.model.arn import Arn, parse_arn
+from homeport.model.ecs.cluster import Cluster
+from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.service import Service
+from homeport.model.ecs.task import Task
+from homeport.model.ecs.task_definition import TaskDefinition
+from homeport.model.record import Tags
+from homeport.store.table import Reader, Table, Transaction
+from homeport.store.tables import CLUSTERS, CONTAINER_INSTANCES, SERVICES, TASK_DEFINITIONS, TASKS
+
+Taggable = Cluster | ContainerInstance | Service | Task | TaskDefinition
+
+_IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
+_INACTIVE: Final = "INACTIVE"
+
+
+async def tag_resource(call: Call, request: Any) -> dict[str, Any]:
+    """TagResource: put tags over those that are there. Raises LimitExceededError above 50, ResourceNotFoundError for an unknown ARN."""
+    given = tags_of(request.tags, tags_max=call.settings.tags_max)
+
+    def tag(tx: Transaction) -> None:
+        table, record = _resource(tx, call, request.resourceArn, ResourceNotFoundError)
+        _put(tx, table, record, merged(record.tags, given, tags_max=call.settings.tags_max))
+
+    await call.update(tag)
+    return {}
+
+
+async def untag_resource(call: Call, request: Any) -> dict[str, Any]:
+    """UntagResource: remove tags by key; a key that is not there is no error."""
+
+    def untag(tx: Transaction) -> None:
+        table, record = _resource(tx, call, request.resourceArn, ResourceNotFoundError)
+        _put(tx, table, record, without(record.tags, request.tagKeys))
+
+    await call.update(untag)
+    return {}
+
+
+async def list_tags_for_resource(call: Call, request: Any) -> dict[str, Any]:
+    """ListTagsForResource: all tags. Raises ClientError for an unknown ARN: the operation models no better error."""
+    return await call.view(lambda reader: {"tags": tags_json(_resource(reader, call, request.resourceArn, ClientError)[1].tags)})
+
+
+def _put(tx: Transaction, table: Table[Any], record: Taggable, tags: Tags) -> None:
+    if tags != record.tags:
+        tx.put(table, msgspec.structs.replace(record, tags=tags))
+
+
+def _resource(reader: Reader, call: Call, text: str, missing: type[ApiError]) -> tuple[Table[Any], Taggable]:
+    """The table and record that an ARN names. Raises InvalidParameterError for no ARN or an untaggable kind, else `missing`."""
+    arn = parse_arn(text)
+    if arn is None or arn.service != "ecs":
+        raise InvalidParameterError(f"Invalid ARN: {text}")
+    kind = arn.resource.partition("/")[0]
+    if kind == "cluster":
+        return CLUSTERS, lookup.cluster_of(reader, call, text)
+    if kind == "task-definition":
+        family, revision = lookup.split_task_definition(call, text)
+        key = f"{call.account}/{family}:{revision or 0:07d}"
+        return TASK_DEFINITIONS, _found(reader.get(TASK_DEFINITIONS, key), text, missing)
+    if kind not in _IN_CLUSTER:
+        raise InvalidParameterError(f"Resources of the type {kind} cannot be tagged.")
+    table = _IN_CLUSTER[kind]
+    return table, _found(reader.get(table, _key_in_cluster(reader, call, arn)), text, missing)
+
+
+def _found(record: Any, text: str, missing: type[ApiError]) -> Any:
+    if record is None or (not isinstance(record, TaskDefinition) and getattr(record, "status", "") == _INACTIVE):
+        raise missing(f"The specified resource was not found: {text}")
+    return record
+
+
+def _key_in_cluster(reader: Reader, call: Call, arn: Arn) -> str:
+    """The store key of a resource inside a cluster. The old ARN form, without the cluster's name, cannot be tagged (as in ECS)."""
+    kind, *parts = arn.resource.split("/")
+    if len(parts) != 2:
+        raise InvalidParameterError("Long arn format must be used for tagging operations")
+    cluster = lookup.cluster_of(reader, call, parts[0])
+    read = {"service": lookup.service_key, "task": lookup.task_key, "container-instance": lookup.container_instance_key}[kind]
+    return read(call, cluster, str(arn))
