@@ -65,7 +65,9 @@ class Agent:
         self._ids = ids
         self._state = State.open(settings.data_dir)
         self._client = EcsClient(settings, clock)
-        self._engine = Engine(runtime=runtime, state=self._state, clock=clock, ids=ids, settings=settings, report=self._report)
+        self._engine = Engine(
+            runtime=runtime, state=self._state, clock=clock, ids=ids, settings=settings, report=self._report, on_health=self._health_changed
+        )
         self._reporter = Reporter(
             client=self._client, state=self._state, clock=clock, ids=ids, settings=settings, acknowledged=self._engine.acknowledged
         )
@@ -97,6 +99,10 @@ class Agent:
 
     def _report(self, report: TaskReport) -> None:
         self._reporter.report(report)
+
+    def _health_changed(self, arn: str) -> None:
+        del arn  # everything is published together
+        self._telemetry.publish_soon()
 
     async def _work(self) -> None:
         description = await self._wait_for_runtime()

@@ -37,9 +37,9 @@ class Reporter:
     """`report` takes a report, in order of events; delivery goes on in the background between `start` and `close`."""
 
     def __init__(
-        self, *, client: Caller, state: State, clock: Clock, ids: Ids, settings: AgentSettings, acknowledged: Callable[[str], None]
+        self, *, client: Caller, state: State, clock: Clock, ids: Ids, settings: AgentSettings, acknowledged: Callable[[str, str], None]
     ) -> None:
-        """`acknowledged(arn)` is called once the control plane has a task's STOPPED."""
+        """`acknowledged(arn, status)` is called once the control plane has a report of that status."""
         self._client = client
         self._state = state
         self._clock = clock
@@ -69,7 +69,10 @@ class Reporter:
             self._deliver_soon(arn)
 
     def report(self, report: TaskReport) -> None:
-        """Take a report: it is in the journal when this returns."""
+        """Take a report: it is in the journal when this returns. One that only repeats what waits already is passed over."""
+        waiting = self._queues.get(report.arn)
+        if waiting and waiting[-1][1] == report:
+            return
         self._number += 1
         number = f"{self._number:016d}"
         self._state.put(KIND, number, _encoder.encode(report))
@@ -109,8 +112,7 @@ class Reporter:
                 self._state.delete(KIND, number)
                 if not queue:
                     del self._queues[arn]
-                if report.status == "STOPPED":
-                    self._acknowledged(arn)
+                self._acknowledged(arn, report.status)
         finally:
             del self._deliveries[arn]
 
