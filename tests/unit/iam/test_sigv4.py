@@ -61,10 +61,14 @@ pairs = st.lists(st.tuples(st.text(min_size=1, max_size=8), st.text(max_size=8))
 header_values = st.text(st.characters(codec="ascii", exclude_categories=["Cc"], include_characters="\t"), max_size=30)
 
 
-@given(segments=segments, slash=st.booleans(), pairs=pairs, header=header_values, body=st.binary(max_size=100), method=st.sampled_from(["GET", "POST"]))
+@given(
+    segments=segments, slash=st.booleans(), pairs=pairs, header=header_values, body=st.binary(max_size=100), method=st.sampled_from(["GET", "POST"])
+)
 def test_what_botocore_signs_is_verified_and_signed_alike(segments, slash, pairs, header, body, method):
     path = "/" + "/".join(quote(segment.encode("utf-8", "surrogatepass"), safe="~") for segment in segments) + ("/" if slash else "")
-    query = "&".join(f"{quote(n.encode('utf-8', 'surrogatepass'), safe='-_.~')}={quote(v.encode('utf-8', 'surrogatepass'), safe='-_.~')}" for n, v in pairs)
+    query = "&".join(
+        f"{quote(n.encode('utf-8', 'surrogatepass'), safe='-_.~')}={quote(v.encode('utf-8', 'surrogatepass'), safe='-_.~')}" for n, v in pairs
+    )
     url = f"http://127.0.0.1:8470{path}" + (f"?{query}" if query else "")
     headers = by_botocore(method, url, {"X-Amz-Target": "A.B", "X-Odd": header}, body)
     check(method, url, headers, body)
