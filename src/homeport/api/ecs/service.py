@@ -1,0 +1,257 @@
+"""Operations on services: create, update, delete, describe, list.
+
+Owns: what a user wants of a service (desired count, task definition, configuration, tags) and the making of deployments.
+Never starts or stops a task: `controllers/service.py` does, when it sees what is written here.
+Source: ecs-reference 3.8 and 3.9.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from homeport.api import idempotency, pagination
+from homeport.api.call import Call
+from homeport.api.ecs import lookup, page, service_input, task_input
+from homeport.api.ecs.service_json import deployments_of, service_json
+from homeport.api.ecs.tag_rules import tags_of
+from homeport.errors import ConflictError, InvalidParameterError, ServiceNotActiveError, ServiceNotFoundError
+from homeport.model import arn
+from homeport.model.ecs import deployment as deployment_model
+from homeport.model.ecs import service as model
+from homeport.model.ecs.cluster import Cluster
+from homeport.model.ecs.deployment import Deployment
+from homeport.model.ecs.service import Service
+from homeport.model.ecs.task_definition import TaskDefinition
+from homeport.model.record import Instant
+from homeport.planner.deployment import in_progress_reason
+from homeport.store.table import Reader, Transaction
+from homeport.store.tables import DEPLOYMENTS, SERVICES, TASKS
+
+DESCRIBE_MAX: Final = 10
+LIST_DEFAULT: Final = 10
+
+NOT_IDEMPOTENT: Final = "Creation of service was not idempotent."
+
+
+async def create_service(call: Call, request: Any) -> dict[str, Any]:
+    """CreateService: an ACTIVE service with its first deployment. A repeated client token gives the service that it made."""
+    service_input.name_of(request.serviceName)
+    service_input.refuse_at_creation(request)
+    service_input.refuse_not_built(request)
+    service_input.desired_count_of(request.desiredCount)
+    idempotency.check_token(request.clientToken, length_max=service_input.CLIENT_TOKEN_CHARACTERS_MAX)
+    launch_type = task_input.launch_type(request.launchType)
+
+    def create(tx: Transaction) -> dict[str, Any]:
+        cluster = lookup.cluster_of(tx, call, request.cluster)
+        again = _made_before(tx, call, request, cluster)
+        if again is not None:
+            return {"service": service_json(tx, call, again, with_tags=True)}
+        definition = lookup.task_definition_of(tx, call, request.taskDefinition)
+        task_input.check_runnable(definition)
+        service = _new_service(tx, call, request, cluster, definition, launch_type)
+        tx.put(SERVICES, service)
+        tx.put(DEPLOYMENTS, _new_deployment(service, call.ids.digits(19), tx.now, source_id=""))
+        idempotency.remember(tx, call, scope=cluster.key, token=request.clientToken, request=request, resources=(service.key,))
+        return {"service": service_json(tx, call, service, with_tags=True)}
+
+    return await call.update(create)
+
+
+def _made_before(tx: Transaction, call: Call, request: Any, cluster: Cluster) -> Service | None:
+    """The service that the same call made earlier. Raises InvalidParameterError when the name is taken by another."""
+    try:
+        remembered = idempotency.recall(tx, call, scope=cluster.key, token=request.clientToken, request=request)
+    except ConflictError:
+        # CreateService does not model ConflictException; this is what it says instead.
+        raise InvalidParameterError(NOT_IDEMPOTENT) from None
+    if remembered is not None:
+        service = tx.get(SERVICES, remembered.resources[0])
+        if service is not None and service.status == model.ACTIVE:
+            return service
+    existing = tx.get(SERVICES, f"{cluster.key}/{request.serviceName}")
+    if existing is None or existing.status == model.INACTIVE:
+        return None
+    if existing.status == model.DRAINING:
+        raise InvalidParameterError("Unable to Start a service that is still Draining.")
+    raise InvalidParameterError(NOT_IDEMPOTENT)
+
+
+def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster, definition: TaskDefinition, launch_type: str) -> Service:
+    before = tx.get(SERVICES, f"{cluster.key}/{request.serviceName}")
+    service = Service(
+        account=cluster.account,
+        cluster=cluster.name,
+        name=request.serviceName,
+        status=model.ACTIVE,
+        created_at=tx.now,
+        created_by=call.principal_arn,
+        desired_count=request.desiredCount,
+        family=definition.family,
+        revision=definition.revision,
+        launch_type=launch_type,
+        placement_constraints=service_input.placement_constraints(request.placementConstraints),
+        placement_strategy=task_input.strategies_of(request.placementStrategy),
+        enable_ecs_managed_tags=bool(request.enableECSManagedTags),
+        propagate_tags=request.propagateTags or "NONE",
+        tags=tags_of(request.tags, tags_max=call.settings.tags_max),
+        # A deleted service of the same name left its events behind, and a number is never used twice.
+        events_written=before.events_written if before else 0,
+    )
+    return service_input.with_configuration(service, request.deploymentConfiguration)
+
+
+def _new_deployment(service: Service, deployment_id: str, now: Instant, *, source_id: str) -> Deployment:
+    return Deployment(
+        account=service.account,
+        cluster=service.cluster,
+        service=service.name,
+        id=deployment_id,
+        status=deployment_model.PRIMARY,
+        family=service.family,
+        revision=service.revision,
+        created_at=now,
+        updated_at=now,
+        launch_type=service.launch_type,
+        rollout_state_reason=in_progress_reason(deployment_id),
+        source_id=source_id,
+    )
+
+
+async def update_service(call: Call, request: Any) -> dict[str, Any]:
+    """UpdateService: change what is given, keep what is not. Another task definition or forceNewDeployment starts a deployment."""
+    service_input.refuse_not_built(request)
+
+    def update(tx: Transaction) -> dict[str, Any]:
+        before = _active_service(tx, call, request)
+        service = service_input.with_configuration(_with_members(before, request), request.deploymentConfiguration)
+        if request.taskDefinition:
+            definition = lookup.task_definition_of(tx, call, request.taskDefinition)
+            task_input.check_runnable(definition)
+            service = msgspec.structs.replace(service, family=definition.family, revision=definition.revision)
+        if request.forceNewDeployment or (service.family, service.revision) != (before.family, before.revision):
+            service = msgspec.structs.replace(service, steady=False)
+            _supersede(tx, service, call.ids.digits(19))
+        tx.put(SERVICES, service)
+        return {"service": service_json(tx, call, service, with_tags=True)}
+
+    return await call.update(update)
+
+
+def _with_members(service: Service, request: Any) -> Service:
+    changed: dict[str, Any] = {}
+    if request.desiredCount is not None:
+        changed["desired_count"] = service_input.desired_count_of(request.desiredCount)
+    if request.placementConstraints is not None:
+        changed["placement_constraints"] = service_input.placement_constraints(request.placementConstraints)
+    if request.placementStrategy is not None:
+        changed["placement_strategy"] = task_input.strategies_of(request.placementStrategy)
+    if request.enableECSManagedTags is not None:
+        changed["enable_ecs_managed_tags"] = request.enableECSManagedTags
+    if request.propagateTags is not None:
+        changed["propagate_tags"] = request.propagateTags
+    return msgspec.structs.replace(service, **changed)
+
+
+def _supersede(tx: Transaction, service: Service, deployment_id: str) -> None:
+    """Put a new PRIMARY deployment in front; the one before drains, and its rollout is over if it had not ended."""
+    source_id = ""
+    for item in list(tx.find(DEPLOYMENTS, "service", service.key)):
+        if item.status == deployment_model.PRIMARY:
+            source_id = item.id
+            drained = msgspec.structs.replace(
+                item, status=deployment_model.ACTIVE, updated_at=tx.now, finished_at=item.finished_at or tx.now, throttled_until=0.0
+            )
+            tx.put(DEPLOYMENTS, drained)
+    tx.put(DEPLOYMENTS, _new_deployment(service, deployment_id, tx.now, source_id=source_id))
+
+
+def _service(reader: Reader, call: Call, request: Any) -> Service:
+    cluster = lookup.cluster_of(reader, call, request.cluster)
+    service = reader.get(SERVICES, lookup.service_key(call, cluster, request.service))
+    if service is None:
+        raise ServiceNotFoundError
+    return service
+
+
+def _active_service(reader: Reader, call: Call, request: Any) -> Service:
+    service = _service(reader, call, request)
+    if service.status != model.ACTIVE:
+        raise ServiceNotActiveError
+    return service
+
+
+async def delete_service(call: Call, request: Any) -> dict[str, Any]:
+    """DeleteService: DRAINING at once, INACTIVE when its tasks are on their way down. Needs a desired count of 0, or `force`."""
+
+    def delete(tx: Transaction) -> dict[str, Any]:
+        service = _service(tx, call, request)
+        if service.status == model.INACTIVE:
+            raise ServiceNotFoundError
+        if service.status == model.ACTIVE:
+            if not request.force:
+                _require_scaled_down(tx, service)
+            service = msgspec.structs.replace(service, status=model.DRAINING, desired_count=0, steady=False, placement_failure="")
+            tx.put(SERVICES, service)
+        return {"service": service_json(tx, call, service, with_tags=True)}
+
+    return await call.update(delete)
+
+
+def _require_scaled_down(reader: Reader, service: Service) -> None:
+    if service.desired_count > 0:
+        raise InvalidParameterError("The service cannot be stopped while it is scaled above 0.")
+    live = {task.deployment_id for task in reader.find(TASKS, "service_live", service.key)}
+    old = (item for item in deployments_of(reader, service) if item.status == deployment_model.ACTIVE)
+    if any(item.id in live for item in old):
+        raise InvalidParameterError("The service cannot be stopped while deployments are active.")
+
+
+async def describe_services(call: Call, request: Any) -> dict[str, Any]:
+    """DescribeServices: up to 10 services; one that is not there is in `failures` with reason MISSING."""
+    if not request.services:
+        raise InvalidParameterError("Services cannot be empty.")
+    if len(request.services) > DESCRIBE_MAX:
+        raise InvalidParameterError(f"Services may not be more than {DESCRIBE_MAX}.")
+    with_tags = "TAGS" in (request.include or ())
+
+    def look(reader: Reader) -> dict[str, Any]:
+        cluster = lookup.cluster_of(reader, call, request.cluster)
+        services, failures = [], []
+        for key in dict.fromkeys(lookup.service_key(call, cluster, reference) for reference in request.services):
+            service = reader.get(SERVICES, key)
+            if service is None:
+                name = key.rsplit("/", 1)[1]
+                failures.append({"arn": arn.service_arn(call.region, cluster.account, cluster.name, name), "reason": "MISSING"})
+            else:
+                services.append(service_json(reader, call, service, with_tags=with_tags))
+        return {"services": services, "failures": failures}
+
+    return await call.view(look)
+
+
+async def list_services(call: Call, request: Any) -> dict[str, Any]:
+    """ListServices: ARNs of the ACTIVE services in pages of 10 unless told otherwise."""
+    limit = page.limit_of(request.maxResults, default=LIST_DEFAULT)
+
+    def look(reader: Reader) -> dict[str, Any]:
+        cluster = lookup.cluster_of(reader, call, request.cluster)
+        filters = (cluster.key, request.launchType, request.schedulingStrategy, request.resourceManagementType)
+        after = pagination.open_token(call, request.nextToken, filters)
+        found = reader.find(SERVICES, "cluster_status", f"{cluster.key}/{model.ACTIVE}", after)
+        matching = (service for service in found if _listed(service, request))
+        services, last = pagination.paginate(matching, limit=limit, key=lambda service: service.key)
+        arns = [arn.service_arn(call.region, service.account, service.cluster, service.name) for service in services]
+        return {"serviceArns": arns, **page.next_page(call, last, filters)}
+
+    return await call.view(look)
+
+
+def _listed(service: Service, request: Any) -> bool:
+    if request.launchType and service.launch_type != request.launchType:
+        return False
+    if request.schedulingStrategy and service.scheduling_strategy != request.schedulingStrategy:
+        return False
+    return request.resourceManagementType in (None, "CUSTOMER")

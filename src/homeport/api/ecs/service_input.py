@@ -1,0 +1,143 @@
+"""What CreateService and UpdateService take: checks of the call's own members, and the refusal of those that are not built.
+
+Owns: the limits and the words of those errors. Never reads the store. An absent member and null are both None here: they keep what is.
+Sources: ecs-reference 3.8 and 3.9. Nothing that cannot act is dropped in silence: it is refused by its name.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from homeport.api.ecs.task_input import constraint, not_built, plain
+from homeport.errors import InvalidParameterError
+from homeport.model.ecs.service import DAEMON, PlacementConstraint, Service
+
+CLIENT_TOKEN_CHARACTERS_MAX: Final = 36
+CONSTRAINTS_MAX: Final = 10
+PERCENT_MAX: Final = 1_000_000
+DESIRED_COUNT_MAX: Final = 1_000_000
+"""Far above ECS's quota of 5,000 tasks a service; it keeps the arithmetic in bounds."""
+
+DEFAULT_DEPLOYMENT_CONFIGURATION: Final[dict[str, Any]] = {
+    "deploymentCircuitBreaker": {"enable": False, "rollback": False},
+    "maximumPercent": 200,
+    "minimumHealthyPercent": 100,
+    "strategy": "ROLLING",
+    "bakeTimeInMinutes": 0,
+}
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_NOT_BUILT = (
+    "loadBalancers",
+    "serviceRegistries",
+    "capacityProviderStrategy",
+    "volumeConfigurations",
+    "vpcLatticeConfigurations",
+    "gatewayConnectors",
+)
+"""Members that refuse to be anything but empty."""
+
+
+def name_of(name: str) -> str:
+    """The service's name. Raises InvalidParameterError when it has other characters or another length than ECS allows."""
+    if not _NAME.fullmatch(name):
+        raise InvalidParameterError("Service names must have 1 to 255 letters (uppercase and lowercase), numbers, hyphens or underscores.")
+    return name
+
+
+def desired_count_of(value: int) -> int:
+    """The desired count. Raises InvalidParameterError for a negative one."""
+    if not 0 <= value <= DESIRED_COUNT_MAX:
+        raise InvalidParameterError(f"desiredCount must be between 0 and {DESIRED_COUNT_MAX}.")
+    return value
+
+
+def refuse_not_built(request: Any) -> None:
+    """Raise for a member, of either operation, that needs a part which does not exist yet, or does not go with launch types EC2 and EXTERNAL."""
+    if getattr(request, "launchType", None) and request.capacityProviderStrategy:
+        raise InvalidParameterError("Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again.")
+    for member in _NOT_BUILT:
+        if getattr(request, member):
+            raise not_built(member)
+    connect = request.serviceConnectConfiguration
+    if connect is not None and (connect.enabled or connect.services):
+        raise not_built("serviceConnectConfiguration")
+    if request.monitoring is not None and request.monitoring.metricConfigurations:
+        raise not_built("monitoring")
+    if request.enableExecuteCommand:
+        raise not_built("enableExecuteCommand")
+    if request.availabilityZoneRebalancing == "ENABLED":
+        raise not_built("availabilityZoneRebalancing ENABLED")
+    if request.deploymentController is not None and request.deploymentController.type != "ECS":
+        raise not_built(f"deploymentController {request.deploymentController.type}")
+    if request.networkConfiguration is not None:
+        raise InvalidParameterError("Network Configuration is not valid for the given networkMode of this task definition.")
+    if request.platformVersion:
+        raise InvalidParameterError("The platform version must be null when specifying an EC2 launch type.")
+    if request.healthCheckGracePeriodSeconds:
+        raise InvalidParameterError("Health check grace period is only valid for services configured to use load balancers")
+
+
+def refuse_at_creation(request: Any) -> None:
+    """Raise for members that only CreateService has."""
+    if request.schedulingStrategy == DAEMON:
+        raise not_built("schedulingStrategy DAEMON")
+    if request.role:
+        raise InvalidParameterError("You cannot specify an IAM role for a service that has no load balancer.")
+    if not request.taskDefinition:
+        raise InvalidParameterError("TaskDefinition can not be blank.")
+    if request.desiredCount is None:
+        raise InvalidParameterError("desiredCount must be specified for a service with the REPLICA scheduling strategy.")
+
+
+def deployment_configuration(given: Any, current: dict[str, Any]) -> dict[str, Any]:
+    """`current` with the members of `given` put over it, as DescribeServices shows it.
+
+    Raises InvalidParameterError for percentages out of range, UnsupportedFeatureError for strategies, monitors and hooks that are not built.
+    """
+    if given is None:
+        return current
+    _refuse_monitors(given)
+    merged = {**current, **plain(given)}
+    minimum, maximum = merged["minimumHealthyPercent"], merged["maximumPercent"]
+    if not 100 <= maximum <= PERCENT_MAX:
+        raise InvalidParameterError("deploymentConfiguration.maximumPercent must be at least 100.")
+    if not 0 <= minimum <= 100:
+        raise InvalidParameterError("deploymentConfiguration.minimumHealthyPercent must be between 0 and 100.")
+    return merged
+
+
+def _refuse_monitors(given: Any) -> None:
+    if given.strategy not in (None, "ROLLING"):
+        raise not_built(f"deploymentConfiguration.strategy {given.strategy}")
+    if given.deploymentCircuitBreaker is not None and given.deploymentCircuitBreaker.enable:
+        raise not_built("deploymentConfiguration.deploymentCircuitBreaker")
+    if given.alarms is not None and given.alarms.enable:
+        raise not_built("deploymentConfiguration.alarms")
+    if given.earlySuccessCriteria is not None and given.earlySuccessCriteria.enable:
+        raise not_built("deploymentConfiguration.earlySuccessCriteria")
+    for member in ("lifecycleHooks", "linearConfiguration", "canaryConfiguration", "bakeTimeInMinutes"):
+        if getattr(given, member):
+            raise not_built(f"deploymentConfiguration.{member}")
+
+
+def with_configuration(service: Service, given: Any) -> Service:
+    """`service` with `deploymentConfiguration` put over what it has. Raises as `deployment_configuration`."""
+    current = msgspec.json.decode(service.deployment_configuration) if service.deployment_configuration else DEFAULT_DEPLOYMENT_CONFIGURATION
+    merged = deployment_configuration(given, current)
+    return msgspec.structs.replace(
+        service,
+        deployment_configuration=msgspec.json.encode(merged),
+        maximum_percent=merged["maximumPercent"],
+        minimum_healthy_percent=merged["minimumHealthyPercent"],
+    )
+
+
+def placement_constraints(items: Any) -> tuple[PlacementConstraint, ...]:
+    """The service's own constraints. Raises InvalidParameterError for too many or a wrong one."""
+    if len(items or ()) > CONSTRAINTS_MAX:
+        raise InvalidParameterError(f"Placement constraints may not be more than {CONSTRAINTS_MAX}.")
+    return tuple(constraint(item) for item in items or ())

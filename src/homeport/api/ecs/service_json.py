@@ -1,0 +1,131 @@
+"""A service and its deployments as the API shows them.
+
+Owns: the form of `service` and `deployments[]`. Never stores a count: running and pending are counted from the tasks at each call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final
+
+import msgspec
+
+from homeport.api.call import Call
+from homeport.api.ecs.service_event import events_json
+from homeport.api.ecs.tag_rules import tags_json
+from homeport.model import arn
+from homeport.model.ecs import deployment as deployment_model
+from homeport.model.ecs import service as model
+from homeport.model.ecs import task as task_model
+from homeport.model.ecs.deployment import Deployment
+from homeport.model.ecs.service import Service
+from homeport.store.table import Reader
+from homeport.store.tables import DEPLOYMENTS, TASKS
+
+PENDING: Final = (task_model.PROVISIONING, task_model.PENDING, task_model.ACTIVATING)
+"""The states that `pendingCount` counts."""
+
+
+class Counts:
+    """RUNNING and pending tasks of one service, in all and per deployment."""
+
+    def __init__(self, reader: Reader, service: Service) -> None:
+        self._running: Counter[str] = Counter()
+        self._pending: Counter[str] = Counter()
+        for task in reader.find(TASKS, "service_live", service.key):
+            if task.last_status == task_model.RUNNING:
+                self._running[task.deployment_id] += 1
+            elif task.last_status in PENDING:
+                self._pending[task.deployment_id] += 1
+
+    def running(self, deployment_id: str = "") -> int:
+        """RUNNING tasks of the deployment, or of the whole service."""
+        return self._running[deployment_id] if deployment_id else self._running.total()
+
+    def pending(self, deployment_id: str = "") -> int:
+        """Tasks on their way to RUNNING, of the deployment or of the whole service."""
+        return self._pending[deployment_id] if deployment_id else self._pending.total()
+
+
+def deployments_of(reader: Reader, service: Service) -> list[Deployment]:
+    """Every deployment of `service`, newest first. Those of a deleted service that had the same name are left out."""
+    found = [item for item in reader.find(DEPLOYMENTS, "service", service.key) if item.created_at >= service.created_at]
+    return sorted(found, key=lambda item: item.created_at, reverse=True)
+
+
+def service_json(reader: Reader, call: Call, service: Service, *, with_tags: bool) -> dict[str, Any]:
+    """The API's `service`."""
+    counts = Counts(reader, service)
+    shown = [item for item in deployments_of(reader, service) if item.status != deployment_model.INACTIVE]
+    answer: dict[str, Any] = {
+        "serviceArn": arn.service_arn(call.region, service.account, service.cluster, service.name),
+        "serviceName": service.name,
+        "clusterArn": arn.cluster_arn(call.region, service.account, service.cluster),
+        "loadBalancers": [],
+        "serviceRegistries": [],
+        "status": service.status,
+        "desiredCount": service.desired_count,
+        "runningCount": counts.running(),
+        "pendingCount": counts.pending(),
+        "launchType": service.launch_type,
+        "taskDefinition": arn.task_definition_arn(call.region, service.account, service.family, service.revision),
+        "deploymentConfiguration": msgspec.json.decode(service.deployment_configuration or b"{}"),
+        "deployments": [deployment_json(call, item, service, counts) for item in shown],
+        "events": events_json(reader, service),
+        "createdAt": service.created_at,
+        "placementConstraints": [_constraint_json(item) for item in service.placement_constraints],
+        "placementStrategy": [{"type": item.type, **({"field": item.field} if item.field else {})} for item in service.placement_strategy],
+        "schedulingStrategy": service.scheduling_strategy,
+        "deploymentController": {"type": service.deployment_controller},
+        "createdBy": service.created_by,
+        "enableECSManagedTags": service.enable_ecs_managed_tags,
+        "propagateTags": service.propagate_tags,
+        "enableExecuteCommand": service.enable_execute_command,
+        "availabilityZoneRebalancing": service.availability_zone_rebalancing,
+        **_current(call, service, shown, counts),
+    }
+    if with_tags and service.tags:
+        answer["tags"] = tags_json(service.tags)
+    return answer
+
+
+def _constraint_json(constraint: model.PlacementConstraint) -> dict[str, str]:
+    return {"type": constraint.type, **({"expression": constraint.expression} if constraint.expression else {})}
+
+
+def deployment_json(call: Call, deployment: Deployment, service: Service, counts: Counts) -> dict[str, Any]:
+    """One of `deployments[]`. Its desired count is the service's: the newest that was asked for (as the API words it)."""
+    return {
+        "id": f"ecs-svc/{deployment.id}",
+        "status": deployment.status,
+        "taskDefinition": arn.task_definition_arn(call.region, deployment.account, deployment.family, deployment.revision),
+        "desiredCount": service.desired_count,
+        "pendingCount": counts.pending(deployment.id),
+        "runningCount": counts.running(deployment.id),
+        "failedTasks": deployment.failed_tasks,
+        "createdAt": deployment.created_at,
+        "updatedAt": deployment.updated_at,
+        "launchType": deployment.launch_type,
+        "rolloutState": deployment.rollout_state,
+        "rolloutStateReason": deployment.rollout_state_reason,
+    }
+
+
+def _current(call: Call, service: Service, shown: list[Deployment], counts: Counts) -> dict[str, Any]:
+    """The service deployment that is under way, and the service revisions that have tasks or are to have some."""
+    if not shown:
+        return {}
+    scope = (call.region, service.account, service.cluster, service.name)
+    revisions = [
+        {
+            "arn": arn.service_revision_arn(*scope, item.id),
+            "requestedTaskCount": service.desired_count if item.status == deployment_model.PRIMARY else 0,
+            "runningTaskCount": counts.running(item.id),
+            "pendingTaskCount": counts.pending(item.id),
+        }
+        for item in shown
+    ]
+    primary = next((item for item in shown if item.status == deployment_model.PRIMARY), None)
+    if primary is None or primary.finished_at:
+        return {"currentServiceRevisions": revisions}
+    return {"currentServiceDeployment": arn.service_deployment_arn(*scope, primary.id), "currentServiceRevisions": revisions}

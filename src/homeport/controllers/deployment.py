@@ -1,0 +1,77 @@
+"""Follows every service's deployments: health of tasks, failures, rollout states, the end of old ones; `planner/deployment.py` decides.
+
+Owns: deployment rolloutState, failedTasks, throttle and status, and tasks' `healthy_since`. Never starts or stops a task.
+It stands before `controllers/service.py` in the loop, so that a failed launch is counted before the next one is tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from homeport.config import Settings
+from homeport.controllers.loop import Activation
+from homeport.controllers.service import service_view
+from homeport.controllers.service_event import write_event
+from homeport.ids import Ids
+from homeport.model.change import Event, UpdateDeployment, UpdateTask
+from homeport.model.ecs import service as service_model
+from homeport.model.ecs import task as task_model
+from homeport.model.ecs.deployment import Deployment
+from homeport.model.ecs.service import Service
+from homeport.model.ecs.task import Task
+from homeport.planner import deployment as planner
+from homeport.store.table import Change, Reader, Transaction
+from homeport.store.tables import DEPLOYMENTS, SERVICES, TASKS
+
+NAME: Final = "deployment"
+
+
+class DeploymentController:
+    """The controller of deployments; its keys are those of `Service`, since a service's deployments move together."""
+
+    name = NAME
+
+    def __init__(self, *, ids: Ids, settings: Settings) -> None:
+        self._ids = ids
+        self._settings = settings
+
+    def keys_of(self, change: Change) -> Iterable[str]:
+        """The service whose task, deployment or own record changed."""
+        record = change.after or change.before
+        if isinstance(record, Task):
+            return (record.service_key,) if record.service else ()
+        if isinstance(record, Deployment):
+            return (record.service_key,)
+        return (record.key,) if isinstance(record, Service) else ()
+
+    def keys(self, reader: Reader) -> Iterable[str]:
+        """Every service that is not INACTIVE."""
+        return (service.key for service in reader.scan(SERVICES) if service.status != service_model.INACTIVE)
+
+    def activate(self, tx: Transaction, key: str) -> Activation:
+        """Bring the deployments of the service `key` up to what its tasks say."""
+        service = tx.get(SERVICES, key)
+        if service is None or service.status != service_model.ACTIVE:
+            return Activation()
+        view = service_view(tx, service)
+        primary = view.primary
+        if primary is None:
+            return Activation()
+        plan = planner.plan(view, self._ended(tx, primary), self._settings, tx.now)
+        for change in plan.changes:
+            match change:
+                case UpdateTask(task=task):
+                    tx.put(TASKS, task)
+                case UpdateDeployment(deployment=deployment):
+                    tx.put(DEPLOYMENTS, deployment)
+                case Event():
+                    service = write_event(tx, service, change, ids=self._ids, repeat_seconds=self._settings.event_repeat_seconds)
+                case _:
+                    raise TypeError(f"{type(change).__name__} is not for a deployment to do")
+        return Activation(wake_at=plan.wake_at)
+
+    @staticmethod
+    def _ended(tx: Transaction, deployment: Deployment) -> Iterable[Task]:
+        stopped = tx.find(TASKS, "started_by", f"{deployment.account}/{deployment.cluster}/ecs-svc/{deployment.id}/{task_model.STOPPED}")
+        return (task for task in stopped if task.last_status == task_model.STOPPED and task.stopped_at > deployment.ends_counted_at)

@@ -1,0 +1,69 @@
+"""Follows container instances on behalf of their tasks: ends the tasks of one that left, and has services look when one drains.
+
+Owns: the end of tasks whose instance is gone. Never changes an instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from homeport.controllers import deployment as deployment_controller
+from homeport.controllers import service as service_controller
+from homeport.controllers.loop import Activation
+from homeport.model.change import EndTask
+from homeport.model.ecs import container_instance as model
+from homeport.model.ecs import task as task_model
+from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.task import Task
+from homeport.planner import instance as planner
+from homeport.planner.task import stop, with_status
+from homeport.store.table import Change, Reader, Transaction
+from homeport.store.tables import CONTAINER_INSTANCES, TASKS
+
+NAME: Final = "instance"
+
+_QUIET = (model.REGISTERING, model.REGISTRATION_FAILED)
+
+
+class InstanceController:
+    """The controller of instances; its keys are those of `ContainerInstance`."""
+
+    name = NAME
+
+    def keys_of(self, change: Change) -> Iterable[str]:
+        """An instance whose status changed or that is gone, and, when a task of an INACTIVE instance is left, that instance (at the sweep)."""
+        before, after = change.before, change.after
+        if not isinstance(before or after, ContainerInstance):
+            return ()
+        if isinstance(before, ContainerInstance) and isinstance(after, ContainerInstance) and before.status == after.status:
+            return ()
+        return (change.key,)
+
+    def keys(self, reader: Reader) -> Iterable[str]:
+        """Every instance that drains or has left."""
+        staying = (*_QUIET, model.ACTIVE)
+        return (instance.key for instance in reader.scan(CONTAINER_INSTANCES) if instance.status not in staying)
+
+    def activate(self, tx: Transaction, key: str) -> Activation:
+        """End what can be reported no more, and name the services that have tasks there."""
+        instance = tx.get(CONTAINER_INSTANCES, key)
+        tasks = list(tx.find(TASKS, "instance_live", key))
+        plan = planner.plan(instance, tasks)
+        for change in plan.changes:
+            if isinstance(change, EndTask):
+                tx.put(TASKS, ended(change, tx.now))
+        services = sorted({task.service_key for task in tasks if task.service})
+        names = (deployment_controller.NAME, service_controller.NAME)
+        mark = [(name, service) for service in services for name in names]
+        if len(plan.changes) < len(tasks) and plan.changes:
+            mark.append((NAME, key))
+        return Activation(mark=tuple(mark))
+
+
+def ended(change: EndTask, now: float) -> Task:
+    """The task as STOPPED, as if its agent had said so."""
+    wanted = stop(change.task, stop_code=change.stop_code, reason=change.reason, now=now)
+    return with_status(msgspec.structs.replace(wanted, observed_status=task_model.STOPPED), now)

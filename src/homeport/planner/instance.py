@@ -1,0 +1,31 @@
+"""What becomes of the tasks of an instance that left or drains: one pure function.
+
+Owns: `plan`. Never touches an instance: its status belongs to the operations on container instances.
+Source: ecs-reference 3.3 (deregistration by force orphans tasks: they leave the books and service schedulers replace them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from homeport.model.change import EndTask, Plan
+from homeport.model.ecs import container_instance as model
+from homeport.model.ecs import task as task_model
+from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.task import Task
+
+ENDS_MAX: Final = 80
+"""Tasks ended in one activation; under a transaction's 100 records. The rest follows at once."""
+REASON: Final = "The container instance was deregistered."
+
+
+def plan(instance: ContainerInstance | None, tasks: Sequence[Task]) -> Plan:
+    """End the `tasks` of an instance that is INACTIVE or forgotten, since no agent will report them any more; else leave them alone.
+
+    Tasks on a DRAINING instance are for their services to replace; standalone ones stay until they end.
+    """
+    if instance is not None and instance.status != model.INACTIVE:
+        return Plan()
+    ends = tuple(EndTask(task, task_model.INFRASTRUCTURE_HEALTH, REASON) for task in tasks[:ENDS_MAX])
+    return Plan(ends)
