@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 import homeport
+from homeport import log
 from homeport.cli import arguments, programs
 from homeport.cli.installation import DataDirectory
 from homeport.errors import HomeportError
@@ -25,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from homeport.cli import commands
 
         return commands.run(options)
+    log.configure(os.environ.get("HOMEPORT_LOG_LEVEL", "info"))
     try:
         with programs.claim(DataDirectory(options.data_dir), options.command):
             foreground(options)
@@ -36,8 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(options: argparse.Namespace) -> None:
     """Be the control plane until SIGTERM or Ctrl-C."""
-    import os
-
     import uvloop
 
     from homeport.cli.start import ROOT_KEY_VARIABLES, port_of
@@ -59,8 +60,6 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _attend_tasks(options: argparse.Namespace) -> None:
     """Be this machine's agent until SIGTERM or Ctrl-C."""
-    import os
-
     import uvloop
 
     from homeport.agent.main import run

@@ -1,0 +1,101 @@
+"""`./dev bench NAME [--json]`: runs one benchmark, or `all`, and keeps the results.
+
+Owns: the list of benchmarks (the modules beside this one that have `run`), how rows are shown, and `results/NAME.jsonl`, to which every kept run
+adds its rows with machine and date. Never measures anything itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+LESS_IS_BETTER = ("s", "ms", "MB", "MiB", "ratio", "% of a core")
+"""Units in which a floor is an upper bound."""
+
+
+def names() -> list[str]:
+    """Every benchmark."""
+    return sorted(path.stem for path in HERE.glob("*.py") if "\ndef run()" in path.read_text())
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "commit": commit,
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """`target`, `floor` or `BELOW`: how good a value is against its bounds; nothing for a row without bounds."""
+    if row.get("floor") is None:
+        return ""
+    less = row["unit"] in LESS_IS_BETTER or row["unit"].endswith("ratio")
+    sign = -1 if less else 1
+    if sign * row["value"] >= sign * (row["target"] if row.get("target") is not None else row["floor"]):
+        return "target"
+    return "floor" if sign * row["value"] >= sign * row["floor"] else "BELOW"
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """The rows as a table."""
+    header = ("bench", "case", "value", "unit", "floor", "target", "")
+    cells = [header, *((*(str("" if row.get(name) is None else row[name]) for name in header[:-1]), verdict(row)) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def keep(name: str, rows: list[dict[str, Any]], context: dict[str, Any]) -> None:
+    """Add the rows to the benchmark's results."""
+    (HERE / "results").mkdir(exist_ok=True)
+    with (HERE / "results" / f"{name}.jsonl").open("a") as file:
+        for row in rows:
+            file.write(json.dumps({**row, **context}) + "\n")
+
+
+def main() -> int:
+    """Run what was asked for; status 2 for a name that is not known."""
+    parser = argparse.ArgumentParser(prog="./dev bench")
+    parser.add_argument("name", nargs="?", metavar="NAME", help=f"all or one of: {', '.join(names())}")
+    parser.add_argument("--json", action="store_true", help="one object a line: bench, case, value, unit, floor, target")
+    parser.add_argument("--no-keep", action="store_true", help="do not add the rows to benchmarks/results")
+    options = parser.parse_args()
+    if options.name is None:
+        print("\n".join(names()))
+        return 0
+    if options.name != "all" and options.name not in names():
+        print(f"there is no benchmark {options.name}; there are: {', '.join(names())}", file=sys.stderr)
+        return 2
+    for name in names() if options.name == "all" else [options.name]:
+        context = machine()
+        rows = importlib.import_module(f"benchmarks.{name}").run()
+        if options.json:
+            for row in rows:
+                print(json.dumps(row), flush=True)
+        else:
+            show(rows)
+        if not options.no_keep:
+            keep(name, rows, context)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
