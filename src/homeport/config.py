@@ -25,6 +25,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a STOPPED task stays visible. ECS promises one hour; users ask for more."""
     inactive_service_retention_seconds: float = 86_400.0
     """How long an INACTIVE service and its deployments stay visible (the services-inactive waiter needs some time)."""
+    deployment_retention_seconds: float = 7_776_000.0
+    """How long a finished deployment stays in the history of a service that lives on: 90 days, as ECS has it."""
     inactive_instance_retention_seconds: float = 3_600.0
     """How long a deregistered container instance stays describable."""
     idempotency_seconds: float = 86_400.0

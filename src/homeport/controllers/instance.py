@@ -1,6 +1,6 @@
 """Follows container instances on behalf of their tasks: ends the tasks of one that left, and has services look when one drains.
 
-Owns: the end of tasks whose instance is gone. Never changes an instance.
+Owns: the end of tasks whose instance is gone, and the instance's `left_at`. Never changes anything else of an instance.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from homeport.controllers import deployment as deployment_controller
 from homeport.controllers import service as service_controller
 from homeport.controllers.loop import Activation
-from homeport.model.change import EndTask
+from homeport.model.change import EndTask, UpdateInstance
 from homeport.model.ecs import container_instance as model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.container_instance import ContainerInstance
@@ -34,7 +34,7 @@ class InstanceController:
     name = NAME
 
     def keys_of(self, change: Change) -> Iterable[str]:
-        """An instance whose status changed or that is gone, and, when a task of an INACTIVE instance is left, that instance (at the sweep)."""
+        """An instance that is new, gone, or of another status than before."""
         before, after = change.before, change.after
         if not isinstance(before or after, ContainerInstance):
             return ()
@@ -51,14 +51,18 @@ class InstanceController:
         """End what can be reported no more, and name the services that have tasks there."""
         instance = tx.get(CONTAINER_INSTANCES, key)
         tasks = list(tx.find(TASKS, "instance_live", key))
-        plan = planner.plan(instance, tasks)
+        plan = planner.plan(instance, tasks, tx.now)
+        ends = 0
         for change in plan.changes:
             if isinstance(change, EndTask):
                 tx.put(TASKS, ended(change, tx.now))
+                ends += 1
+            elif isinstance(change, UpdateInstance):
+                tx.put(CONTAINER_INSTANCES, change.instance)
         services = sorted({task.service_key for task in tasks if task.service})
         names = (deployment_controller.NAME, service_controller.NAME)
         mark = [(name, service) for service in services for name in names]
-        if len(plan.changes) < len(tasks) and plan.changes:
+        if 0 < ends < len(tasks):
             mark.append((NAME, key))
         return Activation(mark=tuple(mark))
 

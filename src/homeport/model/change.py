@@ -1,6 +1,6 @@
 """The vocabulary in which planners say what should change.
 
-Owns: `StartTask`, `StopTask`, `EndTask`, `UpdateTask`, `UpdateService`, `UpdateDeployment`, `Delete`, `Event` and `Plan`.
+Owns: the changes (`StartTask`, `StopTask`, `EndTask`, `UpdateTask` and so on), `Event` and `Plan`.
 Never applies anything: controllers do, in one transaction.
 """
 
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
+from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
-from homeport.model.record import Instant, Record
+from homeport.model.record import Instant
 
 
 class StartTask(msgspec.Struct, frozen=True):
@@ -44,6 +45,13 @@ class UpdateTask(msgspec.Struct, frozen=True):
     reason: str
 
 
+class UpdateInstance(msgspec.Struct, frozen=True):
+    """Put `instance` in place of the stored one."""
+
+    instance: ContainerInstance
+    reason: str
+
+
 class UpdateService(msgspec.Struct, frozen=True):
     """Put `service` in place of the stored one."""
 
@@ -58,13 +66,6 @@ class UpdateDeployment(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Delete(msgspec.Struct, frozen=True):
-    """Forget `record`; its type says its table."""
-
-    record: Record
-    reason: str
-
-
 class Event(msgspec.Struct, frozen=True):
     """A sentence for the service's events. The same `cause` is not written twice within the repeat time; "" is always written."""
 
@@ -72,7 +73,7 @@ class Event(msgspec.Struct, frozen=True):
     cause: str = ""
 
 
-Change = StartTask | StopTask | EndTask | UpdateTask | UpdateService | UpdateDeployment | Delete | Event
+Change = StartTask | StopTask | EndTask | UpdateTask | UpdateInstance | UpdateService | UpdateDeployment | Event
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -41,10 +41,9 @@ def _(service: Service, settings: Settings) -> Instant:
 
 @over_at.register
 def _(instance: ContainerInstance, settings: Settings) -> Instant:
-    # The agent's connection ends with the deregistration, or ended before it; an instance that never connected is timed from its registration.
-    if instance.status != instance_model.INACTIVE:
+    if instance.status != instance_model.INACTIVE or not instance.left_at:
         return 0.0
-    return max(instance.disconnected_at, instance.registered_at) + settings.inactive_instance_retention_seconds
+    return instance.left_at + settings.inactive_instance_retention_seconds
 
 
 @over_at.register

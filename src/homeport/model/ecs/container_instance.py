@@ -80,6 +80,8 @@ class ContainerInstance(Record, frozen=True, kw_only=True):
     health_updated_at: Instant = 0.0
     health_changed_at: Instant = 0.0
     platform_devices: bytes = b""
+    left_at: Instant = 0.0
+    """When it was first seen INACTIVE; retention counts from it. Owner: `controllers/instance.py`."""
 
     @property
     def key(self) -> str:

@@ -1,0 +1,120 @@
+"""Forgets what has been kept long enough: the only part that deletes records; `planner/retention.py` has the rules.
+
+Owns: the deletion of tasks, services with their events and deployments, container instances, client tokens and task definitions.
+Never deletes what something else still refers to. The journal has a retention of its own, in the store.
+
+Its keys are kinds of record. An activation deletes a portion and asks for the next at once when there is more.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeVar
+
+from homeport.config import Settings
+from homeport.controllers.loop import Activation
+from homeport.model.record import Record
+from homeport.planner.retention import is_over
+from homeport.store.table import Change, Reader, Table, Transaction
+from homeport.store.tables import (
+    CONTAINER_INSTANCES,
+    DEPLOYMENTS,
+    IDEMPOTENCY_TOKENS,
+    SERVICE_EVENTS,
+    SERVICES,
+    TASK_DEFINITIONS,
+    TASKS,
+)
+
+NAME: Final = "retention"
+DELETES_MAX: Final = 90
+"""Records deleted in one activation; under a transaction's 100."""
+PERIOD_SECONDS_MAX: Final = 60.0
+"""How late a record may be forgotten. Looking for old records goes over all of a kind, so it is not done at every sweep."""
+
+R = TypeVar("R", bound=Record)
+
+Deletion = tuple[Table[Any], str]
+
+
+class RetentionController:
+    """The controller of retention; its keys are kinds of record."""
+
+    name = NAME
+
+    def __init__(self, *, settings: Settings) -> None:
+        self._settings = settings
+        self._kinds: dict[str, Callable[[Reader, float], Iterator[Deletion]]] = {
+            "tasks": self._tasks,
+            "services": self._services,
+            "deployments": self._deployments,
+            "container_instances": self._instances,
+            "idempotency_tokens": self._tokens,
+            "task_definitions": self._task_definitions,
+        }
+        # When each kind was last gone over without anything left to delete. Only a brake: forgetting it costs one look more.
+        self._clean_at: dict[str, float] = {}
+
+    def keys_of(self, change: Change) -> Iterable[str]:
+        """None: time makes records old, not changes."""
+        return ()
+
+    def keys(self, reader: Reader) -> Iterable[str]:
+        """The kinds."""
+        return tuple(self._kinds)
+
+    @property
+    def period_seconds(self) -> float:
+        """The time between two looks at a kind: a tenth of the shortest retention, at most `PERIOD_SECONDS_MAX`."""
+        settings = self._settings
+        shortest = min(
+            settings.stopped_task_retention_seconds,
+            settings.inactive_service_retention_seconds,
+            settings.inactive_instance_retention_seconds,
+            settings.idempotency_seconds,
+            settings.deployment_retention_seconds,
+        )
+        return min(PERIOD_SECONDS_MAX, shortest / 10)
+
+    def activate(self, tx: Transaction, key: str) -> Activation:
+        """Delete a portion of the kind `key`."""
+        if tx.now < self._clean_at.get(key, 0.0) + self.period_seconds:
+            return Activation()
+        found = list(itertools.islice(self._kinds[key](tx, tx.now), DELETES_MAX))
+        for table, record_key in found:
+            tx.delete(table, record_key)
+        if len(found) == DELETES_MAX:
+            return Activation(mark=((NAME, key),))
+        self._clean_at[key] = tx.now
+        return Activation()
+
+    def _over(self, records: Iterable[R], now: float) -> Iterator[R]:
+        return (record for record in records if is_over(record, self._settings, now))
+
+    def _tasks(self, reader: Reader, now: float) -> Iterator[Deletion]:
+        return ((TASKS, task.key) for task in self._over(reader.find(TASKS, "stopped", "stopped"), now))
+
+    def _services(self, reader: Reader, now: float) -> Iterator[Deletion]:
+        """Events and deployments before their service, so that a service that is still there says that there may be some."""
+        for service in self._over(reader.scan(SERVICES), now):
+            yield from ((SERVICE_EVENTS, event.key) for event in reader.find(SERVICE_EVENTS, "service", service.key))
+            yield from ((DEPLOYMENTS, item.key) for item in reader.find(DEPLOYMENTS, "service", service.key))
+            yield SERVICES, service.key
+
+    def _deployments(self, reader: Reader, now: float) -> Iterator[Deletion]:
+        return ((DEPLOYMENTS, item.key) for item in self._over(reader.scan(DEPLOYMENTS), now))
+
+    def _instances(self, reader: Reader, now: float) -> Iterator[Deletion]:
+        for instance in self._over(reader.scan(CONTAINER_INSTANCES), now):
+            if not reader.count(TASKS, "instance_live", instance.key):
+                yield CONTAINER_INSTANCES, instance.key
+
+    def _tokens(self, reader: Reader, now: float) -> Iterator[Deletion]:
+        return ((IDEMPOTENCY_TOKENS, token.key) for token in self._over(reader.scan(IDEMPOTENCY_TOKENS), now))
+
+    def _task_definitions(self, reader: Reader, now: float) -> Iterator[Deletion]:
+        for definition in self._over(reader.scan(TASK_DEFINITIONS), now):
+            reference = f"{definition.account}/{definition.family}:{definition.revision}"
+            if not reader.count(TASKS, "definition_live", reference) and not reader.count(DEPLOYMENTS, "definition", reference):
+                yield TASK_DEFINITIONS, definition.key
