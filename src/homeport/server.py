@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
@@ -19,15 +20,16 @@ import uvicorn
 
 from homeport.api.call import Context
 from homeport.api.ecs.operations import OPERATIONS
+from homeport.api.requestlog import RequestLog
 from homeport.api.server import Application
 from homeport.api.signature import AccessKeys, Verifier
 from homeport.clock import Clock, SystemClock
 from homeport.config import Settings, parse_settings
 from homeport.controllers.deployment import DeploymentController
-from homeport.controllers.loop import Loop
+from homeport.controllers.loop import Controller, Loop
 from homeport.controllers.retention import RetentionController
 from homeport.controllers.service import ServiceController
-from homeport.dispatcher.session import Dispatcher
+from homeport.dispatcher.hub import Dispatcher
 from homeport.errors import HomeportError
 from homeport.ids import Ids
 from homeport.model import arn
@@ -35,18 +37,24 @@ from homeport.model.iam.access_key import AccessKey
 from homeport.model.installation import Installation
 from homeport.placement.index import PlacementIndex
 from homeport.store.backend import Backend
+from homeport.store.lock import FileLock
 from homeport.store.memory import MemoryBackend
 from homeport.store.sqlite import SqliteBackend
 from homeport.store.store import Store
 from homeport.store.table import Transaction
 from homeport.store.tables import ACCESS_KEYS, INSTALLATION, TABLES
 
+BACKLOG: Final = 4096
 GRACEFUL_SHUTDOWN_SECONDS: Final = 3
 """How long calls under way may take at the end; uvicorn would wait for ever for idle keep-alive connections."""
 
 
 class StoreNotKnownError(HomeportError):
     """`--store` is neither `memory` nor `sqlite:PATH`."""
+
+
+class PortInUseError(HomeportError):
+    """Another program listens on the port."""
 
 
 class InstallationMismatchError(HomeportError):
@@ -157,9 +165,15 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
     """
     clock, ids = clock or SystemClock(), ids or Ids()
     settings: Settings = parse_settings(options.settings)
-    options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (options.data_dir / "log").mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = FileLock(options.data_dir / "server.lock")
+    lock.take()
     placement, access_keys = PlacementIndex(), AccessKeys()
-    store = await Store.open(_backend(options), tables=TABLES, clock=clock, derived=(placement, access_keys))
+    try:
+        store = await Store.open(_backend(options), tables=TABLES, clock=clock, derived=(placement, access_keys))
+    except BaseException:
+        lock.release()
+        raise
     try:
         installation, root_key = await store.update(lambda tx: _found(tx, options, ids), cause="server start")
         write_credentials(options, installation, root_key)
@@ -174,35 +188,58 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
             endpoint=f"{endpoint(options)}/",
         )
         verifier = Verifier(access_keys, clock=clock, settings=settings, region=installation.region)
-        dispatcher = Dispatcher(store=store, clock=clock, ids=ids.child("dispatcher"), settings=settings, region=installation.region, verify=verifier.verify)
-        loop = Loop(store=store, clock=clock, settings=settings, controllers=_controllers(context))
-        application = Application(context, OPERATIONS, verifier=verifier, websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs})
+        dispatcher = Dispatcher(
+            store=store, clock=clock, ids=ids.child("dispatcher"), settings=settings, region=installation.region, verify=verifier.verify
+        )
+        loop = Loop(store=store, clock=clock, controllers=_controllers(context), sweep_seconds=settings.sweep_seconds)
+        requests = RequestLog(options.data_dir / "log" / "requests.log", clock=clock)
+        websockets = {"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs}
+        application = Application(context, OPERATIONS, verifier=verifier, websockets=websockets, request_log=requests)
         await dispatcher.start()
-        await loop.start()
+        running = asyncio.create_task(loop.run())
         try:
             yield ControlPlane(application=application, store=store, context=context, loop=loop, dispatcher=dispatcher)
         finally:
-            await loop.close()
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
             await dispatcher.close()
+            requests.close()
     finally:
         await store.close()
+        lock.release()
 
 
-def _controllers(context: Context) -> tuple[Any, ...]:
+def _controllers(context: Context) -> tuple[Controller, ...]:
+    # In this order for one commit: what a service's activation creates, its deployment's activation then judges.
     return (
-        ServiceController(placement=context.placement, ids=context.ids.child("service"), settings=context.settings, region=context.region),
+        ServiceController(placement=context.placement, ids=context.ids.child("service"), settings=context.settings),
         DeploymentController(settings=context.settings),
         RetentionController(settings=context.settings),
     )
 
 
+def _listen(options: ServerOptions) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((options.host, options.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise PortInUseError(f"cannot listen on {options.host}:{options.port}: {error.strerror}; choose another with --port") from None
+    return listener
+
+
 async def serve(options: ServerOptions) -> None:
-    """Run the control plane until SIGTERM or SIGINT."""
+    """Run the control plane until SIGTERM or SIGINT.
+
+    Raises what `build` raises, and PortInUseError.
+    """
     async with build(options) as plane:
+        listener = _listen(options)
         config = uvicorn.Config(
             plane.application,
-            host=options.host,
-            port=options.port,
             http="httptools",
             ws="websockets-sansio",
             lifespan="off",
@@ -213,7 +250,6 @@ async def serve(options: ServerOptions) -> None:
             date_header=False,
             ws_ping_interval=None,
             ws_max_size=16 * 1024 * 1024,
-            backlog=4096,
         )
         server = uvicorn.Server(config)
         running = asyncio.get_running_loop()
@@ -224,4 +260,4 @@ async def serve(options: ServerOptions) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, ask_to_exit)
         # uvicorn's own handlers would raise the signal again after shutdown; ours end the program with status 0.
-        await server._serve()  # noqa: SLF001 - `serve` without its signal capture
+        await server._serve(sockets=[listener])

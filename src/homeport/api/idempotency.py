@@ -48,9 +48,7 @@ def recall(tx: Transaction, call: Call, *, scope: str, token: str | None, reques
     return found
 
 
-def remember(
-    tx: Transaction, call: Call, *, scope: str, token: str | None, request: Any, resources: tuple[str, ...], failures: bytes = b""
-) -> None:
+def remember(tx: Transaction, call: Call, *, scope: str, token: str | None, request: Any, resources: tuple[str, ...], failures: bytes = b"") -> None:
     """Keep the token with the keys (or ARNs) of what the call made; nothing when there is no token."""
     if not token:
         return

@@ -153,15 +153,17 @@ def with_status(task: Task, now: Instant) -> Task:
     return msgspec.structs.replace(task, **fields)
 
 
+def _ended(container: Container) -> Container:
+    return container if container.status == model.STOPPED else msgspec.structs.replace(container, status=model.STOPPED)
+
+
 def _stopped_fields(task: Task, now: Instant) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "desired_status": model.STOPPED,
         "stopped_at": now,
         "stopping_at": task.stopping_at or now,
         "execution_stopped_at": task.execution_stopped_at or now,
-        "containers": tuple(
-            container if container.status == model.STOPPED else msgspec.structs.replace(container, status=model.STOPPED) for container in task.containers
-        ),
+        "containers": tuple(_ended(container) for container in task.containers),
     }
     if not task.stop_code:
         fields["stop_code"], fields["stopped_reason"] = _why_stopped(task)
