@@ -55,7 +55,7 @@ class Records:
         used = {(p, "tcp") for p in instance.reserved_tcp_ports} | {(u.port, u.protocol) for t in on for u in t.host_ports}
         if used & set(request.host_ports):
             return "RESOURCE:PORTS"
-        if len(instance.gpu_ids) - sum(t.gpus for t in on) < request.gpus:
+        if request.gpus and len(instance.gpu_ids) - sum(t.gpus for t in on) < request.gpus:
             return "RESOURCE:GPU"
         if request.launch_type != ("EXTERNAL" if "ecs.capability.external" in attributes else "EC2"):
             return "ATTRIBUTE"
@@ -267,16 +267,22 @@ def begin(data: st.DataObject, index: PlacementIndex) -> tuple[History, list[Pla
     return history, data.draw(st.lists(requests(), min_size=1, max_size=4))
 
 
-@pytest.mark.parametrize("options", [{}])
+@pytest.mark.parametrize("options", [{}, {"scan_nodes_max": 0}], ids=["scan", "views"])
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example])
 @given(data=st.data())
 def test_decisions_equal_the_reference(data: st.DataObject, options: dict[str, Any]) -> None:
     history, palette = begin(data, PlacementIndex(**options))
     for _ in range(data.draw(st.integers(5, 40))):
         step(data, history, palette)
+    fresh = PlacementIndex(**options)
+    for task in history.records.tasks.values():
+        fresh.change("tasks", None, task)
+    for instance in history.records.instances.values():
+        fresh.change("container_instances", None, instance)
+    assert fresh.holdings() == history.index.holdings()
 
 
-@pytest.mark.parametrize("options", [{}])
+@pytest.mark.parametrize("options", [{}, {"scan_nodes_max": 0}], ids=["scan", "views"])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example])
 @given(data=st.data())
 def test_undoing_restores_the_index(data: st.DataObject, options: dict[str, Any]) -> None:

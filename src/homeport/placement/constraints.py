@@ -83,7 +83,7 @@ class Demand:
             yield reasons.MEMORY
         if not node.ports.keys().isdisjoint(self.ports):
             yield reasons.PORTS
-        if node.gpus < self.gpus:
+        if self.gpus and node.gpus < self.gpus:
             yield reasons.GPU
         if node.launch_type != self.launch_type or not self.requires <= node.tokens:
             yield reasons.ATTRIBUTE

@@ -12,8 +12,11 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Final
 
+import msgspec
+
 from homeport.model.ecs import container_instance as instance_model
 from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.placement.request import Placement
 
 LABEL_BITS: Final = 128
 _LABEL_BYTES: Final = LABEL_BITS // 8
@@ -48,7 +51,7 @@ class Node:
     """
 
     __slots__ = (
-        "attributes", "cpu", "gpus", "groups", "id", "key", "label", "launch_type",
+        "attributes", "cpu", "gpus", "groups", "id", "key", "label", "launch_type", "placement",
         "memory", "ports", "record", "running", "tasks", "tokens", "usable",
     )  # fmt: skip
 
@@ -56,6 +59,8 @@ class Node:
         self.key = key
         self.id = key.rsplit("/", 1)[-1]
         self.label = label_of(self.id)
+        self.placement = Placement(key, self.id)
+        """The answer that names this node."""
         self.record: ContainerInstance | None = None
         self.usable = False
         """ACTIVE with a connected agent."""
@@ -157,10 +162,23 @@ class History:
         return None if position < self.base else self.nodes[position - self.base :]
 
 
+class Holding(msgspec.Struct, frozen=True, gc=False):
+    """What one task holds on its node until it is STOPPED."""
+
+    cpu: int
+    memory: int
+    gpus: int
+    ports: tuple[int, ...]
+    """By port_number."""
+    group: str
+    wanted: bool
+    """Desired status RUNNING: it counts in its group."""
+
+
 class Group:
     """The tasks of one task group in one cluster whose desired status is RUNNING."""
 
-    __slots__ = ("buckets", "name", "total", "watchers")
+    __slots__ = ("buckets", "name", "plans", "total", "watchers")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -168,6 +186,8 @@ class Group:
         self.buckets: dict[str, dict[str, int]] = {}
         """Attribute name → value → tasks on instances with that value; only for attributes that were asked for."""
         self.watchers: list[GroupWatcher] = []
+        self.plans = 0
+        """Plans that refer to this object, which therefore must stay the group's one."""
 
 
 class GroupWatcher:
@@ -183,14 +203,17 @@ class GroupWatcher:
 class Fleet:
     """The nodes of one cluster by key and in the order of their ids, and the cluster's groups."""
 
-    __slots__ = ("edited", "freed", "groups", "moved", "nodes", "order", "recording")
+    __slots__ = ("edited", "freed", "groups", "labels", "moved", "nodes", "order", "recording", "recording_moves")
 
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self.order: list[Node] = []
+        self.labels: dict[int, Node] = {}
         self.groups: dict[str, Group] = {}
         self.recording = False
-        """Whether any view reads the histories; small fleets need none."""
+        """Whether any view reads `edited` and `freed`; small fleets need none."""
+        self.recording_moves = False
+        """Whether any view reads `moved`."""
         self.edited = History()
         """Nodes whose record changed, appeared or went."""
         self.freed = History()
@@ -204,12 +227,14 @@ class Fleet:
         if node is None:
             node = self.nodes[key] = Node(key)
             insort(self.order, node, key=by_label)
+            self.labels[node.label] = node
         return node
 
     def drop_if_empty(self, node: Node) -> None:
         """Forget a node that has neither record nor tasks."""
         if node.record is None and not node.tasks:
             del self.nodes[node.key]
+            del self.labels[node.label]
             del self.order[bisect_left(self.order, node.label, key=by_label)]
 
     def group(self, name: str) -> Group:
@@ -220,8 +245,8 @@ class Fleet:
         return group
 
     def forget_group(self, group: Group) -> None:
-        """Forget a group that has neither tasks nor watchers."""
-        if not group.total and not group.watchers:
+        """Forget a group that has neither tasks nor plans."""
+        if not group.total and not group.plans:
             self.groups.pop(group.name, None)
 
     def buckets(self, group: Group, attribute: str) -> dict[str, int]:
@@ -247,6 +272,7 @@ class Fleet:
         if self.recording:
             self.edited.add(node)
             self.freed.add(node)
+        if self.recording_moves:
             self.moved.add(node)
         self.drop_if_empty(node)
 
@@ -260,26 +286,39 @@ class Fleet:
                 if after is not None:
                     counts[after] = counts.get(after, 0) + here
 
-    def hold(self, node: Node, cpu: int, memory: int, gpus: int) -> None:
-        """A task takes its share of the node; the caller passes its ports to `Node.hold_ports`."""
-        node.cpu -= cpu
-        node.memory -= memory
-        node.gpus -= gpus
+    def reserve(self, node: Node, holding: Holding) -> None:
+        """A task takes its share of the node."""
+        node.cpu -= holding.cpu
+        node.memory -= holding.memory
         node.tasks += 1
-        if self.recording:
+        if holding.gpus:
+            node.gpus -= holding.gpus
+        if holding.ports:
+            node.hold_ports(holding.ports, 1)
+        if self.recording_moves:
             self.moved.add(node)
+        if holding.wanted:
+            self._count(node, holding.group, 1)
 
-    def free(self, node: Node, cpu: int, memory: int, gpus: int) -> None:
-        """A task gives its share back. `drop_if_empty` is the caller's, after the group was counted down."""
-        node.cpu += cpu
-        node.memory += memory
-        node.gpus += gpus
+    def release(self, node: Node, holding: Holding) -> None:
+        """A task gives its share back. A node that neither record nor task needs is forgotten."""
+        node.cpu += holding.cpu
+        node.memory += holding.memory
         node.tasks -= 1
-        if self.recording:
+        if holding.gpus:
+            node.gpus += holding.gpus
+        if holding.ports:
+            node.hold_ports(holding.ports, -1)
+        if self.recording_moves:
             self.moved.add(node)
+        if holding.wanted:
+            self._count(node, holding.group, -1)
+        if self.recording:
             self.freed.add(node)
+        if node.record is None:
+            self.drop_if_empty(node)
 
-    def count(self, node: Node, name: str, sign: int) -> None:
+    def _count(self, node: Node, name: str, sign: int) -> None:
         """One task of the group more (`sign` 1) or fewer (-1) is wanted RUNNING on the node."""
         group = self.groups.get(name) or self.group(name)
         before = node.groups.get(name, 0)
@@ -296,8 +335,13 @@ class Fleet:
                 counts[value] = counts.get(value, 0) + sign
         for watcher in group.watchers:
             watcher.counted(node, before, after)
-        if sign < 0:
-            if self.recording:
-                self.freed.add(node)
-            if not group.total:
-                self.forget_group(group)
+        if not group.total:
+            self.forget_group(group)
+
+    def holdings(self) -> tuple[object, ...]:
+        """All that the fleet knows, to compare two of them; nothing that could be rebuilt from it."""
+        return (
+            {key: node.holdings() for key, node in self.nodes.items()},
+            [node.id for node in self.order],
+            {name: group.total for name, group in self.groups.items() if group.total},
+        )

@@ -1,0 +1,252 @@
+"""The placement engine of one cluster: from a request to the chosen node. Read this after `index.py`.
+
+Owns: `Engine`, which keeps a plan for each request it has seen, and `Plan`, which picks the way of choosing:
+
+- a small fleet, or criteria in an order that no structure serves: look at every node (`strategies.choose_by_scan`);
+- otherwise the partition's cells with the fewest tasks of the group are searched, and the best of their answers is taken:
+  by `FirstFit` (lowest id, or fewest tasks on the instance), by `BestFit` (binpack), or round the ring of ids (random).
+
+All ways give the same answer. Never writes to the fleet.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Final
+
+from homeport.model.ecs import container_instance as instance_model
+from homeport.placement import strategies
+from homeport.placement.bestfit import BestFit
+from homeport.placement.constraints import Demand
+from homeport.placement.firstfit import FirstFit
+from homeport.placement.fleet import LABEL_BITS, Fleet, Holding, Node, by_label
+from homeport.placement.partition import Cell, Partition
+from homeport.placement.reasons import Closest, Refusal
+from homeport.placement.request import Placement, PlacementRequest
+
+PLANS_MAX: Final = 4096
+PARTITIONS_MAX: Final = 256
+BEST_FITS_MAX: Final = 64
+SCAN_NODES_MAX: Final = 32
+"""Up to this many nodes it is quicker to look at all of them, and no view takes memory."""
+
+
+class Engine:
+    """See the module."""
+
+    def __init__(self, *, scan_nodes_max: int = SCAN_NODES_MAX) -> None:
+        self.fleet = Fleet()
+        self._scan_nodes_max = scan_nodes_max
+        self._plans: dict[PlacementRequest, Plan] = {}
+        self._partitions: dict[tuple[object, ...], Partition] = {}
+        self._best_fits: dict[tuple[Partition, str], BestFit] = {}
+
+    def place(self, request: PlacementRequest) -> Placement | Refusal:
+        """Choose one instance for one task, or say of every instance why not."""
+        plan = self._plans.get(request) or self.plan(request)
+        node = plan.scan() if len(self.fleet.order) <= self._scan_nodes_max else plan.choose()
+        if node is None:
+            return refusal(self.fleet, plan.demand)
+        return node.placement
+
+    def plan(self, request: PlacementRequest) -> Plan:
+        """The plan of a request; made when missing, and the oldest one dropped when there are too many."""
+        plan = self._plans.get(request)
+        if plan is None:
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.pop(next(iter(self._plans))).close()
+            plan = self._plans[request] = Plan(self, request)
+        return plan
+
+    def partition(self, demand: Demand, attributes: tuple[str, ...]) -> Partition:
+        """The partition for a static demand and spread attributes."""
+        key = (demand.static_key, attributes)
+        partition = self._partitions.get(key)
+        if partition is None:
+            if len(self._partitions) >= PARTITIONS_MAX:
+                self._drop_views()
+            self.fleet.recording = True
+            partition = self._partitions[key] = Partition(self.fleet, demand.admits, attributes)
+        return partition
+
+    def best_fit(self, partition: Partition, resource: str) -> BestFit:
+        """The binpack order of a partition."""
+        best_fit = self._best_fits.get((partition, resource))
+        if best_fit is None:
+            if len(self._best_fits) >= BEST_FITS_MAX:
+                self._drop_views()
+            self.fleet.recording_moves = True
+            best_fit = self._best_fits[partition, resource] = BestFit(self.fleet, partition, resource)
+        return best_fit
+
+    def _drop_views(self) -> None:
+        """Too many partitions: forget them all, and the plans that refer to them; what is in use comes back at its next request."""
+        for plan in self._plans.values():
+            plan.close()
+        self._plans.clear()
+        self._partitions.clear()
+        self._best_fits.clear()
+
+
+class Plan:
+    """How one request is placed. It refers to views of the fleet, which it makes when it first needs them."""
+
+    __slots__ = (
+        "_attributes", "_best_fit", "_edited", "_engine", "_first_fit", "_fleet", "_hint", "_left", "_moved", "_partition", "_resource",
+        "_rest", "demand", "group", "holding", "order",
+    )  # fmt: skip
+
+    def __init__(self, engine: Engine, request: PlacementRequest) -> None:
+        self._engine = engine
+        self._fleet = engine.fleet
+        self.demand = Demand(request)
+        self.order = strategies.criteria(request)
+        self.group = engine.fleet.group(self.demand.group)
+        self.group.plans += 1
+        self.holding = Holding(request.cpu, request.memory_mib, request.gpus, self.demand.ports, self.demand.group, True)
+        leading = [strategies.attribute_of(criterion) for criterion in self.order]
+        count = next((at for at, name in enumerate(leading) if name is None), len(leading))
+        self._attributes = tuple(name for name in leading[:count] if name is not None)
+        self._rest = self.order[count:]
+        self._partition: Partition | None = None
+        self._first_fit: FirstFit | None = None
+        self._best_fit: BestFit | None = None
+        self._hint: Node | None = None
+        """The last answer of a binpack over the whole partition, what it had left then, and how far the histories were."""
+        self._left = 0
+        self._moved = 0
+        self._edited = 0
+
+    def close(self) -> None:
+        """The plan is dropped: nothing refers to it any more."""
+        self.group.plans -= 1
+        if self._first_fit in self.group.watchers:
+            self.group.watchers.remove(self._first_fit)
+        self._fleet.forget_group(self.group)
+
+    def scan(self) -> Node | None:
+        """Choose by looking at every node."""
+        demand = self.demand
+        nodes = [node for node in self._fleet.order if demand.fits(node) and demand.admits(node)]
+        return strategies.choose_by_scan(nodes, self.order, self._fleet, self.group)
+
+    def choose(self) -> Node | None:
+        """Choose by the views of a large fleet."""
+        partition = self._partition
+        if partition is None:
+            partition = self._partition = self._engine.partition(self.demand, self._attributes)
+        partition.sync()
+        if self.demand.dynamic or len(self._rest) > 1:
+            return self._scan_partition(partition)
+        criterion = self._rest[0] if self._rest else ""
+        if criterion in ("", strategies.INSTANCE):
+            return self._first(partition, by_level=bool(criterion))
+        if criterion == strategies.RANDOM:
+            return self._ring(partition)
+        return self._best(partition, criterion)
+
+    def _scan_partition(self, partition: Partition) -> Node | None:
+        demand = self.demand
+        cpu, memory = demand.cpu, demand.memory
+        nodes = [node for node in partition.cell_of if node.cpu >= cpu and node.memory >= memory]
+        if demand.special:
+            nodes = [node for node in nodes if demand.fits_special(node)]
+        return strategies.choose_by_scan(nodes, self.order, self._fleet, self.group)
+
+    def _cells(self, partition: Partition) -> list[Sequence[Cell]]:
+        """The partition's cells in groups, the ones with the fewest tasks of the plan's group first."""
+        cells = partition.cells
+        if not self._attributes or not cells:
+            return [cells]
+        buckets = [self._fleet.buckets(self.group, name) for name in self._attributes]
+        last = strategies.LAST_CHOICE
+        numbered: dict[tuple[int, ...], list[Cell]] = {}
+        for cell in cells:
+            number = tuple([last if v is None else b.get(v, 0) for v, b in zip(cell.values, buckets, strict=True)])
+            numbered.setdefault(number, []).append(cell)
+        return [numbered[number] for number in sorted(numbered)]
+
+    def _first(self, partition: Partition, *, by_level: bool) -> Node | None:
+        first_fit = self._first_fit
+        if first_fit is None:
+            first_fit = self._first_fit = FirstFit(self._fleet, partition, self.demand, self.group, by_level=by_level)
+        first_fit.sync()
+        for cells in self._cells(partition):
+            best, found = 0, None
+            for cell in cells:
+                answer = first_fit.search(cell)
+                if answer is not None:
+                    level, node = answer
+                    if found is None or level < best or (level == best and node.label < found.label):
+                        best, found = level, node
+            if found is not None:
+                return found
+        return None
+
+    def _best(self, partition: Partition, resource: str) -> Node | None:
+        hint = self._hint
+        if hint is not None and self._hint_holds(hint, resource):
+            return hint
+        best_fit = self._best_fit
+        if best_fit is None:
+            best_fit = self._best_fit = self._engine.best_fit(partition, resource)
+        best_fit.sync()
+        self._hint = None
+        for cells in self._cells(partition):
+            answers = [answer for cell in cells if (answer := best_fit.search(cell, self.demand)) is not None]
+            if answers:
+                found = min(answers)[1] if len(answers) > 1 else answers[0][1]
+                if not self._attributes:
+                    self._hint, self._moved, self._edited = found, best_fit.position, self._fleet.edited.end
+                    self._left = found.memory if resource == strategies.MEMORY else found.cpu
+                return found
+        return None
+
+    def _hint_holds(self, hint: Node, resource: str) -> bool:
+        """Whether the last answer is the answer again: it alone changed since, it has no more left than then, and it still fits."""
+        moved = self._fleet.moved
+        left = hint.memory if resource == strategies.MEMORY else hint.cpu
+        if (
+            moved.base + len(moved.nodes) != self._moved + 1
+            or moved.nodes[-1] is not hint
+            or left > self._left
+            or self._fleet.edited.end != self._edited
+            or not self.demand.fits(hint)
+        ):
+            return False
+        self._moved += 1
+        self._left = left
+        return True
+
+    def _ring(self, partition: Partition) -> Node | None:
+        """The first node that fits from the group's turn on."""
+        start = strategies.turn(self._fleet, self.group)
+        fits = self.demand.fits
+        for cells in self._cells(partition):
+            found: list[Node] = []
+            for cell in cells:
+                at = bisect_left(cell.nodes, start, key=by_label)
+                node = next((node for node in cell.nodes[at:] if fits(node)), None) or next((node for node in cell.nodes[:at] if fits(node)), None)
+                if node is not None:
+                    found.append(node)
+            if found:
+                return min(found, key=lambda node: (node.label - start) % (1 << LABEL_BITS))
+        return None
+
+
+def refusal(fleet: Fleet, demand: Demand) -> Refusal:
+    """The answer when no node can take the task."""
+
+    def candidates() -> list[Node]:
+        return [node for node in fleet.order if node.record and node.record.status != instance_model.INACTIVE]
+
+    def find_reasons() -> tuple[tuple[str, str], ...]:
+        return tuple((node.key, reason) for node in candidates() if (reason := next(demand.failures(node), None)) is not None)
+
+    def find_closest() -> Closest:
+        failed = [(not node.usable, list(demand.failures(node)), node) for node in candidates()]
+        best = min(failed, key=lambda f: (f[0], len(f[1]), f[2].label), default=None)
+        return Closest(best[2].id, best[1][0]) if best and best[1] else Closest("", "")
+
+    return Refusal(find_reasons, find_closest)

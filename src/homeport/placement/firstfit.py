@@ -1,0 +1,147 @@
+"""The first node that fits, by fewest tasks of the group and then by id: spread over instances without looking at every node.
+
+Owns: `FirstFit`, one for a plan. Per cell a cursor runs over the nodes that have no task of the group: everything before it either has
+one or did not fit, and what became possible again since (found in the fleet's `freed` history) waits in a heap. Nodes with tasks of the
+group wait in a heap for each number of tasks, built only when no node without one is left.
+Never looks at the nodes that stay as they are.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from homeport.placement.constraints import Demand
+from homeport.placement.fleet import Fleet, Group, GroupWatcher, Node
+from homeport.placement.partition import Cell, Partition
+
+_END: Final = 1 << 256
+"""Above every label."""
+_HEAP_SLACK: Final = 64
+
+
+class Front:
+    """One cell: the cursor over the nodes at level 0 and the heaps of labels (level: how many tasks of the group a node has)."""
+
+    __slots__ = ("at", "cell", "cursor", "levels", "returned")
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self.at = 0
+        self.cursor = -1
+        """Label of the node at `at`: those below it are passed. -1 before the start."""
+        self.returned: list[int] = []
+        """Labels below the cursor that may fit at level 0 again."""
+        self.levels: dict[int, list[int]] | None = None
+        """Level → labels, for levels above 0; entries may be out of date, none is missing that fits."""
+
+
+class FirstFit(GroupWatcher):
+    """See the module. `by_level` False: the tasks of the group do not matter, every node is at level 0."""
+
+    __slots__ = ("_by_level", "_demand", "_fleet", "_fronts", "_group", "_only_empty", "_partition", "_position", "_version")
+
+    def __init__(self, fleet: Fleet, partition: Partition, demand: Demand, group: Group, *, by_level: bool) -> None:
+        self._fleet = fleet
+        self._partition = partition
+        self._demand = demand
+        self._group = group.name
+        self._by_level = by_level
+        self._only_empty = demand.distinct
+        self._fronts: dict[Cell, Front] = {}
+        self._position = 0
+        self._version = -1
+        if by_level:
+            group.watchers.append(self)
+
+    def sync(self) -> None:
+        """Catch up with what was freed. The partition must be up to date."""
+        freed = self._fleet.freed
+        end = freed.base + len(freed.nodes)
+        if self._version == self._partition.version:
+            if end == self._position:
+                return
+            nodes = freed.since(self._position)
+            if nodes is not None and len(nodes) <= len(self._partition.cell_of) + _HEAP_SLACK:
+                for node in nodes:
+                    self._consider(node)
+                self._position = end
+                return
+        self._version = self._partition.version
+        self._fronts = {cell: Front(cell) for cell in self._partition.cells}
+        self._position = end
+
+    def search(self, cell: Cell) -> tuple[int, Node] | None:
+        """(level, node) of the fitting node with the fewest tasks of the group, lowest id among equals; None when none fits."""
+        front = self._fronts[cell]
+        demand, group, by_level = self._demand, self._group, self._by_level
+        returned = front.returned
+        while returned:
+            node = self._fleet.labels[returned[0]]
+            if (not by_level or group not in node.groups) and demand.fits(node):
+                return 0, node
+            heappop(returned)
+        cpu, memory, special = demand.cpu, demand.memory, demand.special
+        nodes = cell.nodes
+        at, end = front.at, len(nodes)
+        while at < end:
+            node = nodes[at]
+            if (
+                node.cpu >= cpu
+                and node.memory >= memory
+                and not (by_level and group in node.groups)
+                and not (special and not demand.fits_special(node))
+            ):
+                front.at, front.cursor = at, node.label
+                return 0, node
+            at += 1
+        front.at, front.cursor = at, _END
+        if not by_level or self._only_empty:
+            return None
+        return self._search_levels(front)
+
+    def _search_levels(self, front: Front) -> tuple[int, Node] | None:
+        levels = front.levels
+        if levels is None:
+            levels = front.levels = {}
+            for node in front.cell.nodes:
+                level = node.groups.get(self._group)
+                if level:
+                    levels.setdefault(level, []).append(node.label)
+        for level in sorted(levels):
+            labels = levels[level]
+            while labels:
+                node = self._fleet.labels[labels[0]]
+                if node.groups.get(self._group) == level and self._demand.fits(node):
+                    return level, node
+                heappop(labels)
+            del levels[level]
+        return None
+
+    def counted(self, node: Node, before: int, after: int) -> None:
+        """GroupWatcher: the node is at another level now."""
+        cell = self._partition.cell_of.get(node)
+        front = self._fronts.get(cell) if cell is not None else None
+        if front is not None and (after == 0 or front.levels is not None):
+            self._return(front, node, after)
+
+    def _consider(self, node: Node) -> None:
+        """The node may fit where it did not."""
+        cell = self._partition.cell_of.get(node)
+        if cell is not None and self._demand.fits(node):
+            self._return(self._fronts[cell], node, node.groups.get(self._group, 0) if self._by_level else 0)
+
+    def _return(self, front: Front, node: Node, level: int) -> None:
+        """Make sure that a search at `level` meets the node."""
+        if level == 0:
+            if node.label >= front.cursor:
+                return
+            waiting = front.returned
+        elif front.levels is None:
+            return
+        else:
+            waiting = front.levels.setdefault(level, [])
+        heappush(waiting, node.label)
+        if len(waiting) > 2 * len(front.cell.nodes) + _HEAP_SLACK:
+            waiting[:] = set(waiting)
+            heapify(waiting)
