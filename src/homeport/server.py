@@ -214,7 +214,7 @@ def _controllers(context: Context) -> tuple[Controller, ...]:
     # In this order for one commit: what a service's activation creates, its deployment's activation then judges.
     return (
         ServiceController(placement=context.placement, ids=context.ids.child("service"), settings=context.settings),
-        DeploymentController(settings=context.settings),
+        DeploymentController(ids=context.ids.child("deployment"), settings=context.settings),
         RetentionController(settings=context.settings),
     )
 

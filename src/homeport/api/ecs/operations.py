@@ -61,7 +61,7 @@ OPERATIONS: Final[dict[str, Handler]] = {
 NOTES: Final[dict[str, str]] = {
     "RunTask": "launch types EC2 and EXTERNAL; capacityProviderStrategy, awsvpc, roles, secrets, exec and volumes at launch are refused by name",
     "StartTask": "as RunTask",
-    "CreateService": "REPLICA with the ECS controller and rolling deployments; load balancers, registries, circuit breaker, alarms are refused by name",
+    "CreateService": "REPLICA with the ECS controller and rolling deployments; load balancers, registries, breaker, alarms are refused by name",
     "UpdateService": "as CreateService",
     "CreateCluster": "capacity providers and Service Connect defaults are stored and given back; nothing acts on them",
     "RegisterTaskDefinition": "every member is accepted and given back; RunTask and CreateService refuse by name what cannot act yet",
