@@ -73,10 +73,10 @@ async def create_cluster(call: Call, request: Any) -> dict[str, Any]:
     def create(tx: Transaction) -> dict[str, Any]:
         existing = tx.get(CLUSTERS, wanted.key)
         if existing is not None and existing.status != model.INACTIVE:
-            return cluster_json(tx, call, existing, INCLUDES)
+            return cluster_json(tx, call, existing, include=INCLUDES)
         cluster = msgspec.structs.replace(wanted, created_at=tx.now)
         tx.put(CLUSTERS, cluster)
-        return cluster_json(tx, call, cluster, INCLUDES)
+        return cluster_json(tx, call, cluster, include=INCLUDES)
 
     return {"cluster": await call.update(create)}
 
@@ -106,7 +106,7 @@ async def describe_clusters(call: Call, request: Any) -> dict[str, Any]:
             if cluster is None:
                 failures.append({"arn": arn.cluster_arn(call.region, call.account, name), "reason": "MISSING"})
             else:
-                found.append(cluster_json(reader, call, cluster, include))
+                found.append(cluster_json(reader, call, cluster, include=include))
         return {"clusters": found, "failures": failures}
 
     return await call.view(describe)
@@ -151,7 +151,7 @@ async def _change(call: Call, reference: str, changed: dict[str, Any]) -> dict[s
     def change(tx: Transaction) -> dict[str, Any]:
         cluster = msgspec.structs.replace(lookup.cluster_of(tx, call, reference), **changed)
         tx.put(CLUSTERS, cluster)
-        return cluster_json(tx, call, cluster, INCLUDES)
+        return cluster_json(tx, call, cluster, include=INCLUDES)
 
     return {"cluster": await call.update(change)}
 
@@ -170,7 +170,7 @@ async def delete_cluster(call: Call, request: Any) -> dict[str, Any]:
             _refuse_if_in_use(tx, call, cluster)
             cluster = msgspec.structs.replace(cluster, status=model.INACTIVE)
             tx.put(CLUSTERS, cluster)
-        return cluster_json(tx, call, cluster, ())
+        return cluster_json(tx, call, cluster, include=())
 
     return {"cluster": await call.update(delete)}
 
@@ -206,7 +206,7 @@ def _refuse(error: type[ApiError], sentence: str, blockers: Iterator[str]) -> No
     raise error(f"{sentence} In the way: {', '.join(named)}{more}.")
 
 
-def cluster_json(reader: Reader, call: Call, cluster: Cluster, include: Collection[str]) -> dict[str, Any]:
+def cluster_json(reader: Reader, call: Call, cluster: Cluster, *, include: Collection[str]) -> dict[str, Any]:
     """The API's `cluster`. Tags, settings and statistics are empty lists unless `include` names them, as ECS has it."""
     rendered: dict[str, Any] = {
         "clusterArn": arn.cluster_arn(call.region, cluster.account, cluster.name),

@@ -68,7 +68,7 @@ async def describe_container_instances(call: Call, request: Any) -> dict[str, An
             if instance is None:
                 failures.append(_failure(call, cluster, key, "MISSING"))
             else:
-                found.append(container_instance_json(reader, call.region, instance, include))
+                found.append(container_instance_json(reader, call.region, instance, include=include))
         return {"containerInstances": found, "failures": failures}
 
     return await call.view(describe)

@@ -22,7 +22,7 @@ INSUFFICIENT_DATA: Final = "INSUFFICIENT_DATA"
 _WORST_FIRST: Final = (IMPAIRED, INSUFFICIENT_DATA, INITIALIZING, OK)
 
 
-def container_instance_json(reader: Reader, region: str, instance: ContainerInstance, include: Collection[str] = ()) -> dict[str, Any]:
+def container_instance_json(reader: Reader, region: str, instance: ContainerInstance, *, include: Collection[str] = ()) -> dict[str, Any]:
     """The API's `containerInstance`. `include`: TAGS, CONTAINER_INSTANCE_HEALTH."""
     rendered: dict[str, Any] = {
         "containerInstanceArn": arn.container_instance_arn(region, instance.account, instance.cluster, instance.id),

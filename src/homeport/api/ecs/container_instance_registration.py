@@ -81,10 +81,10 @@ async def register_container_instance(call: Call, request: Any) -> dict[str, Any
             if request.containerInstanceArn:
                 instance = _again(tx, call, cluster, request.containerInstanceArn, host)
             else:
-                instance = _first(tx, call, cluster, host, identity=(fresh_id, fresh_machine), token=token)
+                instance = _first(tx, call, cluster, host, identity=(fresh_id, fresh_machine))
             tx.put(CONTAINER_INSTANCES, instance)
             idempotency.remember(tx, call, scope=cluster.key, token=token, request=request, resources=(instance.key,))
-        return container_instance_json(tx, call.region, instance, ("TAGS",))
+        return container_instance_json(tx, call.region, instance, include=("TAGS",))
 
     return {"containerInstance": await call.update(register)}
 
@@ -95,7 +95,7 @@ def _cluster(tx: Transaction, call: Call, reference: str | None) -> Cluster:
     return lookup.cluster_of(tx, call, reference)
 
 
-def _first(tx: Transaction, call: Call, cluster: Cluster, host: Host, *, identity: tuple[str, str], token: str | None) -> ContainerInstance:
+def _first(tx: Transaction, call: Call, cluster: Cluster, host: Host, *, identity: tuple[str, str]) -> ContainerInstance:
     """A new instance. `identity`: 32 digits for its id and 17 for the machine's, drawn outside the transaction."""
     machine = host.ec2_instance_id or ("mi-" if host.external else "i-") + identity[1]
     blank = ContainerInstance(
@@ -107,7 +107,6 @@ def _first(tx: Transaction, call: Call, cluster: Cluster, host: Host, *, identit
         registered_at=tx.now,
         cpu=0,
         memory_mib=0,
-        client_token=token or "",
         version=0,
     )
     zone = Attribute(name=AVAILABILITY_ZONE, value=f"{call.region}a")
