@@ -53,7 +53,7 @@ def _free_port() -> int:
 def _start_seconds(directory: DataDirectory, port: int) -> float:
     """From starting the server's process to its first answer to a signed call, by a client that asks every 5 ms."""
     began = time.monotonic()
-    process = programs.start(directory, "server", ["--data-dir", str(directory.path), "--port", str(port)], os.environ)
+    process = programs.start(directory, "server", ["--data-dir", str(directory.path), "--port", str(port)], environ=os.environ)
     while True:
         credentials = directory.credentials()
         if credentials is not None and Api(credentials, _Clock()).answers():  # type: ignore[arg-type]  # the client only reads `now`

@@ -34,7 +34,7 @@ def server(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str
     directory = DataDirectory(options.data_dir)
     _refuse_second(directory, "server")
     process = start_server(options, directory, environ)
-    credentials = wait_for_server(process, directory, port_of(options, directory), terminal)
+    credentials = wait_for_server(process, directory, port=port_of(options, directory), terminal=terminal)
     terminal.say(f"the control plane (pid {process.pid}) answers at {credentials.endpoint}")
     return 0
 
@@ -47,7 +47,7 @@ def agent(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str,
     ensure_engine(terminal, environ, directory.log / "dockerd.log")
     environment = agent_environment(options, directory, environ)
     process = start_agent(directory, environment)
-    instance = wait_for_agent(process, directory, environment, terminal)
+    instance = wait_for_agent(process, directory, environment=environment, terminal=terminal)
     terminal.say(f"the agent (pid {process.pid}) runs as {instance['containerInstanceArn']}")
     return 0
 

@@ -52,7 +52,7 @@ _DEFINITION: Final[dict[str, Any]] = {
 }
 
 
-def run_demo(credentials: LocalCredentials, directory: DataDirectory, terminal: Terminal, environ: Mapping[str, str]) -> list[str]:
+def run_demo(credentials: LocalCredentials, directory: DataDirectory, *, terminal: Terminal, environ: Mapping[str, str]) -> list[str]:
     """The URLs of the demo's three tasks, each seen to answer; printed too.
 
     Raises CommandError when the image cannot be made or the tasks do not answer in time.

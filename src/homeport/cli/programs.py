@@ -91,7 +91,7 @@ def claim(directory: DataDirectory, name: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def start(directory: DataDirectory, name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start(directory: DataDirectory, name: str, arguments: Sequence[str], *, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start `homeport NAME ARGUMENTS` as a process of its own: own session, no terminal, none of our descriptors, output to its log."""
     directory.make()
     directory.log.mkdir(exist_ok=True)

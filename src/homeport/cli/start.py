@@ -47,10 +47,10 @@ def start_server(options: argparse.Namespace, directory: DataDirectory, environ:
             arguments += [name, value]
     for setting in options.settings:
         arguments += ["--set", setting]
-    return programs.start(directory, "server", arguments, environ)
+    return programs.start(directory, "server", arguments, environ=environ)
 
 
-def wait_for_server(process: subprocess.Popen[bytes] | None, directory: DataDirectory, port: int, terminal: Terminal) -> LocalCredentials:
+def wait_for_server(process: subprocess.Popen[bytes] | None, directory: DataDirectory, *, port: int, terminal: Terminal) -> LocalCredentials:
     """Return, with the root key, when the server answers a signed call on `port`.
 
     Raises CommandError with the end of its log when it ends or takes too long.
@@ -99,11 +99,11 @@ def agent_environment(options: argparse.Namespace, directory: DataDirectory, env
 
 def start_agent(directory: DataDirectory, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start the agent with the environment that `agent_environment` made."""
-    return programs.start(directory, "agent", ["--data-dir", str(directory.path)], environment)
+    return programs.start(directory, "agent", ["--data-dir", str(directory.path)], environ=environment)
 
 
 def wait_for_agent(
-    process: subprocess.Popen[bytes] | None, directory: DataDirectory, environment: Mapping[str, str], terminal: Terminal
+    process: subprocess.Popen[bytes] | None, directory: DataDirectory, *, environment: Mapping[str, str], terminal: Terminal
 ) -> dict[str, Any]:
     """Return, with the container instance, when this machine's instance is ACTIVE and connected.
 

@@ -40,7 +40,7 @@ def up(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, st
         credentials = _server(options, directory, environ, terminal, children)
         _agent(options, directory, environ, terminal, children)
         if options.demo:
-            run_demo(credentials, directory, terminal, environ)
+            run_demo(credentials, directory, terminal=terminal, environ=environ)
         _say_next(directory, credentials, terminal, environ)
         if not options.detach:
             terminal.say("Press Ctrl-C to stop the programs; tasks run on.")
@@ -71,7 +71,7 @@ def _server(
         children["server"] = start_server(options, directory, environ)
     else:
         _refuse_other_port(port, directory, program.pid)
-    credentials = wait_for_server(children.get("server"), directory, port, terminal)
+    credentials = wait_for_server(children.get("server"), directory, port=port, terminal=terminal)
     verb = "already runs" if program else f"answers after {terminal.clock.monotonic() - began:.2f} s"
     terminal.say(f"control plane: {verb} at {credentials.endpoint}, account {credentials.account_id}, region {credentials.region}")
     return credentials
@@ -97,7 +97,7 @@ def _agent(
     runs = programs.find(directory, "agent")
     if runs is None:
         children["agent"] = start_agent(directory, environment)
-    instance = wait_for_agent(children.get("agent"), directory, environment, terminal)
+    instance = wait_for_agent(children.get("agent"), directory, environment=environment, terminal=terminal)
     verb = "already runs" if runs else "runs"
     identity = instance["containerInstanceArn"].rpartition("/")[2]
     terminal.say(f"agent: {verb}; this machine is container instance {identity} in cluster {environment['ECS_CLUSTER']}")
