@@ -31,19 +31,20 @@ REQUEST_ID: Final = "homeport.request_id"
 """Key under which a websocket's scope holds the id of the handshake's request."""
 
 SERVER_OPTIONS: Final[Mapping[str, Any]] = {
-    "loop": "uvloop",
     "http": "httptools",
     "ws": "websockets-sansio",
-    "lifespan": "on",
+    "lifespan": "off",  # `homeport.server` starts and stops the parts
+    "log_level": "warning",
     "access_log": False,  # requestlog.py does it for a tenth of the price
-    "log_config": None,
-    "proxy_headers": False,  # a signature covers the host that the client used; nothing here asks for the client's address
+    "proxy_headers": False,  # a signature covers the host that the client used, and nothing here asks for the client's address
     "server_header": False,
-    "timeout_graceful_shutdown": 5,  # without it one idle keep-alive connection holds up the end for ever
-    "ws_max_size": 1_048_576,
-    "ws_per_message_deflate": False,
+    "date_header": True,  # SDKs correct a skewed clock by it
+    "timeout_graceful_shutdown": 3,  # without it one idle keep-alive connection holds up the end for ever
+    "ws_ping_interval": None,  # the agents' protocol has heartbeats of its own
+    "ws_max_size": 16 * 1024 * 1024,
+    "ws_per_message_deflate": False,  # neither agent offers compression; state per connection is saved
 }
-"""What uvicorn must be told so that this application gets the requests cheaply."""
+"""What uvicorn must be told so that this application gets its requests cheaply."""
 
 _log = log.logger("api")
 
