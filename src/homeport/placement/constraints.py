@@ -62,7 +62,7 @@ class Demand:
     def fits_special(self, node: Node) -> bool:
         """`fits` without cpu and memory."""
         return (
-            node.gpus >= self.gpus
+            (not self.gpus or node.gpus >= self.gpus)
             and (not self.ports or node.ports.keys().isdisjoint(self.ports))
             and (not self.distinct or self.group not in node.groups)
             and all(query.matches(node) for query in self.dynamic)

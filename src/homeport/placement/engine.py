@@ -12,7 +12,6 @@ All ways give the same answer. Never writes to the fleet.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from typing import Final
 
 from homeport.model.ecs import container_instance as instance_model
@@ -154,15 +153,34 @@ class Plan:
             nodes = [node for node in nodes if demand.fits_special(node)]
         return strategies.choose_by_scan(nodes, self.order, self._fleet, self.group)
 
-    def _cells(self, partition: Partition) -> list[Sequence[Cell]]:
-        """The partition's cells in groups, the ones with the fewest tasks of the plan's group first."""
+    def _fewest(self, partition: Partition) -> list[Cell]:
+        """The cells with the fewest tasks of the plan's group; for the common spread over one attribute without sorting the others."""
         cells = partition.cells
-        if not self._attributes or not cells:
-            return [cells]
+        if not self._attributes:
+            return cells
+        if len(self._attributes) > 1:
+            return self._cells(partition)[0]
+        counts = self._fleet.buckets(self.group, self._attributes[0])
+        fewest: list[Cell] = []
+        low = strategies.LAST_CHOICE
+        for cell in cells:
+            value = cell.values[0]
+            number = strategies.LAST_CHOICE if value is None else counts.get(value, 0)
+            if number < low:
+                low = number
+                fewest = [cell]
+            elif number == low:
+                fewest.append(cell)
+        return fewest
+
+    def _cells(self, partition: Partition) -> list[list[Cell]]:
+        """The partition's cells in groups, the ones with the fewest tasks of the plan's group first."""
+        if not self._attributes or not partition.cells:
+            return [partition.cells]
         buckets = [self._fleet.buckets(self.group, name) for name in self._attributes]
         last = strategies.LAST_CHOICE
         numbered: dict[tuple[int, ...], list[Cell]] = {}
-        for cell in cells:
+        for cell in partition.cells:
             number = tuple([last if v is None else b.get(v, 0) for v, b in zip(cell.values, buckets, strict=True)])
             numbered.setdefault(number, []).append(cell)
         return [numbered[number] for number in sorted(numbered)]
@@ -172,17 +190,13 @@ class Plan:
         if first_fit is None:
             first_fit = self._first_fit = FirstFit(self._fleet, partition, self.demand, self.group, by_level=by_level)
         first_fit.sync()
-        for cells in self._cells(partition):
-            best, found = 0, None
-            for cell in cells:
-                answer = first_fit.search(cell)
-                if answer is not None:
-                    level, node = answer
-                    if found is None or level < best or (level == best and node.label < found.label):
-                        best, found = level, node
-            if found is not None:
-                return found
-        return None
+        found = first_fit.search_all(self._fewest(partition))
+        if found is None and self._attributes:
+            for cells in self._cells(partition)[1:]:
+                found = first_fit.search_all(cells)
+                if found is not None:
+                    break
+        return found
 
     def _best(self, partition: Partition, resource: str) -> Node | None:
         hint = self._hint

@@ -8,6 +8,7 @@ Never looks at the nodes that stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from typing import Final
 
@@ -39,7 +40,7 @@ class Front:
 class FirstFit(GroupWatcher):
     """See the module. `by_level` False: the tasks of the group do not matter, every node is at level 0."""
 
-    __slots__ = ("_by_level", "_demand", "_fleet", "_fronts", "_group", "_only_empty", "_partition", "_position", "_version")
+    __slots__ = ("_by_level", "_demand", "_fleet", "_fronts", "_group", "_levelled", "_only_empty", "_partition", "_position", "_version")
 
     def __init__(self, fleet: Fleet, partition: Partition, demand: Demand, group: Group, *, by_level: bool) -> None:
         self._fleet = fleet
@@ -48,6 +49,8 @@ class FirstFit(GroupWatcher):
         self._group = group.name
         self._by_level = by_level
         self._only_empty = demand.distinct
+        self._levelled = False
+        """Whether any front has levels."""
         self._fronts: dict[Cell, Front] = {}
         self._position = 0
         self._version = -1
@@ -69,7 +72,19 @@ class FirstFit(GroupWatcher):
                 return
         self._version = self._partition.version
         self._fronts = {cell: Front(cell) for cell in self._partition.cells}
+        self._levelled = False
         self._position = end
+
+    def search_all(self, cells: Iterable[Cell]) -> Node | None:
+        """The node with the fewest tasks of the group, lowest id among equals, that fits in any of the cells; None when none does."""
+        best, found = 0, None
+        for cell in cells:
+            answer = self.search(cell)
+            if answer is not None:
+                level, node = answer
+                if found is None or level < best or (level == best and node.label < found.label):
+                    best, found = level, node
+        return found
 
     def search(self, cell: Cell) -> tuple[int, Node] | None:
         """(level, node) of the fitting node with the fewest tasks of the group, lowest id among equals; None when none fits."""
@@ -104,11 +119,13 @@ class FirstFit(GroupWatcher):
         levels = front.levels
         if levels is None:
             levels = front.levels = {}
+            self._levelled = True
             for node in front.cell.nodes:
                 level = node.groups.get(self._group)
                 if level:
                     levels.setdefault(level, []).append(node.label)
-        for level in sorted(levels):
+        while levels:
+            level = min(levels)
             labels = levels[level]
             while labels:
                 node = self._fleet.labels[labels[0]]
@@ -120,6 +137,8 @@ class FirstFit(GroupWatcher):
 
     def counted(self, node: Node, before: int, after: int) -> None:
         """GroupWatcher: the node is at another level now."""
+        if after and not self._levelled:
+            return
         cell = self._partition.cell_of.get(node)
         front = self._fronts.get(cell) if cell is not None else None
         if front is not None and (after == 0 or front.levels is not None):
