@@ -33,10 +33,13 @@ ENGINE_CAPABILITIES: Final = (
     "ecs.capability.container-restart-policy",
     "ecs.capability.docker-plugin.local",
     "ecs.capability.full-sync",
+    "ecs.capability.network.container-port-range",
+    "ecs.capability.pid-ipc-namespace-sharing",
     "ecs.capability.task-cpu-mem-limit",
 )
 """What the engine does, whatever Docker it has."""
-DEFAULT_LOG_DRIVERS: Final = ("json-file", "none")
+DEFAULT_LOG_DRIVERS: Final = ("fluentd", "gelf", "journald", "json-file", "none", "splunk", "syslog")
+"""Log drivers of the ECS API that every Docker Engine on Linux has built in; their options pass through as they are."""
 
 TYPE_CHANGE: Final = "type changes are not supported"
 """Part of the message by which the control plane says that this host cannot take its old name again."""

@@ -71,8 +71,8 @@ def task_payload(task: Task, definition: TaskDefinition, *, region: str) -> Task
         ],
         volumes=[_volume(spec) for spec in document.get("volumes") or ()],
         networkMode=definition.network_mode,
-        cpu=_cpu_units(overrides.get("cpu") or document.get("cpu")) / 1024,
-        memory=_memory_mib(overrides.get("memory") or document.get("memory")),
+        cpu=_amount(overrides.get("cpu") or document.get("cpu")) / 1024,
+        memory=_amount(overrides.get("memory") or document.get("memory")),
         launchType=task.launch_type,
         serviceName=task.service,
         group=task.group,
@@ -103,16 +103,10 @@ def _container_arn(region: str, task: Task, container: Container | None) -> str:
     return arn.container_arn(region, task.account, task.cluster, task.id, container.id) if container else ""
 
 
-def _cpu_units(text: Any) -> int:
-    """Task-level cpu as stored (units); also "0.5 vCPU", which an override may carry as given."""
-    words = str(text or 0).split()
-    return int(float(words[0]) * 1024) if len(words) > 1 or "." in words[0] else int(words[0])
-
-
-def _memory_mib(text: Any) -> int:
-    """Task-level memory as stored (MiB); also "1 GB", which an override may carry as given."""
-    words = str(text or 0).split()
-    return int(float(words[0]) * 1024) if len(words) > 1 else int(words[0])
+def _amount(text: Any) -> int:
+    """Task-level cpu (units) or memory (MiB) as stored; an override may carry "0.5 vCPU" or "1 GB", as the caller gave it."""
+    number = str(text or 0).rstrip("vVcCpPuUgGbB ")
+    return int(number) if number == str(text or 0) else int(float(number) * 1024)
 
 
 def _container(spec: Document, override: Document, *, definition: TaskDefinition, ipc_mode: str, container_arn: str) -> ContainerPayload:

@@ -322,7 +322,11 @@ class Session:
         if definition is None:
             _log.error("task %s: its task definition %s:%d is gone; the agent is told nothing", task.key, task.family, task.revision)
             return None
-        return task_payload(task, definition, region=self._house.region)
+        try:
+            return task_payload(task, definition, region=self._house.region)
+        except (KeyError, TypeError, ValueError):  # one record that cannot be told must not end the conversation about all others
+            _log.exception("task %s: its payload cannot be made; the agent is told nothing", task.key)
+            return None
 
     async def _answer(self, question: TaskStopVerificationMessage) -> None:
         """Of the tasks that the agent holds and the manifest lacked, name those that nobody wants there."""
