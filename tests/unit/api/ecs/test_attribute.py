@@ -62,7 +62,9 @@ async def test_all_or_none_are_put(ecs, arns):
         await ecs("PutAttributes", cluster="nope", attributes=[custom(1, arns[0])])
 
 
-@pytest.mark.parametrize("item", [{"name": "a b"}, {"name": ""}, {"name": "n" * 129}, {"name": "a", "value": " v"}, {"name": "a", "value": "v" * 129}])
+@pytest.mark.parametrize(
+    "item", [{"name": "a b"}, {"name": ""}, {"name": "n" * 129}, {"name": "a", "value": " v"}, {"name": "a", "value": "v" * 129}]
+)
 async def test_wrong_names_and_values_are_refused(ecs, arns, item):
     with pytest.raises(InvalidParameterError):
         await ecs("PutAttributes", attributes=[{**item, "targetId": arns[0]}])

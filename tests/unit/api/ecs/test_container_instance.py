@@ -33,7 +33,13 @@ async def test_registration_makes_the_default_cluster_and_an_active_instance(ecs
     assert len(made["ec2InstanceId"]) == 19
     assert made["tags"] == [{"key": "a", "value": "b"}]
     assert made["versionInfo"] == {"agentVersion": "1.0.0", "dockerVersion": "DockerVersion: 24"}
-    assert resource(made, "CPU", "registeredResources") == {"name": "CPU", "type": "INTEGER", "doubleValue": 0.0, "longValue": 0, "integerValue": 2048}
+    assert resource(made, "CPU", "registeredResources") == {
+        "name": "CPU",
+        "type": "INTEGER",
+        "doubleValue": 0.0,
+        "longValue": 0,
+        "integerValue": 2048,
+    }
     assert resource(made, "PORTS")["stringSetValue"] == ["22", "2375", "2376", "51678", "51679"]
     assert (await ecs("ListClusters"))["clusterArns"] == [ARN + "cluster/default"]
 

@@ -42,7 +42,12 @@ async def test_every_kind_can_be_tagged_listed_and_untagged(ecs, resources):
 
 
 async def test_unknown_resources_are_named(ecs, resources):
-    unknown = [ARN + "task/default/" + "0" * 32, ARN + "service/default/none", ARN + "task-definition/none:1", ARN + "container-instance/default/" + "0" * 32]
+    unknown = [
+        ARN + "task/default/" + "0" * 32,
+        ARN + "service/default/none",
+        ARN + "task-definition/none:1",
+        ARN + "container-instance/default/" + "0" * 32,
+    ]
     for arn in unknown:
         with pytest.raises(ResourceNotFoundError, match=arn):
             await ecs("TagResource", resourceArn=arn, tags=[])

@@ -137,7 +137,10 @@ REFUSED_TASKS: list[tuple[str, dict[str, Any]]] = [
         "The memory reserved for all containers cannot be greater",
         {"memory": "20", "containerDefinitions": [container(memoryReservation=11), container("b", memoryReservation=11)]},
     ),
-    ("Port mappings are not supported when networkMode=none", {"networkMode": "none", "containerDefinitions": [container(portMappings=[{"containerPort": 1}])]}),
+    (
+        "Port mappings are not supported when networkMode=none",
+        {"networkMode": "none", "containerDefinitions": [container(portMappings=[{"containerPort": 1}])]},
+    ),
     ("When networkMode=none, links", {"networkMode": "none", "containerDefinitions": [container(links=["web"])]}),
     ("When networkMode=awsvpc, hostname", {"networkMode": "awsvpc", "containerDefinitions": [container(hostname="x")]}),
     (
@@ -166,7 +169,10 @@ REFUSED_TASKS: list[tuple[str, dict[str, Any]]] = [
     ("host.sourcePath should not be blank.", {"volumes": [{"name": "a", "host": {"sourcePath": ""}}]}),
     ("may have only one of host and dockerVolume", {"volumes": [{"name": "a", "host": {}, "dockerVolumeConfiguration": {}}]}),
     ("only when its scope is shared", {"volumes": [{"name": "a", "dockerVolumeConfiguration": {"autoprovision": True}}]}),
-    ("transitEncryption", {"volumes": [{"name": "a", "efsVolumeConfiguration": {"fileSystemId": "fs-1", "authorizationConfig": {"iam": "ENABLED"}}}]}),
+    (
+        "transitEncryption",
+        {"volumes": [{"name": "a", "efsVolumeConfiguration": {"fileSystemId": "fs-1", "authorizationConfig": {"iam": "ENABLED"}}}]},
+    ),
     ("configured at launch", {"volumes": [{"name": "a", "configuredAtLaunch": True, "host": {}}]}),
     (
         "containerPath should not be null or empty",
@@ -192,7 +198,9 @@ async def test_a_wrong_placement_expression_is_refused(ecs):
 async def test_ports_are_the_same_where_the_network_is_shared(ecs, mode):
     with pytest.raises(ClientError, match=f"^When networkMode={mode}, the host ports and container ports in port mappings must match.$"):
         await register(ecs, container(portMappings=[{"containerPort": 80, "hostPort": 81}]), networkMode=mode)
-    made = await register(ecs, container(portMappings=[{"containerPort": 80}, {"containerPort": 53, "hostPort": 0, "protocol": "udp"}]), networkMode=mode)
+    made = await register(
+        ecs, container(portMappings=[{"containerPort": 80}, {"containerPort": 53, "hostPort": 0, "protocol": "udp"}]), networkMode=mode
+    )
     assert made["containerDefinitions"][0]["portMappings"] == [
         {"containerPort": 80, "hostPort": 80, "protocol": "tcp"},
         {"containerPort": 53, "hostPort": 53, "protocol": "udp"},
