@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.api.ecs.caller import ARN, Ecs
 
 from homeport.errors import AttributeLimitExceededError, ClusterNotFoundError, InvalidParameterError, TargetNotFoundError
-from tests.unit.api.ecs.caller import ARN, Ecs
 
 
 @pytest.fixture

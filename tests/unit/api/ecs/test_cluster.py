@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.api.ecs.caller import ACCOUNT, ARN, Ecs
 
 from homeport.errors import (
     ClusterContainsContainerInstancesError,
@@ -11,7 +12,6 @@ from homeport.errors import (
 )
 from homeport.store.tables import SERVICES, TASKS
 from homeport.testing import records
-from tests.unit.api.ecs.caller import ACCOUNT, ARN, Ecs
 
 
 @pytest.fixture

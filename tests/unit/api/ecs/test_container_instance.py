@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from tests.unit.api.ecs.caller import ACCOUNT, ARN, Ecs
 
 from homeport.errors import ClientError, ClusterNotFoundError, ConflictError, InvalidParameterError, NoUpdateAvailableError
 from homeport.model.ecs.container_instance import AgentSession
 from homeport.model.ecs.task import HostPortUse
 from homeport.store.tables import CONTAINER_INSTANCES, TASKS
 from homeport.testing import records
-from tests.unit.api.ecs.caller import ACCOUNT, ARN, Ecs
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.api.ecs.caller import ACCOUNT, ARN, Ecs
 
 from homeport.errors import ClientError, ClusterNotFoundError, InvalidParameterError, LimitExceededError, ResourceNotFoundError
 from homeport.store.tables import SERVICES, TASKS
 from homeport.testing import records
-from tests.unit.api.ecs.caller import ACCOUNT, ARN, Ecs
 
 SIMPLE = {"family": "web", "containerDefinitions": [{"name": "web", "image": "web", "memory": 16}]}
 

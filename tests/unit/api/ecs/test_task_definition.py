@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.api.ecs.caller import ACCOUNT, ARN, ROOT, Ecs
 
 from homeport.errors import ClientError, InvalidParameterError
 from homeport.store.tables import TASK_DEFINITIONS
-from tests.unit.api.ecs.caller import ACCOUNT, ARN, ROOT, Ecs
 
 CONTAINER = {"name": "web", "image": "web:1", "memory": 16}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.unit.api.ecs.caller import ACCOUNT, Ecs
 
 from homeport.api.protocol import model
 from homeport.errors import ClientError
 from homeport.store.tables import TASK_DEFINITIONS
-from tests.unit.api.ecs.caller import ACCOUNT, Ecs
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/app"
 DOCKER, AGENT = "com.amazonaws.ecs.capability.", "ecs.capability."

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.unit.api.ecs.caller import ACCOUNT, Ecs
 
 from homeport.errors import ClientError, InvalidParameterError
 from homeport.model.ecs.task_definition import HostPort
 from homeport.store.tables import TASK_DEFINITIONS
-from tests.unit.api.ecs.caller import ACCOUNT, Ecs
 
 
 @pytest.fixture
