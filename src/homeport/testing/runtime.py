@@ -129,7 +129,7 @@ class FakeRuntime:
     async def describe(self) -> RuntimeDescription:
         """A fixed description."""
         await self._enter("describe", "")
-        return RuntimeDescription(version="fake", api_version="1.41", cgroup_driver="fake", cgroup_version=1, cpus=2, memory_mib=4096)
+        return RuntimeDescription(version="fake", api_version="1.41", cgroup_driver="none", cgroup_version=1, cpus=2, memory_mib=4096)
 
     async def ping(self) -> None:
         """Raise when the connection is broken."""

@@ -32,6 +32,7 @@ from homeport.store.tables import DEPLOYMENTS, SERVICES, TASKS
 DESCRIBE_MAX: Final = 10
 LIST_DEFAULT: Final = 10
 
+DEFINITION_MISSING: Final = "TaskDefinition not found."
 NOT_IDEMPOTENT: Final = "Creation of service was not idempotent."
 
 
@@ -49,7 +50,7 @@ async def create_service(call: Call, request: Any) -> dict[str, Any]:
         again = _made_before(tx, call, request, cluster)
         if again is not None:
             return {"service": service_json(tx, call, again, with_tags=True)}
-        definition = lookup.task_definition_of(tx, call, request.taskDefinition)
+        definition = lookup.task_definition_of(tx, call, request.taskDefinition, missing=DEFINITION_MISSING)
         task_input.check_runnable(definition)
         service = _new_service(tx, call, request, cluster, definition, launch_type)
         tx.put(SERVICES, service)
@@ -128,7 +129,7 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
         before = _active_service(tx, call, request)
         service = service_input.with_configuration(_with_members(before, request), request.deploymentConfiguration)
         if request.taskDefinition:
-            definition = lookup.task_definition_of(tx, call, request.taskDefinition)
+            definition = lookup.task_definition_of(tx, call, request.taskDefinition, missing=DEFINITION_MISSING)
             task_input.check_runnable(definition)
             service = msgspec.structs.replace(service, family=definition.family, revision=definition.revision)
         if request.forceNewDeployment or (service.family, service.revision) != (before.family, before.revision):

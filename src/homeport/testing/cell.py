@@ -1,0 +1,187 @@
+"""A whole control plane in memory, without a network: store, placement, controllers, handlers, a virtual clock and simulated agents.
+
+Owns: `MemoryCell` and `SimulatedAgents`. Never waits for real: time moves when the caller says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from homeport.api.call import Call, Context, Handler
+from homeport.api.protocol.model import load
+from homeport.config import Settings
+from homeport.controllers.deployment import DeploymentController
+from homeport.controllers.instance import InstanceController
+from homeport.controllers.loop import Loop
+from homeport.controllers.retention import RetentionController
+from homeport.controllers.service import ServiceController
+from homeport.ids import Ids
+from homeport.model.arn import root_arn
+from homeport.model.ecs import task as task_model
+from homeport.model.ecs.task import Task
+from homeport.model.record import Record
+from homeport.placement.index import PlacementIndex
+from homeport.planner.task import Seen, observed
+from homeport.store.memory import MemoryBackend
+from homeport.store.store import Store
+from homeport.store.table import Reader, Table, Transaction
+from homeport.store.tables import TABLES, TASKS
+from homeport.testing.clock import VirtualClock
+from homeport.testing.records import ACCOUNT, REGION
+
+T = TypeVar("T")
+
+_TABLE_OF: Final[dict[type[Record], Table[Any]]] = {table.record: table for table in TABLES}
+
+
+class MemoryCell:
+    """The parts of a control plane, as `server.py` puts them together. Made by `open`."""
+
+    def __init__(self, store: Store, context: Context, clock: VirtualClock) -> None:
+        """Use `open`."""
+        self.store = store
+        self.context = context
+        self.clock = clock
+        settings, ids = context.settings, context.ids
+        self.loop = Loop(
+            store=store,
+            controllers=(
+                DeploymentController(ids=ids.child("deployment"), settings=settings),
+                ServiceController(placement=context.placement, ids=ids.child("service"), settings=settings),
+                InstanceController(),
+                RetentionController(settings=settings),
+            ),
+            clock=clock,
+            sweep_seconds=settings.sweep_seconds,
+        )
+        self.agents = SimulatedAgents(store, clock)
+        self._running: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(cls, *, settings: Settings | None = None, seed: str = "cell") -> MemoryCell:
+        """A cell with nothing in it; its loop does not run yet. Everything random in it follows from `seed`."""
+        clock, placement = VirtualClock(), PlacementIndex()
+        store = await Store.open(MemoryBackend(), tables=TABLES, clock=clock, derived=(placement,))
+        context = Context(
+            store=store,
+            placement=placement,
+            clock=clock,
+            ids=Ids(seed),
+            settings=settings or Settings(),
+            region=REGION,
+            installation_id="0123456789abcdef",
+            endpoint="http://127.0.0.1:8470/",
+        )
+        return cls(store, context, clock)
+
+    def start(self, *, agents: bool = True) -> None:
+        """Let the controllers run and, unless told otherwise, agents that do what is wanted of them."""
+        self._running.append(asyncio.create_task(self.loop.run()))
+        if agents:
+            self._running.append(asyncio.create_task(self.agents.run()))
+
+    async def close(self) -> None:
+        """Stop everything. Raises what ended a part before its time."""
+        for task in self._running:
+            if task.done():
+                task.result()
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self.store.close()
+
+    async def put(self, *records: Record) -> None:
+        """Store records as they are."""
+
+        def put(tx: Transaction) -> None:
+            for record in records:
+                tx.put(_TABLE_OF[type(record)], record)
+
+        await self.store.update(put, cause="test")
+
+    async def view(self, function: Callable[[Reader], T]) -> T:
+        """`Store.view`."""
+        return await self.store.view(function)
+
+    async def all(self, table: Table[Any]) -> list[Any]:
+        """Every record of `table`."""
+        return await self.store.view(lambda reader: list(reader.scan(table)))
+
+    async def call(self, operation: str, handler: Handler, request: dict[str, Any]) -> Any:
+        """The answer of `handler` to `request` as JSON values; `request` goes through the decoder of the API's `operation`."""
+        call = Call(
+            context=self.context, operation=operation, request_id=self.context.ids.uuid(), account=ACCOUNT, principal_arn=root_arn(ACCOUNT)
+        )
+        decoded = load("ecs").operations[operation].decode(msgspec.json.encode(request))
+        answer = await handler(call, decoded)
+        await self.clock.settle()
+        return msgspec.json.decode(msgspec.json.encode(answer))
+
+    async def report(self, task: Task, status: str, **seen: Any) -> None:
+        """Say of `task` what its agent would: RUNNING, STOPPED and so on; `seen` are further fields of `planner.task.Seen`."""
+        await report(self.store, task.key, Seen(status=status, **seen))
+        await self.clock.settle()
+
+
+async def report(store: Store, key: str, seen: Seen) -> None:
+    """One agent's report, as SubmitTaskStateChange stores it."""
+
+    def store_it(tx: Transaction) -> None:
+        task = tx.get(TASKS, key)
+        if task is not None:
+            tx.put(TASKS, observed(task, seen, tx.now))
+
+    await store.update(store_it, cause="test")
+
+
+class SimulatedAgents:
+    """Agents of all instances at once: they run what is wanted RUNNING and stop what is wanted STOPPED, each after its time."""
+
+    def __init__(self, store: Store, clock: VirtualClock) -> None:
+        self._store = store
+        self._clock = clock
+        self.start_seconds = 1.0
+        """From a task's creation to RUNNING."""
+        self.stop_seconds = 2.0
+        """From the wish to STOPPED."""
+        self.failure = ""
+        """A reason that every new task fails to start with, or ""."""
+        self._seen: set[tuple[str, str]] = set()
+        self._errands: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Follow the store until cancelled."""
+        watch = self._store.watch()
+        for task in await self._store.view(lambda reader: list(reader.scan(TASKS))):
+            self._follow(task)
+        try:
+            async for commit in watch:
+                for change in commit.changes:
+                    if isinstance(change.after, Task):
+                        self._follow(change.after)
+        finally:
+            for errand in self._errands:
+                errand.cancel()
+
+    def _follow(self, task: Task) -> None:
+        if task.last_status == task_model.STOPPED or (task.key, task.desired_status) in self._seen:
+            return
+        self._seen.add((task.key, task.desired_status))
+        errand = asyncio.create_task(self._stop(task) if task.desired_status == task_model.STOPPED else self._start(task))
+        self._errands.add(errand)
+        errand.add_done_callback(self._errands.discard)
+
+    async def _start(self, task: Task) -> None:
+        await self._clock.sleep(self.start_seconds)
+        if self.failure:
+            containers = {container.name: {"reason": self.failure} for container in task.containers}
+            await report(self._store, task.key, Seen(status=task_model.STOPPED, reason=self.failure, containers=containers))
+        else:
+            await report(self._store, task.key, Seen(status=task_model.RUNNING))
+
+    async def _stop(self, task: Task) -> None:
+        await self._clock.sleep(self.stop_seconds)
+        await report(self._store, task.key, Seen(status=task_model.STOPPED))

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from homeport.controllers.loop import Activation, Loop
+from homeport.model.ecs.cluster import Cluster
+from homeport.store.memory import MemoryBackend
+from homeport.store.store import Store
+from homeport.store.tables import CLUSTERS, TABLES
+from homeport.testing import records
+from homeport.testing.clock import VirtualClock
+
+
+class Recorder:
+    """A controller of clusters that notes what it is asked to look at."""
+
+    def __init__(self, name: str, log: list[tuple[str, str]]) -> None:
+        self.name = name
+        self.log = log
+        self.answers: dict[str, Activation] = {}
+        self.fail = False
+
+    def keys_of(self, change):
+        return (change.key,) if isinstance(change.after, Cluster) else ()
+
+    def keys(self, reader):
+        return [cluster.key for cluster in reader.scan(CLUSTERS)]
+
+    def activate(self, tx, key):
+        self.log.append((self.name, key.rsplit("/", 1)[1]))
+        if self.fail:
+            raise RuntimeError("no luck")
+        return self.answers.pop(key, Activation())
+
+
+class Bench:
+    def __init__(self, store, clock, loop, recorders, log):
+        self.store, self.clock, self.loop, self.recorders, self.log = store, clock, loop, recorders, log
+
+    async def put(self, *names: str, **fields) -> None:
+        clusters = [records.cluster(name=name, **fields) for name in names]
+        await self.store.update(lambda tx: [tx.put(CLUSTERS, cluster) for cluster in clusters], cause="test")
+        await self.clock.settle()
+
+    def taken(self):
+        taken, self.log[:] = list(self.log), []
+        return taken
+
+
+@pytest.fixture
+async def bench():
+    clock = VirtualClock()
+    store = await Store.open(MemoryBackend(), tables=TABLES, clock=clock)
+    log: list[tuple[str, str]] = []
+    recorders = [Recorder("first", log), Recorder("second", log)]
+    loop = Loop(store=store, controllers=recorders, clock=clock, sweep_seconds=10.0)
+    running = asyncio.create_task(loop.run())
+    await clock.settle()
+    yield Bench(store, clock, loop, recorders, log)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await store.close()
+
+
+async def test_a_commit_activates_its_keys_once_in_the_controllers_order(bench):
+    await bench.put("a", "b")
+    assert bench.taken() == [("first", "a"), ("first", "b"), ("second", "a"), ("second", "b")]
+    assert bench.loop.idle
+
+
+async def test_nothing_happens_without_a_change_until_the_sweep(bench):
+    await bench.put("a")
+    bench.taken()
+    await bench.clock.advance(9.9)
+    assert bench.taken() == []
+    await bench.clock.advance(0.2)
+    assert bench.taken() == [("first", "a"), ("second", "a")]
+
+
+async def test_a_key_is_activated_when_it_asked_to_be(bench):
+    bench.recorders[0].answers["123456789012/a"] = Activation(wake_at=bench.clock.now() + 3.0)
+    await bench.put("a")
+    bench.taken()
+    await bench.clock.advance(2.9)
+    assert bench.taken() == []
+    await bench.clock.advance(0.1)
+    assert bench.taken() == [("first", "a")]
+
+
+async def test_only_the_newest_wish_to_wake_counts(bench):
+    key = "123456789012/a"
+    bench.recorders[0].answers[key] = Activation(wake_at=bench.clock.now() + 3.0)
+    await bench.put("a")
+    bench.recorders[0].answers[key] = Activation(wake_at=bench.clock.now() + 5.0)
+    await bench.put("a", status="INACTIVE")
+    bench.taken()
+    await bench.clock.advance(4.0)
+    assert bench.taken() == []
+    await bench.clock.advance(1.0)
+    assert bench.taken() == [("first", "a")]
+
+
+async def test_an_activation_may_mark_keys_of_others(bench):
+    bench.recorders[0].answers["123456789012/a"] = Activation(mark=(("second", "123456789012/z"), ("absent", "x")))
+    await bench.put("a")
+    assert bench.taken() == [("first", "a"), ("second", "a"), ("second", "z")]
+
+
+async def test_a_failure_is_noted_and_the_sweep_is_the_retry(bench, caplog):
+    caplog.set_level(logging.CRITICAL, logger="homeport.controllers")
+    bench.recorders[0].fail = True
+    await bench.put("a")
+    assert bench.taken() == [("first", "a"), ("second", "a")]
+    first, second = bench.loop.status()
+    assert (first.errors, first.last_error) == (1, "123456789012/a: no luck")
+    assert (second.errors, second.activations, second.last_key) == (0, 1, "123456789012/a")
+    bench.recorders[0].fail = False
+    await bench.clock.advance(10.1)
+    assert bench.taken() == [("first", "a"), ("second", "a")]
+    assert bench.loop.status()[0].errors == 1
+
+
+async def test_at_start_every_key_is_looked_at(bench):
+    await bench.put("a", "b")
+    bench.taken()
+    again = Loop(store=bench.store, controllers=bench.recorders, clock=bench.clock, sweep_seconds=10.0)
+    running = asyncio.create_task(again.run())
+    await bench.clock.settle()
+    assert bench.taken() == [("first", "a"), ("first", "b"), ("second", "a"), ("second", "b")]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_loop_ends_with_the_store():
+    clock = VirtualClock()
+    store = await Store.open(MemoryBackend(), tables=TABLES, clock=clock)
+    running = asyncio.create_task(Loop(store=store, controllers=[], clock=clock, sweep_seconds=10.0).run())
+    await clock.settle()
+    await store.close()
+    await clock.settle()
+    assert running.done()
+    running.result()
+
+
+async def test_every_activation_says_its_cause(bench):
+    class Renamer(Recorder):
+        def activate(self, tx, key):
+            tx.put(CLUSTERS, records.cluster(name=key.rsplit("/", 1)[1], status="INACTIVE"))
+            return Activation()
+
+    causes = []
+    watch = bench.store.watch()
+    loop = Loop(store=bench.store, controllers=[Renamer("renamer", [])], clock=bench.clock, sweep_seconds=10.0)
+    running = asyncio.create_task(loop.run())
+    await bench.put("a")
+    watch.close()
+    async for commit in watch:
+        causes.append(commit.cause)
+    assert causes == ["test", "controller/renamer 123456789012/a"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
