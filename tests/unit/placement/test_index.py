@@ -217,3 +217,18 @@ def test_matching() -> None:
 def test_tasks_may_come_before_their_instance() -> None:
     index = index_of(task(1, 1, cpu=4000), instance(1))
     assert refused(index, request()).reasons == ((key(1), "RESOURCE:CPU"),)
+
+
+def test_binpack_looks_again_after_a_release_or_an_edit_of_its_last_choice() -> None:
+    """The last choice is taken again without a search only while nothing but its own bookings happened to it."""
+    wanted = request(strategies="binpack=memory")
+    first, second = instance(1, memory_mib=2048), instance(2, memory_mib=4096)
+    booked = task(1, 1, memory_mib=1024)
+    index = index_of(first, second, booked, instance(3, memory_mib=1536), scan_nodes_max=0)
+    assert chosen(index, wanted) == 1
+    index.change("tasks", booked, None)
+    assert chosen(index, wanted) == 3
+    index.change("container_instances", instance(3, memory_mib=1536), instance(3, memory_mib=1536, status="DRAINING"))
+    assert chosen(index, wanted) == 1
+    index.change("tasks", None, task(2, 1))
+    assert chosen(index, wanted) == 1
