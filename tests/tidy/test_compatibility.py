@@ -1,0 +1,10 @@
+"""docs/compatibility.md says what the model and the handlers say."""
+
+from __future__ import annotations
+
+from homeport.api.compatibility import compatibility_table
+from homeport.api.ecs.operations import NOTES, OPERATIONS
+
+
+def test_the_compatibility_page_is_up_to_date(root):
+    assert (root / "docs/compatibility.md").read_text() == compatibility_table(OPERATIONS, NOTES), "run ./dev docs"
