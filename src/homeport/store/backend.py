@@ -5,6 +5,7 @@ Owns: `Backend` and the values that cross it. Never knows records: rows and entr
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 import msgspec
@@ -69,8 +70,12 @@ class Batch:
 class Backend(Protocol):
     """Where the state is kept. One store uses a backend at a time; calls of `commit` and `prune` never overlap."""
 
-    async def load(self, tables: tuple[str, ...]) -> tuple[Head, dict[str, list[StoredRow]]]:
-        """Open for writing and give the head and all rows of `tables`. Raises StoreLockedError when another process holds it."""
+    async def load(self, tables: tuple[str, ...]) -> Head:
+        """Open for writing, with room for `tables`, and give the head. Raises StoreLockedError when another process holds it."""
+        ...
+
+    def rows(self, table: str) -> AsyncIterator[list[StoredRow]]:
+        """All rows of a table, some at a time, so that a million never stand in memory twice. Only between `load` and the first commit."""
         ...
 
     async def commit(self, batch: Batch) -> None:

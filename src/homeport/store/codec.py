@@ -20,18 +20,11 @@ ENCODER = msgspec.msgpack.Encoder()
 
 
 class Codec(Generic[R]):
-    """Between one table's records and their stored bytes."""
+    """Reads one table's stored bytes. (Writing them is `ENCODER.encode(record)`: always the current version.)"""
 
     def __init__(self, table: Table[R]) -> None:
         self.table = table
         self._decoder: msgspec.msgpack.Decoder[R] = msgspec.msgpack.Decoder(table.record)
-
-    def encode(self, record: R) -> bytes:
-        """The stored form in the table's current version. Raises StoredFormError for a value that has none."""
-        try:
-            return ENCODER.encode(record)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise StoredFormError(f"table {self.table.name}: a record has no stored form: {error}") from error
 
     def decode(self, version: int, stored: bytes) -> R:
         """The record that `stored`, written in `version`, is today.

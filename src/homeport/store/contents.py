@@ -34,11 +34,12 @@ class Row(msgspec.Struct, gc=False):
 class Contents:
     """The rows of one table and everything that finds them."""
 
-    __slots__ = ("_extractors", "indexes", "keys", "name", "next_id", "rows", "table")
+    __slots__ = ("_extractors", "indexes", "keys", "name", "next_id", "rows", "table", "version")
 
     def __init__(self, table: Table[Any]) -> None:
         self.table = table
         self.name = table.name
+        self.version = table.version
         self.rows: dict[str, Row] = {}
         self.keys = OrderedKeys()
         self.indexes: dict[str, dict[str, OrderedKeys]] = {name: {} for name in table.indexes}
@@ -69,8 +70,9 @@ class Contents:
             for value in extract(record):
                 members = found.get(value)
                 if members is None:
-                    members = found[value] = OrderedKeys()
-                members.add(key)
+                    found[value] = OrderedKeys((key,))
+                else:
+                    members.add(key)
 
     def remove(self, key: str) -> Row:
         """Take out a row that is there."""
@@ -98,8 +100,9 @@ class Contents:
                 if value not in old:
                     members = found.get(value)
                     if members is None:
-                        members = found[value] = OrderedKeys()
-                    members.add(key)
+                        found[value] = OrderedKeys((key,))
+                    else:
+                        members.add(key)
 
     def take_id(self) -> int:
         """A row number that was never used."""

@@ -1,6 +1,6 @@
 """The journal: what changed, when, and what caused it, in a chain of hashes.
 
-Owns: the form of an entry (`encode_entry`, `change_of`), and the read side: `Journal`. Never writes to a backend.
+Owns: the form of an entry (`encode_entry`, `entry_change`), and the read side: `Journal`. Never writes to a backend.
 
 An entry is a msgpack array: hash of the entry before, revision, instant, cause, changes. Each change names the revision of the same record's
 change before it, so that a record's story is read back entry by entry, without an index to keep and without replaying anything else.
@@ -94,18 +94,19 @@ class Verdict(msgspec.Struct, frozen=True):
 ENTRY_DECODER: Final = msgspec.msgpack.Decoder(Entry)
 
 
-def change_of(write: Write, version: int, stored: bytes | None) -> tuple[Any, ...]:
-    """The `EntryChange` of a net write, as a plain tuple for the encoder. `stored` is the record's stored form after it, None at deletion.
-
-    Reads `write.row.since_full`; the caller counts it up.
-    """
-    row = write.row
+def entry_change(write: Write) -> tuple[Any, ...]:
+    """The `EntryChange` of a net write whose `stored` is set, as a plain tuple for the encoder. Sets `write.full` when it has the whole record."""
+    contents, row, stored = write.contents, write.row, write.stored
     if stored is None:
-        return (write.contents.name, write.key, version, row.revision, DELETE, (), None)
+        return (contents.name, write.key, contents.version, row.revision, DELETE, (), None)
     if write.before is None:
-        return (write.contents.name, write.key, version, row.revision, CREATE, (), stored)
-    full = stored if row.since_full + 1 >= FULL_EVERY else None
-    return (write.contents.name, write.key, version, row.revision, UPDATE, changed_fields(write.before, write.after), full)
+        write.full = True
+        return (contents.name, write.key, contents.version, row.revision, CREATE, (), stored)
+    fields = changed_fields(write.before, write.after)
+    if row.since_full + 1 >= FULL_EVERY:
+        write.full = True
+        return (contents.name, write.key, contents.version, row.revision, UPDATE, fields, stored)
+    return (contents.name, write.key, contents.version, row.revision, UPDATE, fields, None)
 
 
 def changed_fields(before: Record, after: Record | None) -> list[tuple[int, str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
+from collections.abc import AsyncIterator
 from typing import Final
 
 from homeport.errors import CommitFailedError, StoreLockedError
@@ -30,16 +31,24 @@ class MemoryBackend:
         self.fail_next: str = ""
         """When not "": the next commit fails with this text, as a full disk would make it fail."""
 
-    async def load(self, tables: tuple[str, ...]) -> tuple[Head, dict[str, list[StoredRow]]]:
-        """The head and all rows. Raises StoreLockedError while another store has this backend open."""
+    async def load(self, tables: tuple[str, ...]) -> Head:
+        """The head. Raises StoreLockedError while another store has this backend open."""
         if self._held:
             raise StoreLockedError("this memory backend", None)
         self._held = True
-        return self._head, {name: list(self._rows.setdefault(name, {}).values()) for name in tables}
+        for name in tables:
+            self._rows.setdefault(name, {})
+        return self._head
+
+    async def rows(self, table: str) -> AsyncIterator[list[StoredRow]]:
+        """All rows of a table."""
+        yield list(self._rows[table].values())
 
     async def commit(self, batch: Batch) -> None:
         """Take the batch. Gives the event loop a turn, as a backend that writes would, so that callers cannot rely on its speed."""
-        await asyncio.sleep(0)
+        turn = asyncio.get_running_loop().create_future()
+        turn.get_loop().call_soon(turn.set_result, None)
+        await turn
         if self.fail_next:
             text, self.fail_next = self.fail_next, ""
             raise CommitFailedError(text)

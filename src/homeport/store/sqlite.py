@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,12 +23,16 @@ from homeport.store.worker import Worker
 
 FORMAT: Final = 1
 """Version of the file's layout, kept in `PRAGMA user_version`."""
+PAGE_BYTES: Final = 8_192
+"""Between what suits appending (16 KiB: a quarter less CPU than 4 KiB) and changing records far apart (16 KiB: half as much again)."""
 CACHE_KIB: Final = 16_384
 """Page cache of the writing connection; a batch that fits is written once, at its commit."""
 CHECKPOINT_BYTES: Final = 16 * 1_048_576
 """About how much is written to the WAL between two checkpoints."""
-COMMIT_BYTES: Final = 24_576
+COMMIT_BYTES: Final = 4 * PAGE_BYTES
 """What a commit writes beside its payload: the pages at the end of each table."""
+LOAD_ROWS: Final = 1_000
+"""Rows read at a time at load."""
 BUSY_SECONDS: Final = 1.0
 """How long to wait for another program that has the file open, for example a shell."""
 RESERVED: Final = frozenset({"journal", "deletions", "head"})
@@ -50,10 +55,10 @@ class SqliteBackend:
         self._lock = FileLock(self.path.with_name(self.path.name + ".lock"))
         self._connection: sqlite3.Connection | None = None
         self._worker: Worker | None = None
-        self._unchecked_bytes = 0
+        self._checkpoints = _Checkpoints(self.path)
 
-    async def load(self, tables: tuple[str, ...]) -> tuple[Head, dict[str, list[StoredRow]]]:
-        """Open for writing and read all rows.
+    async def load(self, tables: tuple[str, ...]) -> Head:
+        """Open for writing.
 
         Raises StoreLockedError naming the pid when another process holds the file, and StoredFormError when a newer program laid it out.
         """
@@ -64,18 +69,22 @@ class SqliteBackend:
             connection = self._connection = self._open()
             self._lay_out(connection, tables)
             head = _head(connection)
-            rows = {
-                name: [StoredRow(*row) for row in connection.execute(f'SELECT id, version, revision, record FROM "{name}"')]  # noqa: S608 - a declared name
-                for name in tables
-            }
         except BaseException:
             await self.close()
             raise
         self._worker = Worker("store-commit")
-        return head, rows
+        return head
+
+    async def rows(self, table: str) -> AsyncIterator[list[StoredRow]]:
+        """All rows of a table, a thousand at a time."""
+        connection = self._connection or self._reopen()
+        cursor = connection.execute(f'SELECT id, version, revision, record FROM "{table}"')
+        while page := cursor.fetchmany(LOAD_ROWS):
+            yield [StoredRow(*row) for row in page]
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # counts for a new file only
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -107,17 +116,16 @@ class SqliteBackend:
         if worker is None:
             raise CommitFailedError("the store is closed")
         try:
+            await self._checkpoints.finished()
             connection = self._connection or self._reopen()
             connection.execute("BEGIN IMMEDIATE")
             _insert(connection, batch)
-            await worker.run(connection.commit)
+            await worker.submit(connection.commit)
         except (sqlite3.Error, OSError) as error:
             if not self._committed_all_the_same(batch):
                 raise CommitFailedError(f"the state could not be written to {self.path}: {error}") from error
-        self._unchecked_bytes += batch.bytes + COMMIT_BYTES
-        if self._unchecked_bytes >= CHECKPOINT_BYTES:
-            self._unchecked_bytes = 0
-            await worker.run(self._checkpoint)
+        if self._connection is not None:
+            self._checkpoints.count(batch.bytes + COMMIT_BYTES, worker, self._connection)
 
     def _reopen(self) -> sqlite3.Connection:
         self._connection = self._open()
@@ -144,15 +152,12 @@ class SqliteBackend:
             finally:
                 connection.close()
 
-    def _checkpoint(self) -> None:
-        if self._connection is not None:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-
     async def prune(self, through: int, limit: int) -> int:
         """Remove the oldest entries. Raises CommitFailedError when that cannot be written."""
         if self._worker is None:
             raise CommitFailedError("the store is closed")
-        return await self._worker.run(lambda: self._prune(through, limit))
+        await self._checkpoints.finished()
+        return await self._worker.submit(lambda: self._prune(through, limit))
 
     def _prune(self, through: int, limit: int) -> int:
         try:
@@ -194,14 +199,12 @@ class SqliteBackend:
 
     def _reading(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
         """What `function` reads on a connection of its own, which sees durable state only. Works on a stopped installation too."""
-        connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-        try:
+        with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
             return function(connection)
-        finally:
-            connection.close()
 
     async def close(self) -> None:
         """Close the file and release its lock."""
+        await self._checkpoints.close()
         worker, self._worker = self._worker, None
         if worker is not None:
             await worker.close()
@@ -209,10 +212,64 @@ class SqliteBackend:
         self._lock.release()
 
 
+class _Checkpoints:
+    """Copies the WAL back into the file, so that no commit has to.
+
+    SQLite starts the WAL anew only when a checkpoint has copied all of it and nobody wrote meanwhile. So the bulk is copied on a connection and
+    in a thread of its own, while commits go on, and then the small rest in the commit thread, after a commit was acknowledged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._bytes = 0
+        self._worker: Worker | None = None
+        self._bulk: asyncio.Future[None] | None = None
+        self._rest: asyncio.Future[None] | None = None
+
+    def count(self, size: int, worker: Worker, connection: sqlite3.Connection) -> None:
+        """A commit on `connection`, which `worker` ran, wrote about `size` bytes: start what is due."""
+        self._bytes += size
+        if self._bulk is not None and self._bulk.done():
+            self._bulk = None
+            self._bytes = 0
+            self._rest = worker.submit(lambda: _checkpoint(connection))
+        elif self._bytes >= CHECKPOINT_BYTES and self._bulk is None:
+            self._worker = self._worker or Worker("store-checkpoint")
+            self._bulk = self._worker.submit(self._copy)
+
+    async def finished(self) -> None:
+        """Return when the writing connection is free."""
+        if self._rest is not None:
+            rest, self._rest = self._rest, None
+            await rest
+
+    def _copy(self) -> None:
+        with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            _checkpoint(connection)
+
+    async def close(self) -> None:
+        """Finish what runs."""
+        await self.finished()
+        bulk, self._bulk = self._bulk, None
+        if bulk is not None:
+            await bulk
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.close()
+        self._bytes = 0
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    """Copy back what can be copied now. A failure (the disk is full) costs nothing: the WAL keeps everything, and the next one tries again."""
+    with suppress(sqlite3.Error):
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+
 def _insert(connection: sqlite3.Connection, batch: Batch) -> None:
     for name, rows in batch.rows.items():
-        connection.executemany(f'REPLACE INTO "{name}" VALUES (?, ?, ?, ?)', [row for row in rows.values() if row is not None])  # noqa: S608 - a declared name
-        connection.executemany(f'DELETE FROM "{name}" WHERE id = ?', [(number,) for number, row in rows.items() if row is None])  # noqa: S608 - a declared name
+        connection.executemany(f'REPLACE INTO "{name}" VALUES (?, ?, ?, ?)', [row for row in rows.values() if row is not None])
+        connection.executemany(f'DELETE FROM "{name}" WHERE id = ?', [(number,) for number, row in rows.items() if row is None])
     connection.executemany("INSERT INTO journal VALUES (?, ?, ?)", batch.entries)
     if batch.deletions:
         connection.executemany('INSERT INTO deletions ("table", "key", revision) VALUES (?, ?, ?)', batch.deletions)

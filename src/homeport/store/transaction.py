@@ -7,7 +7,9 @@ Writes go into the tables at once, with a log of what was there before; undoing 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
+
+import msgspec
 
 from homeport.errors import StoreClosedError, TransactionTooLargeError
 from homeport.model.record import Instant, Record
@@ -54,23 +56,28 @@ class StoreReader:
         return self._contents[table.name].count(index, value)
 
 
-class Write:
+class Write(msgspec.Struct, gc=False):
     """One write of a transaction, with what it takes to undo it."""
 
-    __slots__ = ("after", "before", "contents", "key", "row")
-
-    def __init__(self, contents: Contents, key: str, row: Row, before: Record | None, after: Record | None) -> None:  # noqa: PLR0913 - a plain value on the hot path
-        self.contents = contents
-        self.key = key
-        self.row = row
-        self.before = before
-        self.after = after
+    contents: Contents
+    key: str
+    row: Row
+    before: Record | None
+    after: Record | None
+    row_revision: int
+    """The row's `revision` before the transaction."""
+    row_since_full: int
+    """The row's `since_full` before the transaction."""
+    stored: bytes | None = None
+    """Stored form of `after`, once it is known that the transaction commits."""
+    full: bool = False
+    """Whether the journal entry has the whole record."""
 
 
 class StoreTransaction(StoreReader):
     """`table.Transaction`: reads that see its own writes, and the writes. Dead once its function returned."""
 
-    __slots__ = ("_deleted", "_derived", "_done", "_now", "marks", "writes")
+    __slots__ = ("_deleted", "_derived", "_done", "_now", "writes")
 
     def __init__(self, contents: Mapping[str, Contents], revision: int, *, now: Instant, derived: Sequence[Derived]) -> None:
         self._contents = contents
@@ -82,8 +89,6 @@ class StoreTransaction(StoreReader):
         """Rows that this transaction deleted, so that a record deleted and put again stays one row."""
         self.writes: list[Write] = []
         """Every write, in order."""
-        self.marks: list[tuple[Row, int, int]] = []
-        """(row, revision, since_full) as they were before this transaction's journal entry."""
 
     @property
     def now(self) -> Instant:
@@ -116,7 +121,7 @@ class StoreTransaction(StoreReader):
             if table.guard is not None:
                 table.guard(before, record)  # type: ignore[arg-type]  # a table's rows hold its record type
             contents.replace(key, row, record)
-        self.writes.append(Write(contents, key, row, before, record))
+        self.writes.append(Write(contents, key, row, before, record, row.revision, row.since_full))
         for derived in self._derived:
             derived.change(contents.name, before, record)
 
@@ -133,7 +138,7 @@ class StoreTransaction(StoreReader):
             table.guard(before, None)  # type: ignore[arg-type]  # a table's rows hold its record type
         contents.remove(key)
         self._deleted[contents.name, key] = row
-        self.writes.append(Write(contents, key, row, before, None))
+        self.writes.append(Write(contents, key, row, before, None, row.revision, row.since_full))
         for derived in self._derived:
             derived.change(contents.name, before, None)
 
@@ -150,7 +155,7 @@ class StoreTransaction(StoreReader):
         for write in writes:
             place = (write.contents.name, write.key)
             first = net.get(place)
-            net[place] = write if first is None else Write(write.contents, write.key, write.row, first.before, write.after)
+            net[place] = write if first is None else msgspec.structs.replace(write, before=first.before)
         result = [write for write in net.values() if write.before != write.after]
         if len(result) > TRANSACTION_RECORDS_MAX:
             raise TransactionTooLargeError(f"a transaction wrote {len(result)} records; {TRANSACTION_RECORDS_MAX} are allowed")
@@ -159,12 +164,9 @@ class StoreTransaction(StoreReader):
     def undo(self) -> None:
         """Put everything back, last write first."""
         self._done = True
-        for row, revision, since_full in reversed(self.marks):
-            row.revision = revision
-            row.since_full = since_full
-        self.marks.clear()
         for write in reversed(self.writes):
             contents, row = write.contents, write.row
+            row.revision, row.since_full = write.row_revision, write.row_since_full
             if write.before is None:
                 contents.remove(write.key)
             elif write.after is None:
@@ -177,14 +179,12 @@ class StoreTransaction(StoreReader):
         self.writes.clear()
 
 
-def changes_of(writes: Sequence[Write]) -> tuple[Change, ...]:
-    """The changes as a watcher sees them."""
-    return tuple([Change(write.contents.name, write.key, write.before, write.after) for write in writes])
+def change_of(write: Write) -> Change:
+    """A net write as a watcher sees it."""
+    return Change(write.contents.name, write.key, write.before, write.after)
 
 
-def require_bytes(stored: Sequence[bytes | Any]) -> int:
-    """The bytes of the stored forms together. Raises TransactionTooLargeError when they are more than 1 MiB."""
-    total = sum(map(len, stored))
-    if total > TRANSACTION_BYTES_MAX:
-        raise TransactionTooLargeError(f"a transaction wrote {total} bytes; {TRANSACTION_BYTES_MAX} are allowed")
-    return total
+def require_bytes(size: int) -> None:
+    """Raise TransactionTooLargeError when stored forms of `size` bytes are more than one transaction may write."""
+    if size > TRANSACTION_BYTES_MAX:
+        raise TransactionTooLargeError(f"a transaction wrote {size} bytes; {TRANSACTION_BYTES_MAX} are allowed")

@@ -24,11 +24,11 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """What `work()` returns or raises, run in the thread after everything given to it before."""
+    def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Run `work()` in the thread, after everything given to it before; the future gives what it returns or raises."""
         answer: asyncio.Future[T] = self._loop.create_future()
         self._queue.put((work, answer))
-        return await answer
+        return answer
 
     async def close(self) -> None:
         """End the thread after the work it has."""
