@@ -175,7 +175,8 @@ async def test_deployment_configurations_that_are_refused(aws, configuration, er
 
 
 async def test_a_definition_that_the_agent_cannot_run_is_refused_by_its_field(aws):
-    await aws.cell.put(records.task_definition(family="vpc", unsupported=("networkMode=awsvpc",)), records.task_definition(family="old", status="INACTIVE"))
+    old = records.task_definition(family="old", status="INACTIVE")
+    await aws.cell.put(records.task_definition(family="vpc", unsupported=("networkMode=awsvpc",)), old)
     with pytest.raises(UnsupportedFeatureError, match="networkMode=awsvpc is not built yet"):
         await aws.create(taskDefinition="vpc:1")
     with pytest.raises(ClientError, match="TaskDefinition is inactive"):
