@@ -17,7 +17,7 @@ HEALTH_TIMEOUT_SECONDS: Final = 5
 HEALTH_RETRIES: Final = 3
 
 _HEALTH_BOUNDS: Final = (("interval", 5, 300), ("timeout", 2, 60), ("retries", 1, 10), ("startPeriod", 0, 300))
-_HEALTH_COMMANDS: Final = ("CMD", "CMD-SHELL", "NONE")
+_HEALTH_COMMANDS: Final = ("CMD", "CMD-SHELL")
 
 _LOG_OPTIONS: Final = {"awslogs": ("awslogs-region", "awslogs-group"), "splunk": ("splunk-url", "splunk-token")}
 """Options that a log driver cannot do without."""
@@ -68,7 +68,7 @@ def check(container: Any, name: str, network_mode: str) -> None:
 def health_check(check_given: Any, name: str) -> Any:
     """The health check with interval, timeout and retries, which ECS fills in; raises ClientError when it is wrong."""
     command = check_given.command
-    if not command or command[0] not in _HEALTH_COMMANDS or (len(command) < 2 and command[0] != "NONE"):
+    if len(command) < 2 or command[0] not in _HEALTH_COMMANDS:
         raise invalid("healthCheck.command", name, "It must begin with CMD or CMD-SHELL and have a command behind it.")
     for member, low, high in _HEALTH_BOUNDS:
         value = getattr(check_given, member)

@@ -31,6 +31,9 @@ _SHORT_FAMILY_MAX: Final = 32
 _REVISION_MAX: Final = 9_999_999
 
 TASK_DEFINITION_MISSING: Final = "Unable to describe task definition."
+"""DescribeTaskDefinition's words."""
+TASK_DEFINITION_NOT_FOUND: Final = "TaskDefinition not found."
+"""The words of RunTask, StartTask, CreateService and UpdateService."""
 
 
 def cluster_name(call: Call, reference: str | None) -> str:

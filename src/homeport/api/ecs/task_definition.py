@@ -46,7 +46,7 @@ async def register_task_definition(call: Call, request: Any) -> dict[str, Any]:
     good = checked(request)
     launch_types = compatibilities(request, good)
     requires = requires_attributes(request, good)
-    text = document(request, good, requires, launch_types)
+    text = document(request, good, requires=requires, compatibilities=launch_types)
     if len(text) > DOCUMENT_BYTES_MAX:
         raise ClientError(f"Actual length: '{len(text)}'. Max allowed length is '{DOCUMENT_BYTES_MAX}' bytes.")
     blank = TaskDefinition(

@@ -35,7 +35,7 @@ _AS_GIVEN: Final = (
 _encode = msgspec.json.Encoder().encode
 
 
-def document(request: Any, checked: Checked, requires: list[str], compatibilities: list[str]) -> bytes:
+def document(request: Any, checked: Checked, *, requires: list[str], compatibilities: list[str]) -> bytes:
     """The JSON object that is stored: everything of `taskDefinition` but its ARN, revision, status, dates and author."""
     members: dict[str, Any] = {
         "family": checked.family,

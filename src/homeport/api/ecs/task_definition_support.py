@@ -58,6 +58,3 @@ def _of_containers(checked: Checked) -> Iterator[str]:
                 yield f"{place}.logConfiguration.secretOptions"
         for requirement in container.resourceRequirements or ():
             yield f"{place}.resourceRequirements.type={requirement.type}"
-        for index, mapping in enumerate(container.portMappings):
-            if mapping.containerPortRange is not None:
-                yield f"{place}.portMappings[{index}].containerPortRange"
