@@ -45,9 +45,29 @@ def for_runtime(description: RuntimeDescription, root: Path = ROOT) -> TaskCgrou
     """The variant that the runtime's cgroup driver and version need."""
     if description.cgroup_driver == "systemd":
         return SystemdCgroups()
+    if description.cgroup_driver != "cgroupfs":
+        return NoCgroups(description.cgroup_driver)
     if description.cgroup_version >= 2:
         return UnifiedCgroups(root)
     return LegacyCgroups(root)
+
+
+class NoCgroups:
+    """A runtime without control groups (Docker's driver is `none` when it runs without root): task-level limits are refused."""
+
+    def __init__(self, driver: str) -> None:
+        self._driver = driver
+
+    def parent(self, task_id: str) -> str:
+        """None is set."""
+        return ""
+
+    async def create(self, task_id: str, *, cpu: float, memory_mib: int) -> None:
+        """Raise CgroupError: a limit that nobody keeps must not be promised."""
+        raise CgroupError(f"task-level cpu and memory cannot be limited: the container runtime's cgroup driver is {self._driver!r}")
+
+    async def remove(self, task_id: str) -> None:
+        """Nothing was made."""
 
 
 class LegacyCgroups:

@@ -90,7 +90,10 @@ class Engine:
         report: Callable[[TaskReport], None],
         on_health: Callable[[str], None] | None = None,
     ) -> None:
-        """`report` takes every report, at least once, and must not block; `on_health` is told the ARN of a task whose health changed."""
+        """`report` takes every report and keeps it safe before it returns; a report may come twice, after a crash.
+
+        `on_health` is told the ARN of a task whose health changed.
+        """
         self._runtime = runtime
         self._state = state
         self._clock = clock
@@ -120,15 +123,15 @@ class Engine:
     # -- life -----------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Load the tasks, find their containers again, tell what is not acknowledged, and follow the runtime's events.
+        """Load the tasks, find their containers again, tell unacknowledged ends, and follow the runtime's events.
 
         Returns after the first look at the runtime, or after the first failure to reach it; it is then tried on in the background.
         """
         for arn, value in self._state.load(KIND_TASK).items():
             self._tasks[arn] = decode(value)
         for task in sorted(self._tasks.values(), key=lambda item: item.acknowledged_at or 0.0):
-            if task.told is not None and task.acknowledged != task.told.status:
-                self._report(task.told)
+            if task.told is not None and task.known == "STOPPED" and task.acknowledged != "STOPPED":
+                self._report(task.told)  # the acknowledgement may have been lost in the crash; without it nothing is cleaned up
             if task.acknowledged == "STOPPED":
                 self._add_cleanup(task)
         self._begin(self._follow())
@@ -210,22 +213,22 @@ class Engine:
         return self._tasks.get(arn)
 
     def feed(self, arn: str, event: Event) -> None:
-        """One step of the machine: decide, store, then act."""
+        """One step of the machine: decide, tell, store, then act. A crash before the storing repeats the telling, never loses it."""
         before = self._tasks.get(arn)
         if before is None or self._closed:
             return
         now = self._clock.now()
         after, actions = machine.step(before, event, now)
         self._tasks[arn] = after
+        for action in actions:
+            if isinstance(action, Tell):
+                self._report(action.report)
         self._state.put(KIND_TASK, arn, encode(after))
         for action in (*actions, *machine.watches(before, after, now)):
-            match action:
-                case Tell(report=report):
-                    self._report(report)
-                case Discard():
-                    self._add_cleanup(after)
-                case _:
-                    self._executor.run(arn, action)
+            if isinstance(action, Discard):
+                self._add_cleanup(after)
+            elif not isinstance(action, Tell):
+                self._executor.run(arn, action)
         if self.on_health is not None and _health_of(before) != _health_of(after):
             self.on_health(arn)
 

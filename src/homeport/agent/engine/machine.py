@@ -70,6 +70,8 @@ def step(task: TaskState, event: Event, now: float) -> Decision:
     """The task after `event`, and what is to be done. `now` is wall-clock seconds."""
     actions: list[Action] = []
     task = _apply(task, event, now, actions)
+    if task.told is not None and task.told.status == "STOPPED":
+        return task, tuple(actions)  # the end was told, and is told once
     task = _settle(task, now, actions)
     task = _advance(task, actions)
     return task, tuple(actions)
@@ -112,11 +114,11 @@ def _apply(task: TaskState, event: Event, now: float, actions: list[Action]) -> 
 
 def _pull_ended(task: TaskState, event: Pulled | PullFailed, actions: list[Action]) -> TaskState:
     container = task.container(event.name)
+    if container.known == "STOPPED":
+        return _change(task, event.name, step="")
     started = event.started_at if task.pull_started_at is None else min(task.pull_started_at, event.started_at)
     stopped = event.stopped_at if task.pull_stopped_at is None else max(task.pull_stopped_at, event.stopped_at)
     task = msgspec.structs.replace(task, pull_started_at=started, pull_stopped_at=stopped)
-    if container.known == "STOPPED":
-        return _change(task, event.name, step="")
     if isinstance(event, PullFailed):
         return _change(task, event.name, step="", known="STOPPED", reason=clipped(event.reason))
     task = _change(task, event.name, step="", known=_forward(container, "PULLED"), image_digest=event.digest)
