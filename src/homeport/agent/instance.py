@@ -11,12 +11,12 @@ import platform
 from typing import Any, Final
 
 import homeport
+from homeport.agent.backoff import Backoff
 from homeport.agent.client import Caller, CallFailedError
 from homeport.agent.runtime.contract import RuntimeDescription
 from homeport.agent.session import INSTANCE_KIND
 from homeport.agent.settings import AgentSettings
 from homeport.agent.state import State
-from homeport.clock import Clock
 from homeport.errors import HomeportError
 from homeport.ids import Ids
 
@@ -114,11 +114,11 @@ def registration(settings: AgentSettings, runtime: RuntimeDescription, *, arn: s
 class Registration:
     """Registers this host until it succeeds."""
 
-    def __init__(self, *, client: Caller, state: State, settings: AgentSettings, clock: Clock, ids: Ids) -> None:
+    def __init__(self, *, client: Caller, state: State, settings: AgentSettings, backoff: Backoff, ids: Ids) -> None:
         self._client = client
         self._state = state
         self._settings = settings
-        self._clock = clock
+        self._backoff = backoff
         self._ids = ids
 
     async def register(self, runtime: RuntimeDescription) -> str:
@@ -141,8 +141,7 @@ class Registration:
             else:
                 return await self._keep(answer, arn)
             failures += 1
-            delay = min(self._settings.backoff_base_seconds * 1.5 ** min(failures - 1, 30), self._settings.backoff_max_seconds)
-            await self._clock.sleep(delay * self._ids.uniform(0.8, 1.2))
+            await self._backoff.wait(failures)
 
     async def _keep(self, answer: dict[str, Any], arn: str) -> str:
         # A host that registers again keeps its name, whatever the answer says.

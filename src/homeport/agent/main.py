@@ -13,6 +13,7 @@ from typing import Final
 
 import homeport
 from homeport.agent import instance
+from homeport.agent.backoff import Backoff
 from homeport.agent.client import CallFailedError, EcsClient
 from homeport.agent.engine.engine import Engine
 from homeport.agent.engine.report import TaskReport
@@ -20,7 +21,7 @@ from homeport.agent.instance import Registration
 from homeport.agent.reporter import Reporter
 from homeport.agent.runtime.contract import Runtime, RuntimeDescription
 from homeport.agent.runtime.docker import DockerRuntime
-from homeport.agent.session import Session
+from homeport.agent.session import House, Session
 from homeport.agent.settings import AgentSettings
 from homeport.agent.state import State
 from homeport.agent.telemetry import Telemetry
@@ -68,11 +69,13 @@ class Agent:
         self._engine = Engine(
             runtime=runtime, state=self._state, clock=clock, ids=ids, settings=settings, report=self._report, on_health=self._health_changed
         )
+        self._backoff = Backoff(settings, clock=clock, ids=ids)
         self._reporter = Reporter(
-            client=self._client, state=self._state, clock=clock, ids=ids, settings=settings, acknowledged=self._engine.acknowledged
+            client=self._client, state=self._state, settings=settings, backoff=self._backoff, acknowledged=self._engine.acknowledged
         )
         self._telemetry = Telemetry(engine=self._engine, ping=runtime.ping, clock=clock, cluster=settings.cluster)
-        self._registration = Registration(client=self._client, state=self._state, settings=settings, clock=clock, ids=ids)
+        self._house = House(engine=self._engine, state=self._state, report=self._report, heard_heartbeat=self._telemetry.heartbeat)
+        self._registration = Registration(client=self._client, state=self._state, settings=settings, backoff=self._backoff, ids=ids)
         self._arn = ""
         self._endpoints: dict[str, str] = {}
         self._description: RuntimeDescription | None = None
@@ -146,13 +149,10 @@ class Agent:
                 _log.info("%s: %s", what, error)
                 code = 0
             failures = 0 if self._clock.monotonic() - began >= STEADY_SECONDS else failures + 1
-            await self._clock.sleep(self._delay(failures, orderly=code in ORDERLY))
-
-    def _delay(self, failures: int, *, orderly: bool) -> float:
-        if orderly and failures <= 1:
-            return self._ids.uniform(0.0, RECONNECT_SECONDS_MAX)
-        base = self._settings.backoff_base_seconds * 1.5 ** min(max(failures - 1, 0), 30)
-        return min(base, self._settings.backoff_max_seconds) * self._ids.uniform(0.8, 1.2)
+            if code in ORDERLY and failures <= 1:
+                await self._clock.sleep(self._ids.uniform(0.0, RECONNECT_SECONDS_MAX))
+            else:
+                await self._backoff.wait(failures)
 
     async def _refused(self, error: CallFailedError) -> bool:
         """Do what the control plane's refusal asks for; return whether to connect again at once."""
@@ -185,15 +185,8 @@ class Agent:
         socket = await self._client.connect(endpoint, query)
         try:
             self._reporter.nudge()
-            session = Session(
-                socket,
-                engine=self._engine,
-                state=self._state,
-                report=self._report,
-                heard_heartbeat=self._telemetry.heartbeat,
-                silence_seconds=self._settings.silence_seconds * self._ids.uniform(1.0, 2.0),
-            )
-            return await session.run()
+            silence_seconds = self._settings.silence_seconds * self._ids.uniform(1.0, 2.0)
+            return await Session(self._house, socket, silence_seconds=silence_seconds).run()
         finally:
             await socket.close(code=1001)
 

@@ -14,13 +14,12 @@ from typing import Any, Final
 
 import msgspec
 
+from homeport.agent.backoff import Backoff
 from homeport.agent.client import Caller, CallFailedError
 from homeport.agent.engine.report import ContainerReport, TaskReport
 from homeport.agent.settings import AgentSettings
 from homeport.agent.state import State
-from homeport.clock import Clock
 from homeport.errors import HomeportError
-from homeport.ids import Ids
 
 KIND: Final = "report"
 """Kind of the reports in the local journal; the key is their number."""
@@ -37,14 +36,13 @@ class Reporter:
     """`report` takes a report, in order of events; delivery goes on in the background between `start` and `close`."""
 
     def __init__(
-        self, *, client: Caller, state: State, clock: Clock, ids: Ids, settings: AgentSettings, acknowledged: Callable[[str, str], None]
+        self, *, client: Caller, state: State, settings: AgentSettings, backoff: Backoff, acknowledged: Callable[[str, str], None]
     ) -> None:
         """`acknowledged(arn, status)` is called once the control plane has a report of that status."""
         self._client = client
         self._state = state
-        self._clock = clock
-        self._ids = ids
         self._settings = settings
+        self._backoff = backoff
         self._acknowledged = acknowledged
         self._queues: dict[str, deque[tuple[str, TaskReport]]] = {}
         self._deliveries: dict[str, asyncio.Task[None]] = {}
@@ -105,7 +103,7 @@ class Reporter:
                 number, report = queue[0]
                 if not await self._submit(report):
                     failures += 1
-                    await self._pause(failures)
+                    await self._backoff.wait(failures, self._nudged)
                     continue
                 failures = 0
                 queue.popleft()
@@ -132,22 +130,6 @@ class Reporter:
             return False
         _log.info("task %s: reported %s", report.arn, report.status)
         return True
-
-    async def _pause(self, failures: int) -> None:
-        """Wait for the next attempt, or for a nudge."""
-        base = self._settings.backoff_base_seconds * 1.5 ** min(failures - 1, 30)
-        seconds = min(base, self._settings.backoff_max_seconds) * self._ids.uniform(0.8, 1.2)
-        loop = asyncio.get_running_loop()
-        waits = {loop.create_task(self._clock.sleep(seconds)), loop.create_task(self._wait_for_nudge(self._nudged))}
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-
-    @staticmethod
-    async def _wait_for_nudge(event: asyncio.Event) -> None:
-        await event.wait()
 
 
 def request_of(report: TaskReport, *, cluster: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Never runs a task and never outlives its socket: any failure ends the session, a
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
@@ -57,28 +58,28 @@ class Engine(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What every session of one agent shares."""
+
+    engine: Engine
+    state: State
+    report: Callable[[TaskReport], None]
+    """Tell the control plane of a task that cannot be read."""
+    heard_heartbeat: Callable[[], None]
+    """Called at each heartbeat."""
+
+
 class Session:
     """The conversation on one open socket. `run` returns when it is over."""
 
-    def __init__(
-        self,
-        socket: aiohttp.ClientWebSocketResponse,
-        *,
-        engine: Engine,
-        state: State,
-        report: Callable[[TaskReport], None],
-        heard_heartbeat: Callable[[], None] = lambda: None,
-        silence_seconds: float = 90.0,
-    ) -> None:
-        """`report` tells the control plane of a task that cannot be read; `heard_heartbeat` is called at each heartbeat."""
+    def __init__(self, house: House, socket: aiohttp.ClientWebSocketResponse, *, silence_seconds: float) -> None:
+        """`silence_seconds`: a connection on which nothing came for so long is given up."""
+        self._house = house
         self._socket = socket
-        self._engine = engine
-        self._state = state
-        self._report = report
-        self._heard_heartbeat = heard_heartbeat
         self._silence_seconds = silence_seconds
         self._manifest_id = ""
-        self._timeline = int(state.get(INSTANCE_KIND, TIMELINE_KEY) or b"0")
+        self._timeline = int(house.state.get(INSTANCE_KIND, TIMELINE_KEY) or b"0")
 
     async def run(self) -> int:
         """Handle the control plane's messages in order until the connection ends; return the close code (1006 for none)."""
@@ -102,7 +103,7 @@ class Session:
             return
         if isinstance(message, HeartbeatMessage):
             await self._tell(HeartbeatAckRequest(messageId=message.messageId))
-            self._heard_heartbeat()
+            self._house.heard_heartbeat()
         elif isinstance(message, PayloadMessage):
             await self._take_payload(message)
         elif isinstance(message, TaskManifestMessage):
@@ -119,16 +120,16 @@ class Session:
         for task in sorted(message.tasks, key=lambda task: task.desiredStatus != "STOPPED"):
             self._submit(task)
         self._note(message.seqNum)
-        await self._state.sync()
+        await self._house.state.sync()
         await self._acknowledge(message)
 
     def _submit(self, task: TaskPayload) -> None:
         try:
-            self._engine.submit(task)
+            self._house.engine.submit(task)
         except HomeportError as error:
             _log.error("task %s cannot be read: %s", task.arn, error)
             if task.arn:
-                self._report(TaskReport(arn=task.arn, status="STOPPED", reason=clipped(f"{UNREADABLE_TASK}{error}")))
+                self._house.report(TaskReport(arn=task.arn, status="STOPPED", reason=clipped(f"{UNREADABLE_TASK}{error}")))
 
     async def _compare(self, manifest: TaskManifestMessage) -> None:
         """Acknowledge the manifest, and ask about tasks that are wanted here but that it does not want."""
@@ -138,7 +139,7 @@ class Session:
         self._note(manifest.timeline)
         await self._acknowledge(manifest)
         wanted = {task.taskArn for task in manifest.tasks if task.desiredStatus == "RUNNING"}
-        strays = [arn for arn, desired, _ in self._engine.tasks() if desired == "RUNNING" and arn not in wanted]
+        strays = [arn for arn, desired, _ in self._house.engine.tasks() if desired == "RUNNING" and arn not in wanted]
         if strays:
             self._manifest_id = manifest.messageId
             candidates = [TaskIdentifier(taskArn=arn, desiredStatus="STOPPED", taskClusterArn=manifest.clusterArn) for arn in strays]
@@ -148,7 +149,7 @@ class Session:
         """Remember the highest sequence number or timeline: only a later manifest counts."""
         if number > self._timeline:
             self._timeline = number
-            self._state.put(INSTANCE_KIND, TIMELINE_KEY, str(number).encode())
+            self._house.state.put(INSTANCE_KIND, TIMELINE_KEY, str(number).encode())
 
     async def _acknowledge(self, message: PayloadMessage | TaskManifestMessage) -> None:
         await self._tell(AckRequest(cluster=message.clusterArn, containerInstance=message.containerInstanceArn, messageId=message.messageId))

@@ -120,7 +120,13 @@ class State:
 
     def _append(self, entry: _Entry) -> None:
         frame = _frame(entry)
-        _write_all(self._descriptor, frame)
+        try:
+            _write_all(self._descriptor, frame)
+        except OSError:
+            # Half a frame in the middle would hide every later one from the next start.
+            os.ftruncate(self._descriptor, self._file_bytes)
+            os.lseek(self._descriptor, self._file_bytes, os.SEEK_SET)
+            raise
         self._dirty = True
         self._file_bytes += len(frame)
         if self._file_bytes > 2 * self._live_bytes + _GARBAGE_BYTES_MAX:

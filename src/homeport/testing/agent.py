@@ -140,16 +140,17 @@ class SimulatedTask(msgspec.Struct, kw_only=True):
 class SimulatedAgent:
     """One agent. It registers, connects, runs what it is told, and reports; a test can break its connection, stop its containers, silence it."""
 
-    def __init__(
-        self, acs: Application, call: Call, *, clock: Clock, cluster: str = "default", start_seconds: float = 0.5, stop_seconds: float = 0.2
-    ) -> None:
-        """`acs`: the ASGI application of /acs/ws. `start_seconds` and `stop_seconds`: how long a task takes to get there."""
+    start_seconds = 0.5
+    """How long a task takes from its payload to RUNNING; set it on the agent."""
+    stop_seconds = 0.2
+    """How long a task takes from the stop to STOPPED; set it on the agent."""
+
+    def __init__(self, acs: Application, call: Call, *, clock: Clock, cluster: str = "default") -> None:
+        """`acs`: the ASGI application of /acs/ws."""
         self._acs = acs
         self._call = call
         self._clock = clock
         self._cluster = cluster
-        self.start_seconds = start_seconds
-        self.stop_seconds = stop_seconds
         self.arn = ""
         self.tasks: dict[str, SimulatedTask] = {}
         self.received: list[Message] = []
