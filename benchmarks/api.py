@@ -143,7 +143,10 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Any) -> None:
 def running_tasks(server: Server) -> Iterator[list[str]]:
     """ARNs of running tasks, on an instance whose agent is a bare websocket that says nothing."""
     resources = [{"name": name, "type": "INTEGER", "integerValue": amount} for name, amount in (("CPU", 4096), ("MEMORY", 8192))]
-    instance = server.call("RegisterContainerInstance", {"totalResources": resources})["containerInstance"]["containerInstanceArn"]
+    definition = server.call("RegisterTaskDefinition", DEFINITION)["taskDefinition"]
+    attributes = [{"name": attribute["name"]} for attribute in definition["requiresAttributes"]]
+    registered = server.call("RegisterContainerInstance", {"totalResources": resources, "attributes": attributes})
+    instance = registered["containerInstance"]["containerInstanceArn"]
     query = {
         "clusterArn": "default",
         "containerInstanceArn": instance,
@@ -161,7 +164,6 @@ def running_tasks(server: Server) -> Iterator[list[str]]:
         if b" 101 " not in greeting.partition(b"\r\n")[0]:
             raise RuntimeError(f"the agent's websocket was refused: {greeting!r}")
         _wait_until_connected(server, instance)
-        server.call("RegisterTaskDefinition", DEFINITION)
         started = server.call("RunTask", {"taskDefinition": "storefront", "count": TASKS, "tags": [{"key": "team", "value": "checkout"}]})
         if started["failures"]:
             raise RuntimeError(f"the tasks were not placed: {started['failures']}")

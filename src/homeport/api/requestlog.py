@@ -1,7 +1,7 @@
 """The log of requests: one JSON line for each, with its id.
 
-Owns: `RequestLog`, the form of a line, the file and its size. Never holds a request up: lines are gathered and written together a moment later,
-so the last `FLUSH_SECONDS` can be missing after a crash. The record of what changed is the store's journal, not this.
+Owns: `RequestLog`, `Answered`, the form of a line, the file and its size. Never holds a request up: lines are gathered and written together a
+moment later, so the last `FLUSH_SECONDS` can be missing after a crash. The record of what changed is the store's journal, not this.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
-from typing import Final
+from typing import Final, NamedTuple
 
 from homeport import log
 from homeport.clock import Clock
@@ -19,6 +19,24 @@ PENDING_LINES_MAX: Final = 10_000
 """Lines gathered before they are written at once, without waiting."""
 FILE_BYTES_MAX: Final = 64 * 1024 * 1024
 """At this size the file becomes FILE.1, replacing the one before."""
+
+
+class Answered(NamedTuple):
+    """One line. All texts are the server's own words, never the caller's, so that none needs escaping."""
+
+    now: float
+    """When the request began, seconds since the epoch."""
+    request_id: str
+    operation: str
+    """"" for a request that named none."""
+    account: str
+    """"" before the signature is verified."""
+    status: int
+    """HTTP status."""
+    error: str
+    """AWS's code; "" for success."""
+    seconds: float
+    """How long it took."""
 
 
 class RequestLog:
@@ -35,15 +53,12 @@ class RequestLog:
         self._second_text = ""
         self._open()
 
-    def write(self, now: float, request_id: str, *, operation: str, account: str, outcome: tuple[int, str], seconds: float) -> None:  # noqa: PLR0913 - one per column
-        """Note one request that began at `now` and took `seconds`; `outcome` is HTTP status and error code ("" for none).
-
-        All texts are the server's own words, never the caller's, so that none needs escaping.
-        """
-        status, code = outcome
+    def write(self, request: Answered) -> None:
+        """Note one request."""
+        now, request_id, operation, account, status, error, seconds = request
         self._lines.append(
             f'{{"instant":"{self._instant(now)}","requestId":"{request_id}","operation":"{operation}","account":"{account}",'
-            f'"status":{status},"error":"{code}","milliseconds":{seconds * 1000:.3f}}}\n'
+            f'"status":{status},"error":"{error}","milliseconds":{seconds * 1000:.3f}}}\n'
         )
         if len(self._lines) >= PENDING_LINES_MAX:
             self.flush()

@@ -15,8 +15,9 @@ import msgspec
 from homeport import log
 from homeport.api import faults
 from homeport.api.call import Call, Context, Handler
+from homeport.api.connection import BoundedHttp
 from homeport.api.protocol import json, model
-from homeport.api.requestlog import RequestLog
+from homeport.api.requestlog import Answered, RequestLog
 from homeport.api.signature import Principal, Verifier, joined
 from homeport.errors import RequestTooLargeError, SerializationError, UnknownOperationError
 from homeport.iam import sigv4
@@ -31,14 +32,16 @@ REQUEST_ID: Final = "homeport.request_id"
 """Key under which a websocket's scope holds the id of the handshake's request."""
 
 SERVER_OPTIONS: Final[Mapping[str, Any]] = {
-    "http": "httptools",
+    "http": BoundedHttp,
     "ws": "websockets-sansio",
     "lifespan": "off",  # `homeport.server` starts and stops the parts
+    "log_config": None,  # uvicorn's warnings go the way of ours
     "log_level": "warning",
     "access_log": False,  # requestlog.py does it for a tenth of the price
     "proxy_headers": False,  # a signature covers the host that the client used, and nothing here asks for the client's address
     "server_header": False,
     "date_header": True,  # SDKs correct a skewed clock by it
+    "timeout_keep_alive": 75,  # longer than the clients' own 15 to 60 s, so that none sends into a connection that is just being closed
     "timeout_graceful_shutdown": 3,  # without it one idle keep-alive connection holds up the end for ever
     "ws_ping_interval": None,  # the agents' protocol has heartbeats of its own
     "ws_max_size": 16 * 1024 * 1024,
@@ -162,14 +165,9 @@ class Application:
     def _note(self, exchange: Exchange, seconds: float) -> None:
         if self._request_log is None:
             return
-        self._request_log.write(
-            exchange.now,
-            exchange.request_id,
-            operation=exchange.route.operation.name if exchange.route else "",
-            account=exchange.principal.account if exchange.principal else "",
-            outcome=(exchange.status, exchange.code),
-            seconds=seconds,
-        )
+        operation = exchange.route.operation.name if exchange.route else ""
+        account = exchange.principal.account if exchange.principal else ""
+        self._request_log.write(Answered(exchange.now, exchange.request_id, operation, account, exchange.status, exchange.code, seconds))
 
     def _next_request_id(self) -> str:
         self._requests += 1

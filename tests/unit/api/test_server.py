@@ -8,7 +8,7 @@ import logging
 import msgspec
 import pytest
 
-from homeport.api.requestlog import RequestLog
+from homeport.api.requestlog import Answered, RequestLog
 from homeport.api.server import REQUEST_ID, STEPS
 from homeport.errors import ClientError, CommitFailedError, ConflictError, InvalidTransitionError, ServerError, TransactionTooLargeError
 from homeport.model.iam.access_key import AccessKey
@@ -276,7 +276,7 @@ async def test_every_request_is_one_line_of_the_log(front_door, context, tmp_pat
 async def test_the_log_of_requests_keeps_to_its_size(context, tmp_path):
     log = RequestLog(tmp_path / "requests.log", clock=context.clock, file_bytes_max=1000)
     for number in range(20):
-        log.write(1.5, f"id{number}", operation="A", account="1", outcome=(200, ""), seconds=0.001)
+        log.write(Answered(1.5, f"id{number}", "A", "1", 200, "", 0.001))
         log.flush()
     log.close()
     newer, older = (tmp_path / "requests.log").read_text(), (tmp_path / "requests.log.1").read_text()

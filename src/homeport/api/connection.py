@@ -1,0 +1,74 @@
+"""uvicorn's HTTP connection with bounds on what a client may make it hold before a request is a request.
+
+Owns: `BoundedHttp`: the largest head of a request, and how long a client may take to send one. Never looks into a request: `server.py` does, and
+bounds the body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES_MAX: Final = 64 * 1024
+"""Request line and headers together; a signed call needs about 1 kB. Checked after each read, so one read more can be held."""
+HEAD_SECONDS_MAX: Final = 20.0
+"""From a head's first byte to its end."""
+
+_REFUSALS: Final = {
+    "large": b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+    "slow": b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+}
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """One connection. A client that says nothing at all is dropped after the keep-alive time."""
+
+    _head_bytes = 0
+    _in_head = True
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Start to wait for the first byte."""
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; refuse a head that grows or takes too long."""
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes:
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self._refuse("large")
+            elif self._head_timer is None:
+                self._head_timer = self.loop.call_later(HEAD_SECONDS_MAX, self._refuse, "slow")
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._in_head = False
+        self._head_bytes = 0
+        self._forget_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is whole: what comes next is the head of another."""
+        self._in_head = True
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing more will come."""
+        self._forget_timer()
+        super().connection_lost(exc)
+
+    def _refuse(self, why: str) -> None:
+        self._forget_timer()
+        if not self.transport.is_closing():
+            self.transport.write(_REFUSALS[why])
+            self.transport.close()
+
+    def _forget_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
