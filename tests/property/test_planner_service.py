@@ -177,6 +177,35 @@ def test_the_planner_keeps_its_bounds_whatever_the_order_of_reports(desired, per
         take(world, step)
 
 
+TASKS = st.lists(
+    st.tuples(
+        st.sampled_from(("old", "new")),
+        st.sampled_from(("PENDING", "RUNNING", "RUNNING", "STOPPING")),
+        st.sampled_from(("UNKNOWN", "HEALTHY", "UNHEALTHY")),
+        st.sampled_from((1.0, 100.0)),
+        st.sampled_from(INSTANCES),
+    ),
+    max_size=16,
+)
+
+
+@given(desired=st.integers(0, 10), percentages=st.sampled_from(PERCENTAGES), checked=st.booleans(), tasks=TASKS, drains=st.booleans())
+@settings(max_examples=1000, deadline=None)
+def test_one_activation_keeps_the_bounds_from_any_state_at_all(desired, percentages, checked, tasks, drains):
+    world = World(desired, *percentages, checked=checked)
+    world.deploy()
+    if drains:
+        world.draining.add(INSTANCES[0])
+    for owner, status, health, age, instance in tasks:
+        world.start(world.deployments[owner == "new"].id)
+        seen = {"last_status": status, "observed_status": status if status != "STOPPING" else "RUNNING", "health_status": health}
+        wanted = "STOPPED" if status == "STOPPING" else "RUNNING"
+        started_at = 0.0 if status == "PENDING" else world.now - age
+        fields = {**seen, "desired_status": wanted, "started_at": started_at, "container_instance_id": instance}
+        world.replace(-1, msgspec.structs.replace(world.tasks[-1], **fields))
+    world.activate()
+
+
 @given(desired=st.integers(0, 10), percentages=st.sampled_from(PERCENTAGES), checked=st.booleans(), steps=STEPS)
 @settings(max_examples=200, deadline=None)
 def test_from_wherever_it_stands_the_service_settles_or_says_why_not(desired, percentages, checked, steps):
