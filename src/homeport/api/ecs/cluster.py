@@ -43,6 +43,8 @@ NAMED_BLOCKERS_MAX: Final = 5
 """How many of the resources that keep a cluster from being deleted are named in the error."""
 
 INCLUDES: Final = ("ATTACHMENTS", "CONFIGURATIONS", "SETTINGS", "STATISTICS", "TAGS")
+_AFTER_CHANGE: Final = ("CONFIGURATIONS", "SETTINGS", "TAGS")
+"""What the answers of create and update show."""
 BUILT_IN_CAPACITY_PROVIDERS: Final = ("FARGATE", "FARGATE_SPOT")
 DEFAULT_SETTINGS: Final[Tags] = (("containerInsights", "disabled"),)
 _INSIGHTS: Final = ("disabled", "enabled", "enhanced")
@@ -73,10 +75,10 @@ async def create_cluster(call: Call, request: Any) -> dict[str, Any]:
     def create(tx: Transaction) -> dict[str, Any]:
         existing = tx.get(CLUSTERS, wanted.key)
         if existing is not None and existing.status != model.INACTIVE:
-            return cluster_json(tx, call, existing, include=INCLUDES)
+            return cluster_json(tx, call, existing, include=_AFTER_CHANGE)
         cluster = msgspec.structs.replace(wanted, created_at=tx.now)
         tx.put(CLUSTERS, cluster)
-        return cluster_json(tx, call, cluster, include=INCLUDES)
+        return cluster_json(tx, call, cluster, include=_AFTER_CHANGE)
 
     return {"cluster": await call.update(create)}
 
@@ -151,7 +153,7 @@ async def _change(call: Call, reference: str, changed: dict[str, Any]) -> dict[s
     def change(tx: Transaction) -> dict[str, Any]:
         cluster = msgspec.structs.replace(lookup.cluster_of(tx, call, reference), **changed)
         tx.put(CLUSTERS, cluster)
-        return cluster_json(tx, call, cluster, include=INCLUDES)
+        return cluster_json(tx, call, cluster, include=_AFTER_CHANGE)
 
     return {"cluster": await call.update(change)}
 
