@@ -12,6 +12,7 @@ All ways give the same answer. Never writes to the fleet.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from typing import Final
 
 from homeport.model.ecs import container_instance as instance_model
@@ -39,7 +40,7 @@ class Engine:
         self._scan_nodes_max = scan_nodes_max
         self._plans: dict[PlacementRequest, Plan] = {}
         self._partitions: dict[tuple[object, ...], Partition] = {}
-        self._best_fits: dict[tuple[Partition, str], BestFit] = {}
+        self._best_fits: dict[tuple[Partition, str, Demand | None], BestFit] = {}
 
     def place(self, request: PlacementRequest) -> Placement | Refusal:
         """Choose one instance for one task, or say of every instance why not."""
@@ -53,7 +54,9 @@ class Engine:
         """The plan of a request; made when missing, and the oldest one dropped when there are too many."""
         plan = self._plans.get(request)
         if plan is None:
-            if len(self._plans) >= PLANS_MAX:
+            if len(self._partitions) >= PARTITIONS_MAX or len(self._best_fits) >= BEST_FITS_MAX:
+                self._drop_views()
+            elif len(self._plans) >= PLANS_MAX:
                 self._plans.pop(next(iter(self._plans))).close()
             plan = self._plans[request] = Plan(self, request)
         return plan
@@ -63,21 +66,23 @@ class Engine:
         key = (demand.static_key, attributes)
         partition = self._partitions.get(key)
         if partition is None:
-            if len(self._partitions) >= PARTITIONS_MAX:
-                self._drop_views()
             self.fleet.recording = True
             partition = self._partitions[key] = Partition(self.fleet, demand.admits, attributes)
         return partition
 
-    def best_fit(self, partition: Partition, resource: str) -> BestFit:
-        """The binpack order of a partition."""
-        best_fit = self._best_fits.get((partition, resource))
+    def best_fit(self, partition: Partition, resource: str, demand: Demand) -> BestFit:
+        """The binpack order of a partition; a demand for more than cpu and memory gets its own."""
+        own = demand if demand.special else None
+        best_fit = self._best_fits.get((partition, resource, own))
         if best_fit is None:
-            if len(self._best_fits) >= BEST_FITS_MAX:
-                self._drop_views()
             self.fleet.recording_moves = True
-            best_fit = self._best_fits[partition, resource] = BestFit(self.fleet, partition, resource)
+            best_fit = self._best_fits[partition, resource, own] = BestFit(self.fleet, partition, resource, own)
         return best_fit
+
+    def forget_best_fit(self, best_fit: BestFit) -> None:
+        """A demand's own binpack order goes with its plan; shared ones stay."""
+        if best_fit.demand is not None:
+            self._best_fits = {key: known for key, known in self._best_fits.items() if known is not best_fit}
 
     def _drop_views(self) -> None:
         """Too many partitions: forget them all, and the plans that refer to them; what is in use comes back at its next request."""
@@ -92,8 +97,8 @@ class Plan:
     """How one request is placed. It refers to views of the fleet, which it makes when it first needs them."""
 
     __slots__ = (
-        "_attributes", "_best_fit", "_edited", "_engine", "_first_fit", "_fleet", "_hint", "_left", "_moved", "_partition", "_resource",
-        "_rest", "demand", "group", "holding", "order",
+        "_attributes", "_best_fit", "_edited", "_engine", "_first_fit", "_fleet", "_hint", "_left", "_moved", "_partition", 
+        "_rest", "_way", "demand", "group", "holding", "order",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, request: PlacementRequest) -> None:
@@ -108,6 +113,7 @@ class Plan:
         count = next((at for at, name in enumerate(leading) if name is None), len(leading))
         self._attributes = tuple(name for name in leading[:count] if name is not None)
         self._rest = self.order[count:]
+        self._way = self._choose_way()
         self._partition: Partition | None = None
         self._first_fit: FirstFit | None = None
         self._best_fit: BestFit | None = None
@@ -122,6 +128,8 @@ class Plan:
         self.group.plans -= 1
         if self._first_fit in self.group.watchers:
             self.group.watchers.remove(self._first_fit)
+        if self._best_fit is not None:
+            self._engine.forget_best_fit(self._best_fit)
         self._fleet.forget_group(self.group)
 
     def scan(self) -> Node | None:
@@ -136,22 +144,28 @@ class Plan:
         if partition is None:
             partition = self._partition = self._engine.partition(self.demand, self._attributes)
         partition.sync()
-        if self.demand.dynamic or len(self._rest) > 1:
-            return self._scan_partition(partition)
-        criterion = self._rest[0] if self._rest else ""
-        if criterion in ("", strategies.INSTANCE):
-            return self._first(partition, by_level=bool(criterion))
-        if criterion == strategies.RANDOM:
-            return self._ring(partition)
-        return self._best(partition, criterion)
+        return self._way(partition)
 
-    def _scan_partition(self, partition: Partition) -> Node | None:
+    def _choose_way(self) -> Callable[[Partition], Node | None]:
+        criterion = self._rest[0] if self._rest else ""
+        binpack = criterion in (strategies.CPU, strategies.MEMORY)
+        if len(self._rest) > 1 or (self.demand.dynamic and binpack):
+            return self._scan_cells
+        if criterion == strategies.RANDOM:
+            return self._ring
+        return self._best if binpack else self._first
+
+    def _scan_cells(self, partition: Partition) -> Node | None:
+        """Look at every node of the cells with the fewest tasks; where none fits, of the next."""
         demand = self.demand
         cpu, memory = demand.cpu, demand.memory
-        nodes = [node for node in partition.cell_of if node.cpu >= cpu and node.memory >= memory]
-        if demand.special:
-            nodes = [node for node in nodes if demand.fits_special(node)]
-        return strategies.choose_by_scan(nodes, self.order, self._fleet, self.group)
+        for cells in self._cells(partition):
+            nodes = [node for cell in cells for node in cell.nodes if node.cpu >= cpu and node.memory >= memory]
+            if demand.special:
+                nodes = [node for node in nodes if demand.fits_special(node)]
+            if nodes:
+                return strategies.choose_by_scan(nodes, self._rest, self._fleet, self.group)
+        return None
 
     def _fewest(self, partition: Partition) -> list[Cell]:
         """The cells with the fewest tasks of the plan's group; for the common spread over one attribute without sorting the others."""
@@ -185,10 +199,13 @@ class Plan:
             numbered.setdefault(number, []).append(cell)
         return [numbered[number] for number in sorted(numbered)]
 
-    def _first(self, partition: Partition, *, by_level: bool) -> Node | None:
+    def _first(self, partition: Partition) -> Node | None:
         first_fit = self._first_fit
         if first_fit is None:
-            first_fit = self._first_fit = FirstFit(self._fleet, partition, self.demand, self.group, by_level=by_level)
+            lasting = not self.demand.dynamic
+            first_fit = FirstFit(self._fleet, partition, self.demand, self.group, by_level=bool(self._rest), watch=lasting)
+            if lasting:
+                self._first_fit = first_fit
         first_fit.sync()
         found = first_fit.search_all(self._fewest(partition))
         if found is None and self._attributes:
@@ -198,13 +215,13 @@ class Plan:
                     break
         return found
 
-    def _best(self, partition: Partition, resource: str) -> Node | None:
-        hint = self._hint
+    def _best(self, partition: Partition) -> Node | None:
+        hint, resource = self._hint, self._rest[0]
         if hint is not None and self._hint_holds(hint, resource):
             return hint
         best_fit = self._best_fit
         if best_fit is None:
-            best_fit = self._best_fit = self._engine.best_fit(partition, resource)
+            best_fit = self._best_fit = self._engine.best_fit(partition, resource, self.demand)
         best_fit.sync()
         self._hint = None
         for cells in self._cells(partition):

@@ -8,12 +8,13 @@ Never looks at the nodes that stay as they are.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from typing import Final
 
 from homeport.placement.constraints import Demand
-from homeport.placement.fleet import Fleet, Group, GroupWatcher, Node
+from homeport.placement.fleet import Fleet, Group, GroupWatcher, Node, by_label
 from homeport.placement.partition import Cell, Partition
 
 _END: Final = 1 << 256
@@ -36,13 +37,20 @@ class Front:
         self.levels: dict[int, list[int]] | None = None
         """Level → labels, for levels above 0; entries may be out of date, none is missing that fits."""
 
+    def realign(self) -> None:
+        """Nodes came or went: the cursor stays at its label. Those that came before it are brought to `FirstFit` by the fleet's history."""
+        self.at = 0 if self.cursor < 0 else bisect_left(self.cell.nodes, self.cursor, key=by_label)
+
 
 class FirstFit(GroupWatcher):
-    """See the module. `by_level` False: the tasks of the group do not matter, every node is at level 0."""
+    """See the module. `by_level` False: the tasks of the group do not matter, every node is at level 0.
 
-    __slots__ = ("_by_level", "_demand", "_fleet", "_fronts", "_group", "_levelled", "_only_empty", "_partition", "_position", "_version")
+    `watch` False: for one search only, because the demand depends on more than the histories tell.
+    """
 
-    def __init__(self, fleet: Fleet, partition: Partition, demand: Demand, group: Group, *, by_level: bool) -> None:
+    __slots__ = ("_built", "_by_level", "_changed", "_demand", "_fleet", "_fronts", "_group", "_levelled", "_only_empty", "_partition", "_position")
+
+    def __init__(self, fleet: Fleet, partition: Partition, demand: Demand, group: Group, *, by_level: bool, watch: bool = True) -> None:
         self._fleet = fleet
         self._partition = partition
         self._demand = demand
@@ -53,27 +61,29 @@ class FirstFit(GroupWatcher):
         """Whether any front has levels."""
         self._fronts: dict[Cell, Front] = {}
         self._position = 0
-        self._version = -1
-        if by_level:
+        self._changed = 0
+        self._built = -1
+        if by_level and watch:
             group.watchers.append(self)
 
     def sync(self) -> None:
-        """Catch up with what was freed. The partition must be up to date."""
-        freed = self._fleet.freed
-        end = freed.base + len(freed.nodes)
-        if self._version == self._partition.version:
-            if end == self._position:
-                return
-            nodes = freed.since(self._position)
-            if nodes is not None and len(nodes) <= len(self._partition.cell_of) + _HEAP_SLACK:
-                for node in nodes:
-                    self._consider(node)
-                self._position = end
-                return
-        self._version = self._partition.version
-        self._fronts = {cell: Front(cell) for cell in self._partition.cells}
-        self._levelled = False
-        self._position = end
+        """Catch up with what was freed and with the partition, which must be up to date itself."""
+        freed, partition = self._fleet.freed, self._partition
+        end, changes = freed.base + len(freed.nodes), partition.changed.end
+        if end == self._position and changes == self._changed and self._built == partition.built:
+            return
+        nodes = freed.since(self._position)
+        if nodes is None or self._built != partition.built or len(nodes) > len(partition.cell_of) + _HEAP_SLACK:
+            self._built = partition.built
+            self._fronts = {}
+            self._levelled = False
+        else:
+            if changes != self._changed:
+                for front in self._fronts.values():
+                    front.realign()
+            for node in nodes:  # an edited node is among them
+                self._consider(node)
+        self._position, self._changed = end, changes
 
     def search_all(self, cells: Iterable[Cell]) -> Node | None:
         """The node with the fewest tasks of the group, lowest id among equals, that fits in any of the cells; None when none does."""
@@ -88,13 +98,15 @@ class FirstFit(GroupWatcher):
 
     def search(self, cell: Cell) -> tuple[int, Node] | None:
         """(level, node) of the fitting node with the fewest tasks of the group, lowest id among equals; None when none fits."""
-        front = self._fronts[cell]
+        front = self._fronts.get(cell)
+        if front is None:
+            front = self._fronts[cell] = Front(cell)
         demand, group, by_level = self._demand, self._group, self._by_level
         returned = front.returned
         while returned:
-            node = self._fleet.labels[returned[0]]
-            if (not by_level or group not in node.groups) and demand.fits(node):
-                return 0, node
+            member = self._member(returned[0], cell)
+            if member is not None and (not by_level or group not in member.groups) and demand.fits(member):
+                return 0, member
             heappop(returned)
         cpu, memory, special = demand.cpu, demand.memory, demand.special
         nodes = cell.nodes
@@ -128,12 +140,17 @@ class FirstFit(GroupWatcher):
             level = min(levels)
             labels = levels[level]
             while labels:
-                node = self._fleet.labels[labels[0]]
-                if node.groups.get(self._group) == level and self._demand.fits(node):
-                    return level, node
+                member = self._member(labels[0], front.cell)
+                if member is not None and member.groups.get(self._group) == level and self._demand.fits(member):
+                    return level, member
                 heappop(labels)
             del levels[level]
         return None
+
+    def _member(self, label: int, cell: Cell) -> Node | None:
+        """The node with that label, if it is still in the cell."""
+        node = self._fleet.labels.get(label)
+        return node if node is not None and self._partition.cell_of.get(node) is cell else None
 
     def counted(self, node: Node, before: int, after: int) -> None:
         """GroupWatcher: the node is at another level now."""
@@ -147,8 +164,9 @@ class FirstFit(GroupWatcher):
     def _consider(self, node: Node) -> None:
         """The node may fit where it did not."""
         cell = self._partition.cell_of.get(node)
-        if cell is not None and self._demand.fits(node):
-            self._return(self._fronts[cell], node, node.groups.get(self._group, 0) if self._by_level else 0)
+        front = self._fronts.get(cell) if cell is not None else None
+        if front is not None and self._demand.fits(node):
+            self._return(front, node, node.groups.get(self._group, 0) if self._by_level else 0)
 
     def _return(self, front: Front, node: Node, level: int) -> None:
         """Make sure that a search at `level` meets the node."""

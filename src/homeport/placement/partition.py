@@ -10,7 +10,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable
 from typing import Final
 
-from homeport.placement.fleet import Fleet, Node, by_label
+from homeport.placement.fleet import Fleet, History, Node, by_label
 
 REBUILD_SHARE: Final = 4
 """Above one edit for this many nodes, building anew is cheaper than following."""
@@ -28,16 +28,19 @@ class Cell:
 
 
 class Partition:
-    """See the module. `version` grows with every node that came, went or changed cells."""
+    """See the module. A view of a partition follows `changed`, and starts anew when `built` grew."""
 
-    __slots__ = ("_admits", "_attributes", "_fleet", "_position", "cell_of", "cells", "version")
+    __slots__ = ("_admits", "_attributes", "_fleet", "_position", "built", "cell_of", "cells", "changed")
 
     def __init__(self, fleet: Fleet, admits: Callable[[Node], bool], attributes: tuple[str, ...]) -> None:
         self._fleet = fleet
         self._admits = admits
         self._attributes = attributes
         self._position = -1
-        self.version = 0
+        self.built = 0
+        """How often all cells were made anew."""
+        self.changed = History()
+        """Nodes that came, went or changed cells since."""
         self.cells: list[Cell] = []
         self.cell_of: dict[Node, Cell] = {}
 
@@ -48,7 +51,7 @@ class Partition:
         if end == self._position:
             return
         nodes = edited.since(self._position)
-        if nodes is None or len(nodes) * REBUILD_SHARE > len(self._fleet.order):
+        if nodes is None or len(nodes) * REBUILD_SHARE > len(self._fleet.order) + REBUILD_SHARE:
             self._build()
         else:
             for node in nodes:
@@ -56,7 +59,7 @@ class Partition:
         self._position = end
 
     def _build(self) -> None:
-        self.version += 1
+        self.built += 1
         self.cell_of = {}
         found: dict[tuple[str | None, ...], Cell] = {}
         for node in self._fleet.order:
@@ -74,7 +77,7 @@ class Partition:
         values = self._values(node) if self._fleet.nodes.get(node.key) is node and self._admits(node) else None
         if (old.values if old is not None else None) == values:
             return
-        self.version += 1
+        self.changed.add(node)
         if old is not None:
             del self.cell_of[node]
             del old.nodes[bisect_left(old.nodes, node.label, key=by_label)]

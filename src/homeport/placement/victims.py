@@ -42,15 +42,16 @@ class _Tally:
     def __init__(self, fleet: Fleet, group: Group, order: tuple[Criterion, ...]) -> None:
         self.order = order
         self.name = group.name
-        self.buckets = {a: dict(fleet.buckets(group, a)) for c in order if (a := strategies.attribute_of(c)) is not None}
+        self.attributes = [name for criterion in order if (name := strategies.attribute_of(criterion)) is not None]
+        self.buckets = {name: dict(fleet.buckets(group, name)) for name in self.attributes}
         self.here: Counter[str] = Counter()
         self.freed: Counter[tuple[str, str]] = Counter()
 
-    def rank(self, task: Task, node: Node | None) -> tuple[int, ...]:
+    def rank(self, task: Task, node: Node | None, *, with_attributes: bool) -> tuple[int, ...]:
         """Lower goes first: every criterion of placement with its sign turned."""
         if node is None:
             return ()
-        return tuple(-self._number(criterion, task, node) for criterion in self.order)
+        return tuple([-self._number(c, task, node) for c in self.order if with_attributes or strategies.attribute_of(c) is None])
 
     def _number(self, criterion: Criterion, task: Task, node: Node) -> int:
         if criterion == strategies.CPU:
@@ -66,6 +67,7 @@ class _Tally:
         return strategies.LAST_CHOICE if value is None else self.buckets[attribute].get(value, 0)
 
     def remove(self, task: Task, node: Node | None) -> None:
+        """The task is chosen."""
         if node is None:
             return
         self.here[node.key] += 1
@@ -77,11 +79,15 @@ class _Tally:
                 counts[value] -= 1
 
 
+_Entry = tuple[int, tuple[int, ...], float, str, str]
+"""usefulness, rank without attributes, age, task id, instance key: lower goes first."""
+
+
 def choose_victims(fleet: Fleet, group: Group, order: tuple[Criterion, ...], tasks: Iterable[Task], *, count: int, now: Instant) -> list[str]:
     """Keys of at most `count` of `tasks` in the order in which they go; tasks protected after `now` are skipped.
 
-    A heap holds one entry a node. Taking a task lowers the rank of other nodes at most (their buckets empty), so an entry that is out of
-    date is too good, never too bad: it is looked at again before it is used.
+    Nodes with equal values of the attributes form a cell with a heap of its own, one entry a node: inside a cell a choice changes the
+    rank of the chosen task's node alone, so no entry is ever out of date, and only the cells' first entries are compared anew.
     """
     tally = _Tally(fleet, group, order)
     waiting: dict[str, list[Task]] = defaultdict(list)
@@ -89,27 +95,35 @@ def choose_victims(fleet: Fleet, group: Group, order: tuple[Criterion, ...], tas
         if task.protected_until <= now:
             waiting[task.instance_key].append(task)
 
-    def entry(key: str) -> tuple[tuple[int, tuple[int, ...], float, str], str]:
-        task, node = waiting[key][-1], fleet.nodes.get(key)
-        return (usefulness(task, node), tally.rank(task, node), -task.created_at, task.id), key
-
-    for key, there in waiting.items():
+    def entry(key: str, task: Task) -> _Entry:
         node = fleet.nodes.get(key)
-        there.sort(key=lambda t: (usefulness(t, node), tally.rank(t, node), -t.created_at, t.id), reverse=True)  # noqa: B023 - used at once
-    heap = [entry(key) for key in waiting]
-    heapq.heapify(heap)
+        return usefulness(task, node), tally.rank(task, node, with_attributes=False), -task.created_at, task.id, key
+
+    cells: dict[tuple[str | None, ...], list[_Entry]] = defaultdict(list)
+    for key, there in waiting.items():
+        entries = {task.id: entry(key, task) for task in there}
+        there.sort(key=lambda task, known=entries: known[task.id], reverse=True)  # type: ignore[misc]  # bound per loop
+        node = fleet.nodes.get(key)
+        cells[tuple(node.attributes.get(name) if node else None for name in tally.attributes)].append(entries[there[-1].id])
+    heaps = list(cells.values())
+    for heap in heaps:
+        heapq.heapify(heap)
+
+    def worth(heap: list[_Entry]) -> tuple[int, tuple[int, ...], float, str]:
+        useful, _, age, task_id, key = heap[0]
+        return useful, tally.rank(waiting[key][-1], fleet.nodes.get(key), with_attributes=True), age, task_id
+
     chosen: list[str] = []
-    while heap and len(chosen) < count:
-        held, key = heap[0]
-        fresh = entry(key)
-        if fresh[0] != held:
-            heapq.heapreplace(heap, fresh)
-            continue
+    while heaps and len(chosen) < count:
+        heap = min(heaps, key=worth)
+        key = heap[0][-1]
         task = waiting[key].pop()
         chosen.append(task.key)
         tally.remove(task, fleet.nodes.get(key))
         if waiting[key]:
-            heapq.heapreplace(heap, entry(key))
+            heapq.heapreplace(heap, entry(key, waiting[key][-1]))
         else:
             heapq.heappop(heap)
+            if not heap:
+                heaps.remove(heap)
     return chosen
