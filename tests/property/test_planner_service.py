@@ -63,7 +63,7 @@ class World:
         """Do what the planner says, and hold it to its bounds. False when it changed no task."""
         self.now += 0.001
         limits, healthy_before = bounds(self.service), self.healthy
-        answer = plan(self.view, lambda tasks, count: list(tasks)[:count], HEALTHY_AFTER, self.now)
+        answer = plan(self.view, lambda tasks, count: list(tasks)[:count], healthy_after_seconds=HEALTHY_AFTER, now=self.now)
         stops = [change.task for change in answer.changes if isinstance(change, StopTask)]
         starts = [change for change in answer.changes if isinstance(change, StartTask)]
         self.events += [change for change in answer.changes if isinstance(change, Event)]

@@ -58,7 +58,7 @@ class DeploymentController:
         primary = view.primary
         if primary is None:
             return Activation()
-        plan = planner.plan(view, self._ended(tx, primary), self._settings, tx.now)
+        plan = planner.plan(view, self._ended(tx, primary), settings=self._settings, now=tx.now)
         for change in plan.changes:
             match change:
                 case UpdateTask(task=task):

@@ -112,7 +112,7 @@ class ServiceController:
         def victims(tasks: Sequence[Task], count: int) -> Sequence[Task]:
             return self._victims(tx, service, tasks, count)
 
-        plan = planner.plan(view, victims, self._settings.healthy_after_seconds, tx.now)
+        plan = planner.plan(view, victims, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now)
         self._apply(tx, view, plan)
         return Activation(wake_at=plan.wake_at)
 

@@ -19,7 +19,7 @@ EVENTS_MAX: Final = 100
 """Events kept per service, as ECS shows at most."""
 
 
-def was_written(reader: Reader, service: Service, cause: str, since: float) -> bool:
+def was_written(reader: Reader, service: Service, cause: str, *, since: float) -> bool:
     """Whether an event of `service` with `cause` was written after the instant `since`."""
     return any(event.cause == cause and event.created_at > since for event in reader.find(SERVICE_EVENTS, "service", service.key))
 
@@ -29,7 +29,7 @@ def write_event(tx: Transaction, service: Service, event: Event, *, ids: Ids, re
 
     The event that this one pushes out of the newest 100 is deleted.
     """
-    if event.cause and was_written(tx, service, event.cause, max(service.created_at, tx.now - repeat_seconds)):
+    if event.cause and was_written(tx, service, event.cause, since=max(service.created_at, tx.now - repeat_seconds)):
         return service
     number = service.events_written + 1
     counted = msgspec.structs.replace(service, events_written=number)

@@ -51,7 +51,7 @@ def throttle_seconds(failures: int, settings: Settings) -> float:
     return min(settings.start_throttle_max_seconds, settings.start_throttle_base_seconds * 2.0**doublings)
 
 
-def plan(view: ServiceView, ended: Iterable[Task], settings: Settings, now: Instant) -> Plan:
+def plan(view: ServiceView, ended: Iterable[Task], *, settings: Settings, now: Instant) -> Plan:
     """What `view`'s deployments and their tasks' health have become.
 
     `ended`: STOPPED tasks of the PRIMARY deployment; those that stopped up to its `ends_counted_at` are passed over.

@@ -120,7 +120,7 @@ def _group(task: Task, primary_id: str, draining: frozenset[str]) -> str:
     return "unhealthy" if is_unhealthy(task) else "good"
 
 
-def plan(view: ServiceView, victims: Victims, healthy_after_seconds: float, now: Instant) -> Plan:
+def plan(view: ServiceView, victims: Victims, *, healthy_after_seconds: float, now: Instant) -> Plan:
     """What `view`'s service should do now.
 
     The answer's `StartTask`s are wishes: what placement refuses stays wished at the next activation.

@@ -35,7 +35,7 @@ def rolling(old, new, **fields):
 
 def decide(a_view, now=LATER):
     """(number of starts, numbers of the stopped tasks, other changes, wake_at)."""
-    answer = plan(a_view, in_order, 40.0, now)
+    answer = plan(a_view, in_order, healthy_after_seconds=40.0, now=now)
     starts = sum(isinstance(change, StartTask) for change in answer.changes)
     stops = [int(change.task.id, 16) for change in answer.changes if isinstance(change, StopTask)]
     rest = [change for change in answer.changes if not isinstance(change, StartTask | StopTask)]
@@ -147,7 +147,7 @@ def test_an_unhealthy_task_is_replaced_first_and_stopped_when_the_new_one_is_hea
     sick = records.task(1, containers=CHECKED, health_status="UNHEALTHY")
     assert decide(view([sick, records.task(2)]))[:2] == (1, [])
     assert decide(view([sick, records.task(2), records.task(3, last_status="PENDING", started_at=0.0)]))[:2] == (0, [])
-    answer = plan(view([sick, records.task(2), records.task(3)]), in_order, 40.0, LATER)
+    answer = plan(view([sick, records.task(2), records.task(3)]), in_order, healthy_after_seconds=40.0, now=LATER)
     assert [change.reason for change in answer.changes if isinstance(change, StopTask)] == ["Task failed container health checks"]
 
 
@@ -170,7 +170,7 @@ def test_tasks_on_a_draining_instance_are_replaced_under_both_bounds():
 
 
 def test_protected_tasks_that_placement_withholds_are_not_stopped():
-    answer = plan(view([records.task(1), records.task(2)], desired_count=0), lambda tasks, count: (), 40.0, LATER)
+    answer = plan(view([records.task(1), records.task(2)], desired_count=0), lambda tasks, count: (), healthy_after_seconds=40.0, now=LATER)
     assert not [change for change in answer.changes if isinstance(change, StopTask)]
 
 
@@ -178,9 +178,9 @@ def test_a_deleted_service_stops_everything_then_becomes_inactive():
     fields = {"status": "DRAINING", "desired_count": 0}
     assert decide(view([records.task(1), records.task(2)], **fields))[:2] == (0, [1, 2])
     unplaced = records.task(1, desired_status="STOPPED", last_status="PENDING")
-    assert plan(view([unplaced], **fields), in_order, 40.0, LATER).waiting_on == ("tasks that are not STOPPING yet",)
+    assert plan(view([unplaced], **fields), in_order, healthy_after_seconds=40.0, now=LATER).waiting_on == ("tasks that are not STOPPING yet",)
     stopping = records.task(1, desired_status="STOPPED", last_status="STOPPING")
-    answer = plan(view([stopping], **fields), in_order, 40.0, LATER)
+    answer = plan(view([stopping], **fields), in_order, healthy_after_seconds=40.0, now=LATER)
     assert answer.changes == (
         UpdateService(records.service(status="INACTIVE", desired_count=0, drained_at=LATER), "every task is STOPPING or STOPPED"),
         UpdateDeployment(records.deployment(status="INACTIVE", updated_at=LATER), "the service was deleted"),
@@ -188,7 +188,7 @@ def test_a_deleted_service_stops_everything_then_becomes_inactive():
 
 
 def test_an_inactive_service_is_left_alone():
-    assert plan(view([records.task(1)], status="INACTIVE"), in_order, 40.0, LATER).changes == ()
+    assert plan(view([records.task(1)], status="INACTIVE"), in_order, healthy_after_seconds=40.0, now=LATER).changes == ()
 
 
 def test_event_wording():

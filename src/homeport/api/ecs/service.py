@@ -23,7 +23,6 @@ from homeport.model.ecs import service as model
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
-from homeport.model.ecs.task_definition import TaskDefinition
 from homeport.model.record import Instant
 from homeport.planner.deployment import in_progress_reason
 from homeport.store.table import Reader, Transaction
@@ -43,16 +42,14 @@ async def create_service(call: Call, request: Any) -> dict[str, Any]:
     service_input.refuse_not_built(request)
     service_input.desired_count_of(request.desiredCount)
     idempotency.check_token(request.clientToken, length_max=service_input.CLIENT_TOKEN_CHARACTERS_MAX)
-    launch_type = task_input.launch_type(request.launchType)
+    task_input.launch_type(request.launchType)
 
     def create(tx: Transaction) -> dict[str, Any]:
         cluster = lookup.cluster_of(tx, call, request.cluster)
         again = _made_before(tx, call, request, cluster)
         if again is not None:
             return {"service": service_json(tx, call, again, with_tags=True)}
-        definition = lookup.task_definition_of(tx, call, request.taskDefinition, missing=DEFINITION_MISSING)
-        task_input.check_runnable(definition)
-        service = _new_service(tx, call, request, cluster, definition, launch_type)
+        service = _new_service(tx, call, request, cluster)
         tx.put(SERVICES, service)
         tx.put(DEPLOYMENTS, _new_deployment(service, call.ids.digits(19), tx.now, source_id=""))
         idempotency.remember(tx, call, scope=cluster.key, token=request.clientToken, request=request, resources=(service.key,))
@@ -80,7 +77,9 @@ def _made_before(tx: Transaction, call: Call, request: Any, cluster: Cluster) ->
     raise InvalidParameterError(NOT_IDEMPOTENT)
 
 
-def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster, definition: TaskDefinition, launch_type: str) -> Service:
+def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) -> Service:
+    definition = lookup.task_definition_of(tx, call, request.taskDefinition, missing=DEFINITION_MISSING)
+    task_input.check_runnable(definition)
     before = tx.get(SERVICES, f"{cluster.key}/{request.serviceName}")
     service = Service(
         account=cluster.account,
@@ -92,7 +91,7 @@ def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster, de
         desired_count=request.desiredCount,
         family=definition.family,
         revision=definition.revision,
-        launch_type=launch_type,
+        launch_type=task_input.launch_type(request.launchType),
         placement_constraints=service_input.placement_constraints(request.placementConstraints),
         placement_strategy=task_input.strategies_of(request.placementStrategy),
         enable_ecs_managed_tags=bool(request.enableECSManagedTags),

@@ -70,7 +70,7 @@ def service_json(reader: Reader, call: Call, service: Service, *, with_tags: boo
         "launchType": service.launch_type,
         "taskDefinition": arn.task_definition_arn(call.region, service.account, service.family, service.revision),
         "deploymentConfiguration": msgspec.json.decode(service.deployment_configuration or b"{}"),
-        "deployments": [deployment_json(call, item, service, counts) for item in shown],
+        "deployments": [deployment_json(call, item, service=service, counts=counts) for item in shown],
         "events": events_json(reader, service),
         "createdAt": service.created_at,
         "placementConstraints": [_constraint_json(item) for item in service.placement_constraints],
@@ -93,7 +93,7 @@ def _constraint_json(constraint: model.PlacementConstraint) -> dict[str, str]:
     return {"type": constraint.type, **({"expression": constraint.expression} if constraint.expression else {})}
 
 
-def deployment_json(call: Call, deployment: Deployment, service: Service, counts: Counts) -> dict[str, Any]:
+def deployment_json(call: Call, deployment: Deployment, *, service: Service, counts: Counts) -> dict[str, Any]:
     """One of `deployments[]`. Its desired count is the service's: the newest that was asked for (as the API words it)."""
     return {
         "id": f"ecs-svc/{deployment.id}",
