@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from homeport.cli.arguments import parse
+from homeport.cli.installation import DataDirectory, default_data_dir
+from homeport.cli.start import agent_environment, port_of
+from homeport.cli.terminal import CommandError
+
+CREDENTIALS = {
+    "endpoint": "http://127.0.0.1:9123",
+    "access_key_id": "AKIATEST",
+    "secret_access_key": "secret",
+    "region": "eu-west-1",
+    "account_id": "111122223333",
+    "installation_id": "0123456789abcdef",
+}
+
+
+@pytest.fixture
+def directory(tmp_path):
+    (tmp_path / "credentials.json").write_text(json.dumps(CREDENTIALS))
+    return DataDirectory(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("environ", "user", "expected"),
+    [
+        ({}, 0, "/var/lib/homeport"),
+        ({"HOME": "/home/ann"}, 1000, "/home/ann/.local/share/homeport"),
+        ({"HOME": "/home/ann", "XDG_DATA_HOME": "/data"}, 1000, "/data/homeport"),
+    ],
+)
+def test_the_default_directory_is_a_fixed_place_of_the_user(environ, user, expected):
+    assert default_data_dir(environ, user) == Path(expected)
+
+
+def test_an_installation_that_never_started_says_how_to_start(tmp_path):
+    assert DataDirectory(tmp_path).credentials() is None
+    with pytest.raises(CommandError, match="up --detach"):
+        DataDirectory(tmp_path).known_credentials()
+
+
+def test_damaged_credentials_are_an_error_not_a_traceback(directory):
+    (directory.path / "credentials.json").write_text("{")
+    with pytest.raises(CommandError, match="damaged"):
+        directory.credentials()
+
+
+def test_the_port_is_the_one_asked_for_else_the_last_else_the_default(directory, tmp_path):
+    asked, silent = parse(["up", "--port", "7000"]), parse(["up"])
+    assert port_of(asked, directory) == 7000
+    assert port_of(silent, directory) == 9123
+    assert port_of(silent, DataDirectory(tmp_path / "new")) == 8470
+
+
+def test_the_instance_id_is_stable_and_differs_between_directories(tmp_path):
+    first, second = DataDirectory(tmp_path / "a"), DataDirectory(tmp_path / "b")
+    assert first.instance_id() == DataDirectory(tmp_path / "a").instance_id() != second.instance_id()
+    assert len(first.instance_id()) == 19
+    assert first.instance_id().startswith("i-")
+
+
+def test_a_local_agent_joins_the_local_server_whatever_the_shell_holds(directory):
+    shell = {
+        "PATH": "/bin",
+        "AWS_ENDPOINT_URL": "http://elsewhere",
+        "AWS_SESSION_TOKEN": "x",
+        "AWS_ACCESS_KEY_ID": "other",
+        "ECS_RESERVED_MEMORY": "64",
+    }
+    environment = agent_environment(parse(["agent", "--zone", "eu-west-1b"]), directory, {**shell, "HOMEPORT_ROOT_ACCESS_KEY_ID": "root"})
+    assert environment["ECS_BACKEND_HOST"] == CREDENTIALS["endpoint"]
+    assert environment["AWS_ACCESS_KEY_ID"] == "AKIATEST"
+    assert environment["HOMEPORT_INSTALLATION"] == CREDENTIALS["installation_id"]
+    assert environment["HOMEPORT_ZONE"] == "eu-west-1b"
+    assert environment["ECS_RESERVED_MEMORY"] == "64"
+    assert 9123 in json.loads(environment["ECS_RESERVED_PORTS"])
+    assert not environment.keys() & {"AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN", "HOMEPORT_ROOT_ACCESS_KEY_ID"}
+
+
+def test_an_agent_of_another_machine_needs_keys(tmp_path):
+    options, directory = parse(["agent", "--endpoint", "https://control.example"]), DataDirectory(tmp_path)
+    with pytest.raises(CommandError, match="AWS_ACCESS_KEY_ID"):
+        agent_environment(options, directory, {})
+    environment = agent_environment(options, directory, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "ECS_CLUSTER": "prod"})
+    assert (environment["ECS_BACKEND_HOST"], environment["ECS_CLUSTER"]) == ("https://control.example", "prod")
