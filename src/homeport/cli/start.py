@@ -21,6 +21,7 @@ from homeport.cli.terminal import CommandError, Terminal
 SERVER_SECONDS_MAX: Final = 60.0
 """A store of a million records takes 7 s to load; a busy machine some times that."""
 AGENT_SECONDS_MAX: Final = 60.0
+AGENT_POLL_SECONDS: Final = 0.05
 CLUSTER: Final = "default"
 ROOT_KEY_VARIABLES: Final = ("HOMEPORT_ROOT_ACCESS_KEY_ID", "HOMEPORT_ROOT_SECRET_ACCESS_KEY")
 AGENT_RESERVED_PORTS: Final = (22, 2375, 2376, 51678, 51679)
@@ -120,7 +121,7 @@ def wait_for_agent(
         if ended or terminal.is_past(deadline):
             what = "ended" if ended else f"is not connected after {AGENT_SECONDS_MAX:.0f} s"
             raise CommandError(f"the agent {what}; its last words:\n{programs.log_tail(directory, 'agent')}")
-        terminal.pause(programs.POLL_SECONDS)
+        terminal.pause(AGENT_POLL_SECONDS)
 
 
 def this_instance(api: Api, cluster: str, instance_id: str) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from homeport.cli import programs
 from homeport.cli.demo import run_demo
 from homeport.cli.engine import ensure_engine
 from homeport.cli.installation import DataDirectory, LocalCredentials, default_data_dir
+from homeport.cli.packages import find_program
 from homeport.cli.start import agent_environment, port_of, start_agent, start_server, wait_for_agent, wait_for_server
 from homeport.cli.terminal import CommandError, Terminal
 
@@ -115,6 +116,8 @@ Homeport runs at {credentials.endpoint}. Type next:
   ./homeport status{place}
 """
     )
+    if find_program("aws") is None:
+        terminal.say("(The aws CLI is not installed here: pip install awscli, or apt-get install awscli.)")
 
 
 def _attend(
