@@ -24,6 +24,7 @@ from homeport.placement.fleet import LABEL_BITS, Fleet, Holding, Node, by_label
 from homeport.placement.partition import Cell, Partition
 from homeport.placement.reasons import Closest, Refusal
 from homeport.placement.request import Placement, PlacementRequest
+from homeport.placement.strategies import LAST_CHOICE
 
 PLANS_MAX: Final = 4096
 PARTITIONS_MAX: Final = 256
@@ -97,7 +98,7 @@ class Plan:
     """How one request is placed. It refers to views of the fleet, which it makes when it first needs them."""
 
     __slots__ = (
-        "_attributes", "_best_fit", "_edited", "_engine", "_first_fit", "_fleet", "_hint", "_left", "_moved", "_partition", 
+        "_attributes", "_best_fit", "_counts", "_edited", "_engine", "_first_fit", "_fleet", "_hint", "_left", "_moved", "_partition", 
         "_rest", "_way", "demand", "group", "holding", "order",
     )  # fmt: skip
 
@@ -115,6 +116,8 @@ class Plan:
         self._rest = self.order[count:]
         self._way = self._choose_way()
         self._partition: Partition | None = None
+        self._counts: dict[str, int] | None = None
+        """The group's tasks by the value of the one attribute."""
         self._first_fit: FirstFit | None = None
         self._best_fit: BestFit | None = None
         self._hint: Node | None = None
@@ -174,12 +177,14 @@ class Plan:
             return cells
         if len(self._attributes) > 1:
             return self._cells(partition)[0]
-        counts = self._fleet.buckets(self.group, self._attributes[0])
+        counts = self._counts
+        if counts is None:
+            counts = self._counts = self._fleet.buckets(self.group, self._attributes[0])
         fewest: list[Cell] = []
-        low = strategies.LAST_CHOICE
+        low = LAST_CHOICE
         for cell in cells:
-            value = cell.values[0]
-            number = strategies.LAST_CHOICE if value is None else counts.get(value, 0)
+            value = cell.value
+            number = LAST_CHOICE if value is None else counts.get(value, 0)
             if number < low:
                 low = number
                 fewest = [cell]
@@ -192,10 +197,9 @@ class Plan:
         if not self._attributes or not partition.cells:
             return [partition.cells]
         buckets = [self._fleet.buckets(self.group, name) for name in self._attributes]
-        last = strategies.LAST_CHOICE
         numbered: dict[tuple[int, ...], list[Cell]] = {}
         for cell in partition.cells:
-            number = tuple([last if v is None else b.get(v, 0) for v, b in zip(cell.values, buckets, strict=True)])
+            number = tuple([LAST_CHOICE if v is None else b.get(v, 0) for v, b in zip(cell.values, buckets, strict=True)])
             numbered.setdefault(number, []).append(cell)
         return [numbered[number] for number in sorted(numbered)]
 

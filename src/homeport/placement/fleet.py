@@ -44,6 +44,23 @@ def port_number(port: int, protocol: str) -> int:
     return port * 2 + (protocol == "udp")
 
 
+def _same_for_placement(one: ContainerInstance, other: ContainerInstance) -> bool:
+    """Whether two forms of a record differ only in what no requirement and no query asks for, as with sessions and health reports."""
+    return (
+        one.status == other.status
+        and one.agent_connected == other.agent_connected
+        and one.attributes == other.attributes
+        and one.cpu == other.cpu
+        and one.memory_mib == other.memory_mib
+        and one.gpu_ids == other.gpu_ids
+        and one.reserved_tcp_ports == other.reserved_tcp_ports
+        and one.reserved_udp_ports == other.reserved_udp_ports
+        and one.agent_version == other.agent_version
+        and one.ec2_instance_id == other.ec2_instance_id
+        and one.registered_at == other.registered_at
+    )
+
+
 class Node:
     """One instance. `cpu`, `memory` and `gpus` are what is free; they go below zero where an instance shrank under its tasks.
 
@@ -265,6 +282,9 @@ class Fleet:
     def edit(self, key: str, record: ContainerInstance | None) -> None:
         """The instance's record is now `record` (None: deleted)."""
         node = self.node(key)
+        if node.record is not None and record is not None and _same_for_placement(node.record, record):
+            node.record = record
+            return
         old = node.attributes
         node.follow(record)
         if node.attributes != old:

@@ -19,11 +19,12 @@ REBUILD_SHARE: Final = 4
 class Cell:
     """Nodes with the same values of the partition's attributes, in the order of their ids."""
 
-    __slots__ = ("nodes", "values")
+    __slots__ = ("nodes", "value", "values")
 
     def __init__(self, values: tuple[str | None, ...]) -> None:
         self.values = values
         """Value of each of the partition's attributes; None where the nodes lack it."""
+        self.value = values[0] if values else None
         self.nodes: list[Node] = []
 
 
