@@ -14,7 +14,7 @@ import homeport
 from homeport.agent.backoff import Backoff
 from homeport.agent.client import Caller, CallFailedError
 from homeport.agent.runtime.contract import RuntimeDescription
-from homeport.agent.session import INSTANCE_KIND
+from homeport.agent.session import INSTANCE_KIND, TIMELINE_KEY
 from homeport.agent.settings import AgentSettings
 from homeport.agent.state import State
 from homeport.errors import HomeportError
@@ -58,8 +58,9 @@ def saved_arn(state: State) -> str:
 
 
 def forget(state: State) -> None:
-    """Drop the saved ARN: the next registration makes a new instance."""
+    """Drop the saved ARN and what was counted under it: the next registration makes a new instance."""
     state.delete(INSTANCE_KIND, ARN_KEY)
+    state.delete(INSTANCE_KIND, TIMELINE_KEY)
 
 
 def attributes(settings: AgentSettings, runtime: RuntimeDescription, *, machine: str) -> dict[str, str]:

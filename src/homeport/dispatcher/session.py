@@ -82,7 +82,6 @@ class House:
 class _Reading:
     """One moment of the store, as far as it concerns a session."""
 
-    revision: int
     held: tuple[Task, ...]
     assignments: Assignments
     definitions: Mapping[str, TaskDefinition]
@@ -103,6 +102,7 @@ class Session:
         "_instance",
         "_listener",
         "_manifest_id",
+        "_number",
         "_questions",
         "_resync",
         "_send",
@@ -132,6 +132,9 @@ class Session:
         self._resync = False
         self._heartbeats = 0
         self._manifest_id = ""
+        # Greater than any number of an earlier session: no two transactions share an instant, and none is earlier than the one before it.
+        # An instant rather than a revision, so that it also grows when an installation goes on from an older copy of its state.
+        self._number = int(self.opened * 1_000_000)
         self._closing = 0
         self._flushing = False
         self._listener: asyncio.Task[Any] | None = None
@@ -272,8 +275,7 @@ class Session:
                     clusterArn=self._cluster_arn(),
                     containerInstanceArn=self._instance_arn(),
                     generatedAt=self._milliseconds(),
-                    # The session's own opening took a revision, so this is greater than any number of an earlier session.
-                    timeline=reading.revision,
+                    timeline=self._next_number(),
                     tasks=[self._identifier(task) for task in reading.held],
                 )
             )
@@ -291,7 +293,7 @@ class Session:
             definition = definitions.get(key) or reader.get(TASK_DEFINITIONS, key)
             if definition is not None:
                 definitions[key] = definition
-        return _Reading(reader.revision, assignments.held(live), wanted, definitions)
+        return _Reading(assignments.held(live), wanted, definitions)
 
     async def _assign(self, reading: _Reading) -> None:
         """Payloads for what `reading` says; stops go first, so that their resources are free for the starts."""
@@ -308,7 +310,7 @@ class Session:
                     messageId=message_id,
                     clusterArn=self._cluster_arn(),
                     containerInstanceArn=self._instance_arn(),
-                    seqNum=reading.revision,
+                    seqNum=self._next_number(),
                     generatedAt=self._milliseconds(),
                     tasks=payloads[start : start + PAYLOAD_TASKS_MAX],
                 )
@@ -356,6 +358,11 @@ class Session:
 
     def _message_id(self) -> str:
         return self._house.ids.uuid()
+
+    def _next_number(self) -> int:
+        """Sequence number of a payload or timeline of a manifest: greater than every earlier one for this instance."""
+        self._number += 1
+        return self._number
 
     def _milliseconds(self) -> int:
         return int(self._house.clock.now() * 1000)
