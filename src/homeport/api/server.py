@@ -286,4 +286,4 @@ STEPS: Final[tuple[Callable[[Application, Exchange], Awaitable[None] | None], ..
 
 
 def _too_large(limit: int) -> RequestTooLargeError:
-    return RequestTooLargeError(f"Request must be smaller than {limit} bytes.")
+    return RequestTooLargeError(f"Request must be no larger than {limit} bytes.")
