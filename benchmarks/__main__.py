@@ -7,6 +7,7 @@ adds its rows with machine and date. Never measures anything itself.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib
 import json
@@ -14,12 +15,17 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
+
+from tests.busybox_image import engine_with_image
 
 HERE = Path(__file__).parent
 LESS_IS_BETTER = ("s", "ms", "MB", "MiB", "ratio", "% of a core")
 """Units in which a floor is an upper bound."""
+ON_DOCKER = ("idle", "launch", "replace")
+"""What needs Docker and the test image."""
 
 
 def names() -> list[str]:
@@ -84,7 +90,17 @@ def main() -> int:
     if options.name != "all" and options.name not in names():
         print(f"there is no benchmark {options.name}; there are: {', '.join(names())}", file=sys.stderr)
         return 2
-    for name in names() if options.name == "all" else [options.name]:
+    chosen = names() if options.name == "all" else [options.name]
+    with contextlib.ExitStack() as stack:
+        if any(name in ON_DOCKER for name in chosen):
+            stack.enter_context(engine_with_image(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+        measure(chosen, options)
+    return 0
+
+
+def measure(chosen: list[str], options: argparse.Namespace) -> None:
+    """Run, show and keep each benchmark."""
+    for name in chosen:
         context = machine()
         rows = importlib.import_module(f"benchmarks.{name}").run()
         if options.json:
@@ -94,7 +110,6 @@ def main() -> int:
             show(rows)
         if not options.no_keep:
             keep(name, rows, context)
-    return 0
 
 
 if __name__ == "__main__":
