@@ -139,7 +139,7 @@ class Plan:
         """Choose by looking at every node."""
         demand = self.demand
         nodes = [node for node in self._fleet.order if demand.fits(node) and demand.admits(node)]
-        return strategies.choose_by_scan(nodes, self.order, self._fleet, self.group)
+        return strategies.choose_by_scan(nodes, self.order, fleet=self._fleet, group=self.group)
 
     def choose(self) -> Node | None:
         """Choose by the views of a large fleet."""
@@ -167,7 +167,7 @@ class Plan:
             if demand.special:
                 nodes = [node for node in nodes if demand.fits_special(node)]
             if nodes:
-                return strategies.choose_by_scan(nodes, self._rest, self._fleet, self.group)
+                return strategies.choose_by_scan(nodes, self._rest, fleet=self._fleet, group=self.group)
         return None
 
     def _fewest(self, partition: Partition) -> list[Cell]:
@@ -206,9 +206,9 @@ class Plan:
     def _first(self, partition: Partition) -> Node | None:
         first_fit = self._first_fit
         if first_fit is None:
-            lasting = not self.demand.dynamic
-            first_fit = FirstFit(self._fleet, partition, self.demand, self.group, by_level=bool(self._rest), watch=lasting)
-            if lasting:
+            first_fit = FirstFit(self._fleet, partition, self.demand, self.group, by_level=bool(self._rest))
+            if not self.demand.dynamic:  # what depends on other groups' tasks is searched anew each time
+                first_fit.watch()
                 self._first_fit = first_fit
         first_fit.sync()
         found = first_fit.search_all(self._fewest(partition))

@@ -43,18 +43,29 @@ class Front:
 
 
 class FirstFit(GroupWatcher):
-    """See the module. `by_level` False: the tasks of the group do not matter, every node is at level 0.
+    """See the module. `by_level` False: the tasks of the group do not matter, every node is at level 0."""
 
-    `watch` False: for one search only, because the demand depends on more than the histories tell.
-    """
+    __slots__ = (
+        "_built",
+        "_by_level",
+        "_changed",
+        "_demand",
+        "_fleet",
+        "_fronts",
+        "_group",
+        "_levelled",
+        "_only_empty",
+        "_partition",
+        "_position",
+        "_watched",
+    )
 
-    __slots__ = ("_built", "_by_level", "_changed", "_demand", "_fleet", "_fronts", "_group", "_levelled", "_only_empty", "_partition", "_position")
-
-    def __init__(self, fleet: Fleet, partition: Partition, demand: Demand, group: Group, *, by_level: bool, watch: bool = True) -> None:
+    def __init__(self, fleet: Fleet, partition: Partition, demand: Demand, group: Group, *, by_level: bool) -> None:
         self._fleet = fleet
         self._partition = partition
         self._demand = demand
         self._group = group.name
+        self._watched = group
         self._by_level = by_level
         self._only_empty = demand.distinct
         self._levelled = False
@@ -63,8 +74,11 @@ class FirstFit(GroupWatcher):
         self._position = 0
         self._changed = 0
         self._built = -1
-        if by_level and watch:
-            group.watchers.append(self)
+
+    def watch(self) -> None:
+        """Hear of the group from now on: for a view that lasts. One that does not is right for searches of this moment only."""
+        if self._by_level:
+            self._watched.watchers.append(self)
 
     def sync(self) -> None:
         """Catch up with what was freed and with the partition, which must be up to date itself."""

@@ -19,7 +19,7 @@ from homeport.placement.engine import SCAN_NODES_MAX, Engine, refusal
 from homeport.placement.fleet import Fleet, Holding, port_number
 from homeport.placement.reasons import Refusal
 from homeport.placement.request import Placement, PlacementRequest
-from homeport.placement.victims import choose_victims
+from homeport.placement.victims import Tally, choose_victims
 
 
 class PlacementIndex:
@@ -99,7 +99,7 @@ class PlacementIndex:
         """
         engine = self._engines.get(request.cluster_key) or Engine()
         plan = engine.plan(request)
-        return choose_victims(engine.fleet, plan.group, plan.order, tasks, count=count, now=now)
+        return choose_victims(Tally(engine.fleet, plan.group, plan.order), tasks, count=count, now=now)
 
     def matching(self, cluster_key: str, expression: str) -> list[str]:
         """Keys of the instances that match a cluster-query expression, by id; INACTIVE ones never do. Raises query.QueryError."""

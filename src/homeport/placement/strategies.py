@@ -91,7 +91,7 @@ def measure(criterion: Criterion, fleet: Fleet, group: Group) -> Callable[[Node]
     return lambda node: counts.get(node.attributes[attribute], 0) if attribute in node.attributes else LAST_CHOICE
 
 
-def choose_by_scan(nodes: Sequence[Node], order: Sequence[Criterion], fleet: Fleet, group: Group) -> Node | None:
+def choose_by_scan(nodes: Sequence[Node], order: Sequence[Criterion], *, fleet: Fleet, group: Group) -> Node | None:
     """The node that is left when each criterion keeps its best equivalence class; the lowest id of those left. None for no nodes."""
     left = list(nodes)
     for criterion in order:

@@ -36,10 +36,11 @@ def usefulness(task: Task, node: Node | None) -> int:
     return _SERVING
 
 
-class _Tally:
-    """The group's counts and the nodes' free amounts as they will be once the victims chosen so far are gone."""
+class Tally:
+    """The counts of a group and the free amounts of its nodes as they will be once the victims chosen so far are gone."""
 
     def __init__(self, fleet: Fleet, group: Group, order: tuple[Criterion, ...]) -> None:
+        self.fleet = fleet
         self.order = order
         self.name = group.name
         self.attributes = [name for criterion in order if (name := strategies.attribute_of(criterion)) is not None]
@@ -83,13 +84,13 @@ _Entry = tuple[int, tuple[int, ...], float, str, str]
 """usefulness, rank without attributes, age, task id, instance key: lower goes first."""
 
 
-def choose_victims(fleet: Fleet, group: Group, order: tuple[Criterion, ...], tasks: Iterable[Task], *, count: int, now: Instant) -> list[str]:
+def choose_victims(tally: Tally, tasks: Iterable[Task], *, count: int, now: Instant) -> list[str]:
     """Keys of at most `count` of `tasks` in the order in which they go; tasks protected after `now` are skipped.
 
     Nodes with equal values of the attributes form a cell with a heap of its own, one entry a node: inside a cell a choice changes the
     rank of the chosen task's node alone, so no entry is ever out of date, and only the cells' first entries are compared anew.
     """
-    tally = _Tally(fleet, group, order)
+    fleet = tally.fleet
     waiting: dict[str, list[Task]] = defaultdict(list)
     for task in tasks:
         if task.protected_until <= now:
