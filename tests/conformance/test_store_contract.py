@@ -182,8 +182,10 @@ async def test_a_transaction_has_at_most_100_records_and_1_mib(backend):
     await store.close()
 
 
-async def test_a_record_that_has_no_stored_form_is_undone(backend):
+async def test_a_record_that_has_no_stored_form_or_no_key_is_undone(backend):
     store = await opened(backend())
+    with pytest.raises(ValueError, match="key may not be empty"):
+        await store.update(put(Thing(name="a"), Thing(name="")), cause="test")
     with pytest.raises(TypeError):
         await store.update(put(Thing(name="a"), Thing(name="b", size=object())), cause="test")
     assert await store.view(names) == []

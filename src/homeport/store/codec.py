@@ -35,7 +35,7 @@ class Codec(Generic[R]):
             if version != self.table.version:
                 stored = ENCODER.encode(self.upgrade(version, msgspec.msgpack.decode(stored)))
             return self._decoder.decode(stored)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, TypeError, ValueError, LookupError) as error:  # the latter from an upgrade that meets what it was not made for
             raise StoredFormError(f"table {self.table.name}: a stored record of version {version} cannot be read: {error}") from error
 
     def upgrade(self, version: int, fields: list[Any]) -> list[Any]:

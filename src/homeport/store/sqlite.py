@@ -29,6 +29,8 @@ CACHE_KIB: Final = 16_384
 """Page cache of the writing connection; a batch that fits is written once, at its commit."""
 CHECKPOINT_BYTES: Final = 16 * 1_048_576
 """About how much is written to the WAL between two checkpoints."""
+WAL_BYTES_KEPT: Final = 4 * CHECKPOINT_BYTES
+"""To what the WAL is cut back after a time of heavy writing made it larger."""
 COMMIT_BYTES: Final = 4 * PAGE_BYTES
 """What a commit writes beside its payload: the pages at the end of each table."""
 LOAD_ROWS: Final = 1_000
@@ -88,6 +90,7 @@ class SqliteBackend:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         return connection
 

@@ -98,7 +98,7 @@ class StoreTransaction(StoreReader):
     def put(self, table: Table[R], record: R) -> None:
         """Create or replace the record under its key. A record equal to the stored one is no write.
 
-        Raises what the table's guard raises; the transaction is undone then.
+        Raises ValueError for an empty key, and what the table's guard raises; the transaction is undone then.
         """
         if self._done:
             raise StoreClosedError("a transaction cannot be used after its function returned")
@@ -106,6 +106,8 @@ class StoreTransaction(StoreReader):
         key = table.key(record)
         row = contents.rows.get(key)
         if row is None:
+            if not key:
+                raise ValueError(f"table {table.name}: a record's key may not be empty")
             if table.guard is not None:
                 table.guard(None, record)
             row = self._deleted.pop((contents.name, key), None) if self._deleted else None
