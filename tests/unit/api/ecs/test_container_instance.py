@@ -84,6 +84,16 @@ async def test_registering_again_keeps_the_id_and_what_users_put(ecs):
     assert len((await ecs("ListContainerInstances"))["containerInstanceArns"]) == 1
 
 
+async def test_what_a_user_gave_the_agent_at_first_is_custom(ecs):
+    made = await ecs.register_instance(attributes=[{"name": "stack", "value": "prod"}, {"name": "ecs.os-type", "value": "linux"}])
+    arn = made["containerInstanceArn"]
+    again = await ecs.register_instance(containerInstanceArn=arn, attributes=[{"name": "ecs.os-type", "value": "linux"}])
+    assert {"name": "stack", "value": "prod"} in again["attributes"]
+    await ecs("PutAttributes", attributes=[{"name": "stack", "value": "test", "targetId": arn}])
+    record = await ecs.get(CONTAINER_INSTANCES, key_of(made))
+    assert {attribute.name for attribute in record.attributes if attribute.custom} == {"stack"}
+
+
 async def test_a_host_cannot_change_its_kind_or_come_back_from_inactive(ecs):
     made = await ecs.register_instance()
     with pytest.raises(ClientError, match=r"^Container instance type changes are not supported\.$"):
@@ -186,6 +196,10 @@ async def test_list_filters_by_status_and_expression_and_pages(ecs):
     arns = sorted([(await ecs.register_instance(attributes=[{"name": "stack", "value": str(n % 2)}]))["containerInstanceArn"] for n in range(6)])
     odd = await ecs("ListContainerInstances", filter="attribute:stack == 1")
     assert len(odd["containerInstanceArns"]) == 3
+    first = await ecs("ListContainerInstances", filter="attribute:stack == 1", maxResults=2)
+    rest = await ecs("ListContainerInstances", filter="attribute:stack == 1", maxResults=2, nextToken=first["nextToken"])
+    assert first["containerInstanceArns"] + rest["containerInstanceArns"] == odd["containerInstanceArns"]
+    assert "nextToken" not in rest
     await ecs("UpdateContainerInstancesState", containerInstances=arns[:2], status="DRAINING")
     assert (await ecs("ListContainerInstances", status="DRAINING"))["containerInstanceArns"] == arns[:2]
     assert (await ecs("ListContainerInstances"))["containerInstanceArns"] == arns
