@@ -33,7 +33,12 @@ ACCOUNT, NOW = "123456789012", 1_764_000_000.25
 SAMPLES: dict[str, Record] = {
     "installation": Installation(id="0123456789abcdef", account=ACCOUNT, region="us-east-1", created_at=NOW),
     "access_keys": AccessKey(
-        id="AKIAEXAMPLEEXAMPLE00", secret="not/a+secret", account=ACCOUNT, principal_arn=f"arn:aws:iam::{ACCOUNT}:root", created_at=NOW, status="Active"
+        id="AKIAEXAMPLEEXAMPLE00",
+        secret="not/a+secret",
+        account=ACCOUNT,
+        principal_arn=f"arn:aws:iam::{ACCOUNT}:root",
+        created_at=NOW,
+        status="Active",
     ),
     "idempotency_tokens": IdempotencyToken(
         account=ACCOUNT,
@@ -135,7 +140,12 @@ SAMPLES: dict[str, Record] = {
                 image_digest="sha256:00",
                 network_bindings=(
                     NetworkBinding(
-                        bind_ip="0.0.0.0", container_port=80, host_port=32768, protocol="tcp", container_port_range="80-81", host_port_range="32768-32769"
+                        bind_ip="0.0.0.0",
+                        container_port=80,
+                        host_port=32768,
+                        protocol="tcp",
+                        container_port_range="80-81",
+                        host_port_range="32768-32769",
                     ),
                 ),
                 health_status="HEALTHY",

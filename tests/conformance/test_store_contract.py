@@ -422,7 +422,7 @@ async def test_a_record_s_story_is_told_over_restarts_and_deletions(backend):
     ]
     assert [change.record for change in story] == states
     assert [name for name, _ in story[1].fields] == ["size", "parts"]
-    at = [await store.journal.record_at(THINGS, "a", revision) for revision in range(0, 9)]
+    at = [await store.journal.record_at(THINGS, "a", revision) for revision in range(9)]
     assert at == [None, states[0], states[1], states[1], states[2], None, states[4], states[5], states[5]]
     assert [thing.name for thing in await store.journal.records_at(THINGS, 4)] == ["a", "b"]
     assert await store.journal.records_at(THINGS, 5) == [Thing(name="b", size=3)]

@@ -15,7 +15,14 @@ from homeport.store.backend import Anchor, Backend, Batch, Head, StoredEntry, St
 from homeport.store.table import Table
 
 
-class Thing(Record):
+class Part(Record, frozen=True):
+    """A record inside a record."""
+
+    name: str
+    weight: float = 0.0
+
+
+class Thing(Record, frozen=True):
     """A record with something of everything."""
 
     name: str
@@ -24,13 +31,6 @@ class Thing(Record):
     labels: tuple[str, ...] = ()
     blob: bytes = b""
     parts: tuple[Part, ...] = ()
-
-
-class Part(Record):
-    """A record inside a record."""
-
-    name: str
-    weight: float = 0.0
 
 
 def guard_thing(before: Thing | None, after: Thing | None) -> None:
