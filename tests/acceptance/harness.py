@@ -5,11 +5,13 @@ Owns: `Installation`, `docker`, `until`. Never imports a part of the product.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.client
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -135,6 +137,29 @@ class Installation:
         flags = [] if running else ["--all"]
         label = f"label=homeport.installation={self.credentials['installation_id']}"
         return docker("ps", "--quiet", "--no-trunc", *flags, "--filter", label).split()
+
+    def verify_journal(self) -> int:
+        """Walk the hash chain of a copy of the store, made while the server runs; the number of entries. Fails on any fault."""
+        copy = self.data_dir / "journal-copy.sqlite"
+        copy.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(self.data_dir / "homeport.sqlite")) as live, contextlib.closing(sqlite3.connect(copy)) as target:
+            live.backup(target)
+        program = (
+            "import asyncio, sys\n"
+            "from homeport.store.journal import verify\n"
+            "from homeport.store.sqlite import SqliteBackend\n"
+            "from homeport.store.tables import TABLES\n"
+            "async def main():\n"
+            "    backend = SqliteBackend(sys.argv[1])\n"
+            "    await backend.load(tuple(table.name for table in TABLES))\n"
+            "    verdict = await verify(backend)\n"
+            "    await backend.close()\n"
+            "    print(verdict.entries) if not verdict.problem else sys.exit(repr(verdict))\n"
+            "asyncio.run(main())\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program, str(copy)], check=False, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout)
 
     def get(self, port: int) -> str | None:
         """The body that GET / on a host port answers, or None when nobody answers."""

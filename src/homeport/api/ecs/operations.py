@@ -25,6 +25,7 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "DescribeContainerInstances": container_instance.describe_container_instances,
     "ListContainerInstances": container_instance.list_container_instances,
     "UpdateContainerInstancesState": container_instance.update_container_instances_state,
+    "UpdateContainerAgent": container_instance.update_container_agent,
     "DiscoverPollEndpoint": poll_endpoint.discover_poll_endpoint,
     "PutAttributes": attribute.put_attributes,
     "DeleteAttributes": attribute.delete_attributes,
@@ -61,6 +62,7 @@ OPERATIONS: Final[dict[str, Handler]] = {
 NOTES: Final[dict[str, str]] = {
     "RunTask": "launch types EC2 and EXTERNAL; capacityProviderStrategy, awsvpc, roles, secrets, exec and volumes at launch are refused by name",
     "StartTask": "as RunTask",
+    "UpdateContainerAgent": "agents are updated with the installation, so the answer is always that there is no newer one",
     "CreateService": "REPLICA with the ECS controller and rolling deployments; load balancers, registries, breaker, alarms are refused by name",
     "UpdateService": "as CreateService",
     "CreateCluster": "capacity providers and Service Connect defaults are stored and given back; nothing acts on them",

@@ -61,7 +61,7 @@ def _refuse(request: Any) -> None:
 
 def _order(reader: Reader, call: Call, request: Any, launch_type: str) -> _Order:
     cluster = lookup.cluster_of(reader, call, request.cluster)
-    definition = lookup.task_definition_of(reader, call, request.taskDefinition)
+    definition = lookup.task_definition_of(reader, call, request.taskDefinition, missing=lookup.TASK_DEFINITION_NOT_FOUND)
     task_input.check_runnable(definition)
     _refuse(request)
     group = request.group or f"family:{definition.family}"
