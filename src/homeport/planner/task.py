@@ -115,6 +115,7 @@ def new_task(
         enable_execute_command=placed.enable_execute_command,
         cpu_shown=str(cpu),
         memory_shown=str(memory_mib),
+        gpus=definition.gpus,
     )
 
 
