@@ -148,6 +148,9 @@ class Agent:
             except HomeportError as error:
                 _log.info("%s: %s", what, error)
                 code = 0
+            except Exception:  # a fault in one message must not end the care for what runs
+                _log.exception("%s failed", what)
+                code = 0
             failures = 0 if self._clock.monotonic() - began >= STEADY_SECONDS else failures + 1
             if code in ORDERLY and failures <= 1:
                 await self._clock.sleep(self._ids.uniform(0.0, RECONNECT_SECONDS_MAX))

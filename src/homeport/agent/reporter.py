@@ -73,7 +73,10 @@ class Reporter:
             return
         self._number += 1
         number = f"{self._number:016d}"
-        self._state.put(KIND, number, _encoder.encode(report))
+        try:
+            self._state.put(KIND, number, _encoder.encode(report))
+        except OSError:  # it is still told, unless this agent ends before
+            _log.exception("task %s: %s could not be written to the local journal", report.arn, report.status)
         self._queues.setdefault(report.arn, deque()).append((number, report))
         if self._started:
             self._deliver_soon(report.arn)
@@ -107,12 +110,18 @@ class Reporter:
                     continue
                 failures = 0
                 queue.popleft()
-                self._state.delete(KIND, number)
+                self._forget(number)
                 if not queue:
                     del self._queues[arn]
                 self._acknowledged(arn, report.status)
         finally:
             del self._deliveries[arn]
+
+    def _forget(self, number: str) -> None:
+        try:
+            self._state.delete(KIND, number)
+        except OSError:  # then it is told once more after the next start, which does no harm
+            _log.exception("report %s could not be taken out of the local journal", number)
 
     async def _submit(self, report: TaskReport) -> bool:
         """Send one report; return whether it is done with."""

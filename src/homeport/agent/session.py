@@ -6,6 +6,7 @@ Never runs a task and never outlives its socket: any failure ends the session, a
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable
@@ -79,10 +80,18 @@ class Session:
         self._socket = socket
         self._silence_seconds = silence_seconds
         self._manifest_id = ""
+        self._acknowledgements: set[asyncio.Task[None]] = set()
         self._timeline = int(house.state.get(INSTANCE_KIND, TIMELINE_KEY) or b"0")
 
     async def run(self) -> int:
         """Handle the control plane's messages in order until the connection ends; return the close code (1006 for none)."""
+        try:
+            return await self._listen()
+        finally:
+            for work in tuple(self._acknowledgements):
+                work.cancel()
+
+    async def _listen(self) -> int:
         while True:
             try:
                 frame = await self._socket.receive(timeout=self._silence_seconds)
@@ -105,7 +114,7 @@ class Session:
             await self._tell(HeartbeatAckRequest(messageId=message.messageId))
             self._house.heard_heartbeat()
         elif isinstance(message, PayloadMessage):
-            await self._take_payload(message)
+            self._take_payload(message)
         elif isinstance(message, TaskManifestMessage):
             await self._compare(message)
         elif isinstance(message, TaskStopVerificationAck) and message.messageId == self._manifest_id:
@@ -113,14 +122,27 @@ class Session:
             for task in message.stopTasks:
                 self._submit(TaskPayload(arn=task.taskArn, desiredStatus="STOPPED", taskClusterArn=task.taskClusterArn))
 
-    async def _take_payload(self, message: PayloadMessage) -> None:
-        """Hand the tasks to the engine and acknowledge once the disk has them; stops first, so that their resources are free for the starts."""
+    def _take_payload(self, message: PayloadMessage) -> None:
+        """Hand the tasks to the engine; stops first, so that their resources are free for the starts."""
         if not (message.messageId and message.clusterArn and message.containerInstanceArn):
             return
         for task in sorted(message.tasks, key=lambda task: task.desiredStatus != "STOPPED"):
             self._submit(task)
         self._note(message.seqNum)
-        await self._house.state.sync()
+        self._acknowledge_durable(message)
+
+    def _acknowledge_durable(self, message: PayloadMessage) -> None:
+        """Acknowledge once the disk has the tasks. Nothing else waits for that: containers start meanwhile, and the next message is heard."""
+        work = asyncio.get_running_loop().create_task(self._sync_and_acknowledge(message))
+        self._acknowledgements.add(work)
+        work.add_done_callback(self._acknowledgements.discard)
+
+    async def _sync_and_acknowledge(self, message: PayloadMessage) -> None:
+        try:
+            await self._house.state.sync()
+        except OSError:
+            _log.exception("message %s is not acknowledged: the local journal cannot be written", message.messageId)
+            return
         await self._acknowledge(message)
 
     def _submit(self, task: TaskPayload) -> None:

@@ -100,8 +100,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a deregistered instance's agent waits before it asks again (the upstream agent's hour). HOMEPORT_INACTIVE_WAIT."""
     backoff_base_seconds: float = 0.25
     """First delay after a failed connection; grows by half each time. HOMEPORT_BACKOFF_BASE."""
-    backoff_max_seconds: float = 30.0
-    """Longest delay between two attempts. HOMEPORT_BACKOFF_MAX."""
+    backoff_max_seconds: float = 10.0
+    """Longest delay between two attempts: how late an agent may notice that the control plane is back. HOMEPORT_BACKOFF_MAX."""
 
 
 _DURATION_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}

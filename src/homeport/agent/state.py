@@ -55,7 +55,9 @@ class State:
         self._kinds = kinds
         self._live_bytes = 0
         self._file_bytes = 0
-        self._dirty = False
+        self._written = 0
+        self._durable = 0
+        self._syncing: asyncio.Task[None] | None = None
 
     @classmethod
     def open(cls, directory: str | Path) -> State:
@@ -100,15 +102,23 @@ class State:
             self._append(_Entry(kind, key, None))
 
     async def sync(self) -> None:
-        """Return once everything put so far is on the disk; the disk is waited for in a thread."""
-        if self._dirty:
-            self._dirty = False
-            # A duplicate, because a rewrite may close the original while the thread still waits.
-            descriptor = os.dup(self._descriptor)
-            try:
-                await asyncio.to_thread(os.fdatasync, descriptor)
-            finally:
-                os.close(descriptor)
+        """Return once everything put so far is on the disk. The disk is waited for in a thread, once for all who wait."""
+        wanted = self._written
+        while self._durable < wanted:
+            if self._syncing is None:
+                self._syncing = asyncio.get_running_loop().create_task(self._flush())
+            await asyncio.shield(self._syncing)
+
+    async def _flush(self) -> None:
+        written = self._written
+        # A duplicate, because a rewrite or the end may close the original while the thread still waits.
+        descriptor = os.dup(self._descriptor)
+        try:
+            await asyncio.to_thread(os.fdatasync, descriptor)
+            self._durable = max(self._durable, written)
+        finally:
+            os.close(descriptor)
+            self._syncing = None
 
     def close(self) -> None:
         """Bring the file to the disk and give the directory up."""
@@ -127,7 +137,7 @@ class State:
             os.ftruncate(self._descriptor, self._file_bytes)
             os.lseek(self._descriptor, self._file_bytes, os.SEEK_SET)
             raise
-        self._dirty = True
+        self._written += 1
         self._file_bytes += len(frame)
         if self._file_bytes > 2 * self._live_bytes + _GARBAGE_BYTES_MAX:
             self._rewrite()
@@ -146,7 +156,7 @@ class State:
         os.close(self._descriptor)
         self._descriptor = descriptor
         self._live_bytes = self._file_bytes = len(data)
-        self._dirty = False
+        self._durable = self._written
 
 
 def _take_lock(path: Path) -> int:

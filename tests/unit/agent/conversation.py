@@ -18,12 +18,18 @@ class FakeSocket:
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
         self.close_code: int | None = None
+        self._waiting = False
         self._incoming: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
 
     def hears(self, message: Message | str) -> None:
         """One text frame comes in."""
         text = message if isinstance(message, str) else encode(message).decode()
         self._incoming.put_nowait(aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, text, None))
+
+    async def heard(self) -> None:
+        """Return when everything that came in was dealt with and the next is waited for."""
+        while not (self._incoming.empty() and self._waiting):
+            await asyncio.sleep(0)
 
     def ends(self, code: int) -> None:
         """The other side closes."""
@@ -35,7 +41,9 @@ class FakeSocket:
         self._incoming.put_nowait(aiohttp.WSMessage(aiohttp.WSMsgType.ERROR, TimeoutError(), None))
 
     async def receive(self, timeout: float | None = None) -> aiohttp.WSMessage:  # noqa: ASYNC109 - aiohttp's own signature
+        self._waiting = True
         message = await self._incoming.get()
+        self._waiting = False
         if isinstance(message.data, TimeoutError):
             raise message.data
         return message

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from unit.agent.conversation import FakeSocket, RememberingEngine
 
@@ -34,11 +36,13 @@ class Agent:
         socket = FakeSocket()
         for message in messages:
             socket.hears(message)
-        socket.ends(code)
-        # The close code is what the session returns; before that the socket is open.
-        socket.close_code = None
         house = House(engine=self.engine, state=self.state, report=self.reports.append, heard_heartbeat=self._beat)
-        await Session(house, socket, silence_seconds=60.0).run()
+        session = Session(house, socket, silence_seconds=60.0)
+        running = asyncio.create_task(session.run())
+        await socket.heard()
+        await asyncio.gather(*session._acknowledgements)
+        socket.ends(code)
+        await running
         return socket
 
     def _beat(self) -> None:
