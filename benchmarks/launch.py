@@ -53,7 +53,14 @@ async def measure() -> list[dict[str, Any]]:
             engines.append(await engine(containers))
     ratio = statistics.median(engines) / statistics.median(raws)
     return [
-        {"bench": "launch", "case": f"{TASKS} tasks / raw Engine API {WAYS}-way", "value": round(ratio, 3), "unit": "ratio", "floor": 1.2, "target": 1.05},
+        {
+            "bench": "launch",
+            "case": f"{TASKS} tasks / raw Engine API {WAYS}-way",
+            "value": round(ratio, 3),
+            "unit": "ratio",
+            "floor": 1.2,
+            "target": 1.05,
+        },
         {"bench": "launch", "case": "raw Engine API", "value": round(statistics.median(raws), 3), "unit": "s", "floor": None, "target": None},
         {"bench": "launch", "case": "through the engine", "value": round(statistics.median(engines), 3), "unit": "s", "floor": None, "target": None},
     ]

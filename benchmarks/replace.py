@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.containers import Fleet, RunningEngine, fleet
+
 from homeport.agent.engine.report import TaskReport
 from homeport.agent.runtime.contract import CONNECTED, RuntimeEvent
 

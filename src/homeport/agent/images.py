@@ -80,4 +80,3 @@ class Images:
             self._flights[reference] = flight
             flight.add_done_callback(lambda _: self._flights.pop(reference, None))
         return await asyncio.shield(flight)
-

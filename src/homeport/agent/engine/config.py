@@ -163,9 +163,7 @@ def _host_config(task: TaskPayload, container: ContainerPayload, volumes: Volume
     if container.links:
         host["Links"] = [_link(task, link) for link in container.links]
     if container.volumesFrom:
-        host["VolumesFrom"] = [
-            f"{container_name(task, item.sourceContainer)}:{'ro' if item.readOnly else 'rw'}" for item in container.volumesFrom
-        ]
+        host["VolumesFrom"] = [f"{container_name(task, item.sourceContainer)}:{'ro' if item.readOnly else 'rw'}" for item in container.volumesFrom]
     if cgroup_parent:
         host["CgroupParent"] = cgroup_parent
     if task.pidMode == "host":

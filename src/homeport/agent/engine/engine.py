@@ -364,4 +364,3 @@ def _health_of(task: TaskState) -> tuple[str, ...]:
 
 
 __all__ = ["Engine", "InvalidTaskError", "State"]
-

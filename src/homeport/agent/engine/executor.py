@@ -86,9 +86,7 @@ class Book(Protocol):
 class Executor:
     """One per engine. `run` begins an action and returns at once."""
 
-    def __init__(
-        self, *, book: Book, runtime: Runtime, images: Images, clock: Clock, settings: AgentSettings, identity: config.Identity
-    ) -> None:
+    def __init__(self, *, book: Book, runtime: Runtime, images: Images, clock: Clock, settings: AgentSettings, identity: config.Identity) -> None:
         self._book = book
         self._runtime = runtime
         self._images = images

@@ -164,9 +164,7 @@ def _observe(task: TaskState, name: str, seen: ContainerObservation, now: float,
     return task
 
 
-def _observe_running(
-    task: TaskState, container: ContainerState, seen: ContainerObservation, now: float, actions: list[Action]
-) -> TaskState:
+def _observe_running(task: TaskState, container: ContainerState, seen: ContainerObservation, now: float, actions: list[Action]) -> TaskState:
     if container.ended_at and (seen.started_at or 0.0) <= container.ended_at:
         return task  # an old picture, from before an exit that was dealt with
     if container.known == "STOPPED":

@@ -50,7 +50,7 @@ PULL_SILENCE_SECONDS_MAX = 60.0
 STOP_GRACE_SECONDS = 60.0
 """How much longer than its own timeout a stop may take."""
 RECONNECT_SECONDS_FIRST = 0.05
-RECONNECT_SECONDS_MAX = 3.0
+RECONNECT_SECONDS_MAX = 1.0
 SINCE_OVERLAP_SECONDS = 2.0
 """Events of the last two seconds are asked for again when the stream opens; seeing one twice does no harm."""
 DEFAULT_SOCKET = "/var/run/docker.sock"
@@ -318,9 +318,7 @@ class DockerRuntime:
         except (aiohttp.ClientError, OSError) as error:
             raise RuntimeUnavailableError(f"Docker at {self._host} cannot be reached: {error}") from error
 
-    async def _open(
-        self, method: str, path: str, *, query: Mapping[str, str], silence_seconds: float | None = None
-    ) -> aiohttp.ClientResponse:
+    async def _open(self, method: str, path: str, *, query: Mapping[str, str], silence_seconds: float | None = None) -> aiohttp.ClientResponse:
         """Begin a call whose answer is a stream."""
         major, minor = await self._negotiated()
         timeout = aiohttp.ClientTimeout(total=None, sock_read=silence_seconds)

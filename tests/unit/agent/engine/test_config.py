@@ -93,7 +93,9 @@ def test_dockers_own_forms_are_merged_over_ours_and_unknown_members_pass() -> No
     config = {"User": "u", "Labels": {"mine": "1", "homeport.installation": "forged"}, "New": {"x": 1}, "Env": ["E=1"], "Hostname": None}
     host = {"NetworkMode": "none", "Memory": 7, "Binds": ["/x:/x"], "Fancy": True}
     payload = task(
-        container(environment={"K": "v"}, mountPoints=[MountPoint(sourceVolume="v", containerPath="/v", readOnly=True)], dockerConfig=docker(config, host)),
+        container(
+            environment={"K": "v"}, mountPoints=[MountPoint(sourceVolume="v", containerPath="/v", readOnly=True)], dockerConfig=docker(config, host)
+        ),
         volumes=[VolumePayload(name="v", type="host", host=HostVolume(sourcePath="/src"))],
     )
     document = made(payload).document
@@ -124,7 +126,11 @@ def test_ports() -> None:
 
 
 def test_links_and_volumes_from_name_the_containers_of_this_task() -> None:
-    payload = task(container(links=["db", "cache:c2"], volumesFrom=[VolumeFrom(sourceContainer="db", readOnly=True)]), container(name="db"), container(name="cache"))
+    payload = task(
+        container(links=["db", "cache:c2"], volumesFrom=[VolumeFrom(sourceContainer="db", readOnly=True)]),
+        container(name="db"),
+        container(name="cache"),
+    )
     check_task(payload)
     host = made(payload).document["HostConfig"]
     assert host["Links"] == [f"{container_name(payload, 'db')}:db", f"{container_name(payload, 'cache')}:c2"]

@@ -67,7 +67,9 @@ class World:
 
     async def boot(self) -> Engine:
         self.state = State.open(self.directory)
-        settings = AgentSettings(**{"endpoint": "", "region": "", "access_key_id": "", "secret_access_key": "", "installation_id": "inst"} | self.settings)
+        settings = AgentSettings(
+            **{"endpoint": "", "region": "", "access_key_id": "", "secret_access_key": "", "installation_id": "inst"} | self.settings
+        )
         self.engine = Engine(
             runtime=self.runtime,
             state=self.state,
@@ -274,7 +276,9 @@ async def test_dependencies_and_the_reverse_order_at_stop(world: World) -> None:
     payload = task(
         1,
         container("app", "trap 'exit 0' sleep 100000", dependsOn=[Dependency(containerName="db", condition="HEALTHY")]),
-        container("db", "trap 'exit 0' sleep 100000", healthCheckType="docker", dockerConfig=DockerConfig(config='{"Healthcheck":{"Test":["CMD","x"]}}')),
+        container(
+            "db", "trap 'exit 0' sleep 100000", healthCheckType="docker", dockerConfig=DockerConfig(config='{"Healthcheck":{"Test":["CMD","x"]}}')
+        ),
     )
     await world.submit(payload)
     assert world.statuses() == []
@@ -495,7 +499,9 @@ async def test_death_around_a_call_makes_no_second_container_and_leaves_none(wor
     await world.clock.advance(5)
     if method != "stop":
         assert world.statuses()[-1] == "RUNNING"
-        assert sorted(item.name for item in world.runtime.containers.values()) == sorted(config.container_name(payload, name) for name in ("c", "side"))
+        assert sorted(item.name for item in world.runtime.containers.values()) == sorted(
+            config.container_name(payload, name) for name in ("c", "side")
+        )
         assert {item.status for item in world.runtime.containers.values()} == {"running"}
         assert {item.run for item in world.runtime.containers.values()} == {1}
         await world.stop(payload)
@@ -537,3 +543,28 @@ async def test_a_lost_connection_during_the_look_is_looked_at_again(world: World
     world.runtime.restore_connection()
     await world.clock.settle()
     assert world.statuses() == ["RUNNING", "STOPPED"]
+
+
+async def test_a_creation_of_an_earlier_life_that_ends_late_is_taken_over(world: World) -> None:
+    payload = task()
+    await world.submit(payload)
+    earlier = world.of(payload)
+    for call in (world.runtime.containers.clear, world.runtime.calls.clear, world.reports.clear):
+        call()
+    world.state.delete("task", payload.arn)
+    await world.die()
+    await world.boot()  # looks while the earlier creation is still under way, and sees nothing
+    earlier.status, earlier.run, earlier.started_at = "created", 0, None
+    world.runtime.containers[earlier.id] = earlier
+    await world.submit(payload)
+    assert world.statuses() == ["RUNNING"]
+    assert list(world.runtime.containers) == [earlier.id]
+    assert (world.of(payload).id, world.of(payload).run) == (earlier.id, 1)
+
+
+async def test_a_strangers_container_of_that_name_is_left_alone(world: World) -> None:
+    payload = task()
+    stranger = await world.runtime.create(config.container_name(payload, "c"), {"Image": IMAGE, "Labels": {}})
+    await world.submit(payload)
+    assert str(world.reports[0].containers[0].reason).startswith("CannotCreateContainerError: Conflict")
+    assert world.runtime.containers[stranger].status == "created"

@@ -121,9 +121,7 @@ def test_from_acceptance_to_running() -> None:
         status="RUNNING",
         pull_started_at=1.0,
         pull_stopped_at=2.0,
-        containers=(
-            ContainerReport(name="c", status="RUNNING", runtime_id="id-c", network_bindings=(NetworkBinding("0.0.0.0", 80, 32768, "tcp"),)),
-        ),
+        containers=(ContainerReport(name="c", status="RUNNING", runtime_id="id-c", network_bindings=(NetworkBinding("0.0.0.0", 80, 32768, "tcp"),)),),
     )
     assert play.tell(Seen("c", seen(ports=bindings))) == ()  # nothing new
 
