@@ -161,7 +161,8 @@ class Session:
         self._note(manifest.timeline)
         await self._acknowledge(manifest)
         wanted = {task.taskArn for task in manifest.tasks if task.desiredStatus == "RUNNING"}
-        strays = [arn for arn, desired, _ in self._house.engine.tasks() if desired == "RUNNING" and arn not in wanted]
+        held = [arn for arn, desired, known in self._house.engine.tasks() if desired == "RUNNING" and known != "STOPPED"]
+        strays = [arn for arn in held if arn not in wanted]
         if strays:
             self._manifest_id = manifest.messageId
             candidates = [TaskIdentifier(taskArn=arn, desiredStatus="STOPPED", taskClusterArn=manifest.clusterArn) for arn in strays]

@@ -33,8 +33,9 @@ Headers = Sequence[tuple[bytes, bytes]]
 Verify = Callable[[str, str, bytes, Headers], tuple[str, str]]
 """(method, path, query string, headers) of a request without a body → (account, principal ARN). Raises ApiError."""
 
-RECONNECT_GRACE_SECONDS: Final = 10.0
-"""How long an agent counts as connected after the server itself ended its connection: it is expected back within milliseconds."""
+RECONNECT_GRACE_SECONDS: Final = 15.0
+"""How long an agent counts as connected after the server itself ended its connection, or was not there. Our agent is back within milliseconds,
+or after a longer absence of the server within 12 s, the longest of its delays."""
 
 _log = logging.getLogger(__name__)
 
@@ -187,14 +188,15 @@ class Dispatcher:
     # -- the store -------------------------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        """Wake the sessions that a commit concerns, for ever. After a gap every session compares everything."""
-        while True:
+        """Wake the sessions that a commit concerns until the store closes. After a gap every session compares everything."""
+        while not self._stopping:
             watch = self._house.store.watch()
             for session in tuple(self._sessions.values()):
                 session.resync()
             try:
                 async for commit in watch:
                     self._route(commit)
+                return
             except WatchLostError:
                 _log.warning("the dispatcher fell behind the store and starts again")
             finally:
@@ -230,7 +232,12 @@ class Dispatcher:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a part of the dispatcher failed", exc_info=task.exception())
 
 
 def instance_key(cluster: str, instance: str, account: str) -> str:

@@ -204,6 +204,8 @@ class Session:
             self._listener = None
             self._closing = -1
             self.closed_because = self.closed_because or "the agent went away"
+            if self._unacknowledged:
+                _log.info("instance %s: %d payloads were not acknowledged; the next session sends them again", self.key, len(self._unacknowledged))
         return int(event.get("code") or 0)
 
     def _hear(self, frame: str | bytes) -> None:
@@ -215,6 +217,7 @@ class Session:
         if isinstance(message, AckRequest):
             self._unacknowledged.discard(message.messageId)
         elif isinstance(message, NackRequest):
+            self._unacknowledged.discard(message.messageId)
             _log.warning("instance %s refused message %s: %s", self.key, message.messageId, message.reason)
         elif isinstance(message, TaskStopVerificationMessage) and message.messageId == self._manifest_id:
             self._manifest_id = ""

@@ -14,6 +14,7 @@ from homeport.acs.messages import (
     TaskStopVerificationMessage,
     encode,
 )
+from homeport.dispatcher.hub import RECONNECT_GRACE_SECONDS
 from homeport.testing import records
 from homeport.testing.agent import RefusedError, Socket
 
@@ -196,7 +197,7 @@ async def test_an_old_connection_ends_orderly_and_the_agent_counts_as_connected_
 async def test_an_agent_that_does_not_come_back_is_disconnected_after_the_grace(cell):
     agent = await connected(cell)
     await agent.disconnect(1000)
-    await cell.clock.advance(9)
+    await cell.clock.advance(RECONNECT_GRACE_SECONDS - 1)
     assert (await cell.stored_instance()).agent_connected
     await cell.clock.advance(3)
     assert not (await cell.stored_instance()).agent_connected
@@ -208,7 +209,7 @@ async def test_a_restarted_server_gives_its_agents_time_to_come_back(cell):
     assert (await cell.stored_instance()).agent_connected
     cell.dispatcher = cell.new_dispatcher()
     await cell.dispatcher.start()
-    await cell.clock.advance(9)
+    await cell.clock.advance(RECONNECT_GRACE_SECONDS - 1)
     assert (await cell.stored_instance()).agent_connected
     await cell.clock.advance(3)
     assert not (await cell.stored_instance()).agent_connected
