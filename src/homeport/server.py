@@ -26,6 +26,7 @@ from homeport.api.signature import AccessKeys, Verifier
 from homeport.clock import Clock, SystemClock
 from homeport.config import Settings, parse_settings
 from homeport.controllers.deployment import DeploymentController
+from homeport.controllers.instance import InstanceController
 from homeport.controllers.loop import Controller, Loop
 from homeport.controllers.retention import RetentionController
 from homeport.controllers.service import ServiceController
@@ -191,7 +192,7 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         dispatcher = Dispatcher(
             store=store, clock=clock, ids=ids.child("dispatcher"), settings=settings, region=installation.region, verify=verifier.verify
         )
-        loop = Loop(store=store, clock=clock, controllers=_controllers(context), sweep_seconds=settings.sweep_seconds)
+        loop = Loop(store=store, clock=clock, controllers=controllers_of(context), sweep_seconds=settings.sweep_seconds)
         requests = RequestLog(options.data_dir / "log" / "requests.log", clock=clock)
         websockets = {"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs}
         application = Application(context, OPERATIONS, verifier=verifier, websockets=websockets, request_log=requests)
@@ -210,11 +211,12 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         lock.release()
 
 
-def _controllers(context: Context) -> tuple[Controller, ...]:
-    # In this order for one commit: what a service's activation creates, its deployment's activation then judges.
+def controllers_of(context: Context) -> tuple[Controller, ...]:
+    """Every controller, in the order in which they are activated for one commit: a failed launch is counted before the next one is tried."""
     return (
-        ServiceController(placement=context.placement, ids=context.ids.child("service"), settings=context.settings),
         DeploymentController(ids=context.ids.child("deployment"), settings=context.settings),
+        ServiceController(placement=context.placement, ids=context.ids.child("service"), settings=context.settings),
+        InstanceController(),
         RetentionController(settings=context.settings),
     )
 
