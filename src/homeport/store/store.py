@@ -14,6 +14,7 @@ import gc
 import hashlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -267,7 +268,7 @@ class Store:
                 self._flying = None
                 self._durable = group.batch.head
                 self._recent.extend(group.commits)
-                for watch in tuple(self._watches):
+                for watch in sorted(self._watches, key=attrgetter("number")):
                     watch.offer(group.commits)
                 group.settle(None)
 

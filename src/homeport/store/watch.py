@@ -6,6 +6,7 @@ Owns: `Watch` and `RecentCommits`. Never sees a commit that is not durable.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
@@ -18,6 +19,8 @@ WATCH_COMMITS_MAX: Final = 20_000
 RECENT_COMMITS_MAX: Final = 4_096
 """Past commits that are kept for watchers that start from a revision."""
 
+_numbers: Final = itertools.count()
+
 
 class Watch:
     """An async iterator of commits, for one consumer. Ends when it or the store is closed."""
@@ -25,6 +28,8 @@ class Watch:
     def __init__(self, forget: set[Watch], *, commits_max: int = WATCH_COMMITS_MAX) -> None:
         """`forget` is the set of live watches, which it leaves when closed."""
         self._siblings = forget
+        self.number = next(_numbers)
+        """Greater than that of every earlier watch: watches are told in this order, so that a seeded run replays."""
         self._commits_max = commits_max
         self._commits: deque[Commit] = deque()
         self._waiter: asyncio.Future[None] | None = None
