@@ -59,13 +59,16 @@ async def run(settings: AgentSettings) -> None:
 class Agent:
     """One agent with its parts. `run` it once."""
 
-    def __init__(self, settings: AgentSettings, *, runtime: Runtime, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self, settings: AgentSettings, *, runtime: Runtime, clock: Clock, ids: Ids, state: State | None = None, client: EcsClient | None = None
+    ) -> None:
+        """`state` and `client`: for simulations, which have neither a disk nor a network; by default those that the settings name."""
         self._settings = settings
         self._runtime = runtime
         self._clock = clock
         self._ids = ids
-        self._state = State.open(settings.data_dir)
-        self._client = EcsClient(settings, clock)
+        self._state = state or State.open(settings.data_dir)
+        self._client = client or EcsClient(settings, clock)
         self._engine = Engine(
             runtime=runtime, state=self._state, clock=clock, ids=ids, settings=settings, report=self._report, on_health=self._health_changed
         )
