@@ -70,7 +70,8 @@ class Dispatcher:
         self._telemetry: dict[str, TelemetrySession] = {}
         step = min(1.0, settings.heartbeat_seconds / 4)
         self._wheel = Wheel(clock, step_seconds=step, failed=lambda error: _log.error("a session's timer failed", exc_info=error))
-        self._tasks: set[asyncio.Task[None]] = set()
+        # A dict is an ordered set: what is cancelled together is cancelled in order, so that a seeded run replays.
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._stopping = False
 
     @property
@@ -231,11 +232,11 @@ class Dispatcher:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             _log.error("a part of the dispatcher failed", exc_info=task.exception())
 
