@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.busybox_image import engine_with_image
 
 from homeport.cli.containers import DockerSocket
-from tests.busybox_image import engine_with_image
 
 
 @pytest.fixture(scope="session")

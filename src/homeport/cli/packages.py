@@ -10,6 +10,7 @@ import dataclasses
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from typing import Final
 from homeport.cli.terminal import CommandError, Terminal
 
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PROGRESS_SECONDS: Final = 10.0
 POLICY: Final = Path("/usr/sbin/policy-rc.d")
 
 
@@ -57,26 +59,33 @@ def ensure(needs: Sequence[Need], terminal: Terminal, environ: Mapping[str, str]
     if os.getuid() != 0 or environ.get("HOMEPORT_NO_INSTALL") or find_program("apt-get") is None:
         raise CommandError(f"{why}. Install it with: sudo {command}")
     terminal.say(f"{why}: installing {' '.join(packages)} (a minute or two) ...")
-    _apt(["update", "-q"], environ)
-    _apt(command.split()[1:], environ)
+    _apt(["update", "-q"], terminal, environ)
+    _apt(command.split()[1:], terminal, environ)
     still = [need.program for need in missing if find_program(need.program) is None]
     if still:
         raise CommandError(f"after {command} there is still no {', '.join(still)}")
 
 
-def _apt(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-    with _services_kept_down():
-        done = subprocess.run(
+def _apt(arguments: Sequence[str], terminal: Terminal, environ: Mapping[str, str]) -> None:
+    """Run apt-get; says every now and then that it still runs."""
+    with _services_kept_down(), tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
             ["apt-get", *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=output,
+            stderr=output,
             env={**environ, "DEBIAN_FRONTEND": "noninteractive"},
-            check=False,
-            text=True,
         )
-    if done.returncode != 0:
-        raise CommandError(f"apt-get {' '.join(arguments)} failed:\n{done.stdout[-2000:]}")
+        began = terminal.clock.monotonic()
+        said = began
+        while process.poll() is None:
+            terminal.pause(0.1)
+            if terminal.clock.monotonic() > said + PROGRESS_SECONDS:
+                said = terminal.clock.monotonic()
+                terminal.say(f"  apt-get {arguments[0]} is at work ({said - began:.0f} s) ...")
+        if process.returncode != 0:
+            output.seek(0)
+            raise CommandError(f"apt-get {' '.join(arguments)} failed:\n{output.read()[-2000:]}")
 
 
 @contextlib.contextmanager

@@ -23,85 +23,126 @@ from homeport.cli.terminal import CommandError, Terminal
 
 RESTART_PAUSE_SECONDS: Final = 1.0
 ATTEND_PAUSE_SECONDS: Final = 0.2
+INTERRUPTED_STATUS: Final = 130
 
 
 class _AskedToEndError(Exception):
-    """Ctrl-C or SIGTERM came."""
+    """Ctrl-C, SIGTERM or the end of the terminal came."""
 
 
 def up(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
-    """Start what is missing of the installation; see the command's help for the options."""
+    """Start what is missing of the installation; see the command's help for the options.
+
+    What was started here is stopped again when the installation does not come to serve, or when asked to end.
+    """
     directory = DataDirectory(options.data_dir)
     directory.make()
-    environ = {name: value for name, value in environ.items() if name != "ECS_BACKEND_HOST"}  # `up` joins its own server, whatever the shell holds
-    ensure_engine(terminal, environ, directory.log / "dockerd.log")
-    children: dict[str, subprocess.Popen[bytes]] = {}
+    run = _Run(options, directory, terminal, environ)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _ask_to_end)
     try:
-        signal.signal(signal.SIGTERM, _end)
-        credentials = _server(options, directory, environ, terminal, children)
-        _agent(options, directory, environ, terminal, children)
+        ensure_engine(terminal, run.environ, directory.log / "dockerd.log")
+        credentials = run.server()
+        run.agent()
+    except BaseException as error:
+        run.stop()
+        if isinstance(error, _AskedToEndError | KeyboardInterrupt):
+            return INTERRUPTED_STATUS
+        raise
+    try:
         if options.demo:
-            run_demo(credentials, directory, terminal=terminal, environ=environ)
+            run_demo(credentials, directory, terminal=terminal, environ=run.environ)
         _say_next(directory, credentials, terminal, environ)
         if not options.detach:
-            terminal.say("Press Ctrl-C to stop the programs; tasks run on.")
-            _attend(options, directory, environ, terminal, children)
+            run.attend()
     except (_AskedToEndError, KeyboardInterrupt):
-        for name in reversed(programs.NAMES):
-            if name in children:
-                programs.stop(directory, name, terminal)
+        run.stop()
+        return INTERRUPTED_STATUS if options.detach else 0
     return 0
 
 
-def _end(*_: object) -> None:
+def _ask_to_end(*_: object) -> None:
     raise _AskedToEndError
 
 
-def _server(
-    options: argparse.Namespace,
-    directory: DataDirectory,
-    environ: Mapping[str, str],
-    terminal: Terminal,
-    children: dict[str, subprocess.Popen[bytes]],
-) -> LocalCredentials:
-    """The server answers when this returns."""
-    port = port_of(options, directory)
-    began = terminal.clock.monotonic()
-    program = programs.find(directory, "server")
-    if program is None:
-        children["server"] = start_server(options, directory, environ)
-    else:
-        _refuse_other_port(port, directory, program.pid)
-    credentials = wait_for_server(children.get("server"), directory, port=port, terminal=terminal)
-    verb = "already runs" if program else f"answers after {terminal.clock.monotonic() - began:.2f} s"
-    terminal.say(f"control plane: {verb} at {credentials.endpoint}, account {credentials.account_id}, region {credentials.region}")
-    return credentials
+class _Run:
+    """One run of `up`: what it was asked for, and the programs that it started."""
 
+    def __init__(self, options: argparse.Namespace, directory: DataDirectory, terminal: Terminal, environ: Mapping[str, str]) -> None:
+        self._options = options
+        self._directory = directory
+        self._terminal = terminal
+        # `up` joins its own server, whatever the shell holds.
+        self.environ = {name: value for name, value in environ.items() if name != "ECS_BACKEND_HOST"}
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-def _refuse_other_port(port: int, directory: DataDirectory, pid: int) -> None:
-    credentials = directory.credentials()
-    if credentials is not None and credentials.port != port:
-        raise CommandError(
-            f"the control plane (pid {pid}) already runs on port {credentials.port}; to move it: ./homeport down, then up --port {port}"
-        )
+    def server(self) -> LocalCredentials:
+        """The server answers when this returns. Raises CommandError."""
+        port = port_of(self._options, self._directory)
+        began = self._terminal.clock.monotonic()
+        program = programs.find(self._directory, "server")
+        if program is None:
+            self._children["server"] = start_server(self._options, self._directory, self.environ)
+        else:
+            self._refuse_other_port(port, program.pid)
+        credentials = wait_for_server(self._children.get("server"), self._directory, port=port, terminal=self._terminal)
+        verb = "already runs" if program else f"answers after {self._terminal.clock.monotonic() - began:.2f} s"
+        where = f"{credentials.endpoint}, account {credentials.account_id}, region {credentials.region}"
+        self._terminal.say(f"control plane: {verb} at {where}")
+        return credentials
 
+    def agent(self) -> None:
+        """This machine's instance is ACTIVE and connected when this returns. Raises CommandError."""
+        environment = agent_environment(self._options, self._directory, self.environ)
+        runs = programs.find(self._directory, "agent")
+        if runs is None:
+            self._children["agent"] = start_agent(self._directory, environment)
+        instance = wait_for_agent(self._children.get("agent"), self._directory, environment=environment, terminal=self._terminal)
+        verb = "already runs" if runs else "runs"
+        identity = instance["containerInstanceArn"].rpartition("/")[2]
+        self._terminal.say(f"agent: {verb}; this machine is container instance {identity} in cluster {environment['ECS_CLUSTER']}")
 
-def _agent(
-    options: argparse.Namespace,
-    directory: DataDirectory,
-    environ: Mapping[str, str],
-    terminal: Terminal,
-    children: dict[str, subprocess.Popen[bytes]],
-) -> None:
-    """This machine's instance is ACTIVE and connected when this returns."""
-    environment = agent_environment(options, directory, environ)
-    runs = programs.find(directory, "agent")
-    if runs is None:
-        children["agent"] = start_agent(directory, environment)
-    instance = wait_for_agent(children.get("agent"), directory, environment=environment, terminal=terminal)
-    verb = "already runs" if runs else "runs"
-    identity = instance["containerInstanceArn"].rpartition("/")[2]
-    terminal.say(f"agent: {verb}; this machine is container instance {identity} in cluster {environment['ECS_CLUSTER']}")
+    def attend(self) -> None:
+        """Start a program that failed anew, until asked to end or until all were told to stop (`homeport down`)."""
+        if not self._children:
+            self._terminal.say("Both programs already ran, so there is nothing to attend to here.")
+            return
+        self._terminal.say("Press Ctrl-C to stop the programs; tasks run on.")
+        while self._children:
+            self._terminal.pause(ATTEND_PAUSE_SECONDS)
+            for name, process in list(self._children.items()):
+                status = process.poll()
+                if status == 0:  # it was asked to end
+                    del self._children[name]
+                elif status is not None:
+                    self._restart(name, status)
+
+    def stop(self) -> None:
+        """Stop what was started here, the last first."""
+        for name, process in reversed(self._children.items()):
+            self._terminal.say(f"stopping the {name} (pid {process.pid}) ...")
+            process.terminate()
+            try:
+                process.wait(programs.STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _restart(self, name: str, status: int) -> None:
+        tail = programs.log_tail(self._directory, name, lines_max=4)
+        self._terminal.say(f"the {name} ended with status {status}; starting it anew. Its last words:\n{tail}")
+        self._terminal.pause(RESTART_PAUSE_SECONDS)
+        if name == "server":
+            self._children[name] = start_server(self._options, self._directory, self.environ)
+        else:
+            self._children[name] = start_agent(self._directory, agent_environment(self._options, self._directory, self.environ))
+
+    def _refuse_other_port(self, port: int, pid: int) -> None:
+        credentials = self._directory.credentials()
+        if credentials is not None and credentials.port != port:
+            raise CommandError(
+                f"the control plane (pid {pid}) already runs on port {credentials.port}; to move it: ./homeport down, then up --port {port}"
+            )
 
 
 def _say_next(directory: DataDirectory, credentials: LocalCredentials, terminal: Terminal, environ: Mapping[str, str]) -> None:
@@ -118,28 +159,3 @@ Homeport runs at {credentials.endpoint}. Type next:
     )
     if find_program("aws") is None:
         terminal.say("(The aws CLI is not installed here: pip install awscli, or apt-get install awscli.)")
-
-
-def _attend(
-    options: argparse.Namespace,
-    directory: DataDirectory,
-    environ: Mapping[str, str],
-    terminal: Terminal,
-    children: dict[str, subprocess.Popen[bytes]],
-) -> None:
-    """Start a program that ended anew, until asked to end or `homeport down` stopped all."""
-    while children:
-        terminal.pause(ATTEND_PAUSE_SECONDS)
-        for name, process in list(children.items()):
-            status = process.poll()
-            if status is None:
-                continue
-            if status == 0:  # asked to end, by `homeport down` or another SIGTERM
-                del children[name]
-                continue
-            terminal.say(f"the {name} ended with status {status}; starting it anew. Its last words:\n{programs.log_tail(directory, name, 4)}")
-            terminal.pause(RESTART_PAUSE_SECONDS)
-            if name == "server":
-                children[name] = start_server(options, directory, environ)
-            else:
-                children[name] = start_agent(directory, agent_environment(options, directory, environ))
