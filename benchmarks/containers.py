@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from homeport.acs.messages import ContainerPayload, TaskPayload
 from homeport.agent.attachments.volumes import VolumePlan
@@ -108,9 +108,9 @@ class Fleet:
             await running.engine.close()
             state.close()
 
-    async def clear(self) -> None:
-        """Remove every container of this benchmark."""
-        await asyncio.gather(*(self.runtime.remove(item.id) for item in await self.runtime.list_containers(self.labels)))
+    async def clear(self, labels: Mapping[str, str] | None = None) -> None:
+        """Remove every container of this benchmark, or those with other labels."""
+        await asyncio.gather(*(self.runtime.remove(item.id) for item in await self.runtime.list_containers(labels or self.labels)))
 
 
 @contextlib.asynccontextmanager
