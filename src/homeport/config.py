@@ -35,6 +35,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """First delay of the launch throttle, after the third task in a row that never ran; doubles with each further one."""
     start_throttle_max_seconds: float = 1_620.0
     """Ceiling of the launch throttle: 27 minutes, as ECS has it."""
+    crash_throttle_base_seconds: float = 0.5
+    """First delay for a service whose tasks keep ending by themselves soon after they ran; doubles with each further round. ECS has no such brake,
+    but its launches take many seconds where ours take a fraction of one."""
+    crash_throttle_max_seconds: float = 60.0
+    """Ceiling of that delay."""
     event_repeat_seconds: float = 21_600.0
     """A service event with the same cause is not written again within this time (6 h)."""
     heartbeat_seconds: float = 30.0

@@ -17,7 +17,7 @@ from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import service as service_model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.deployment import Deployment
-from homeport.model.ecs.task import Task
+from homeport.model.ecs.task import Container, Task
 from homeport.model.record import Instant
 from homeport.planner.health import healthy_at, is_healthy
 from homeport.planner.service import TROUBLESHOOTING, ServiceView, standing
@@ -26,9 +26,15 @@ FREE_FAILURES: Final = 2
 """Rounds of failed launches that are retried at once."""
 HEALTH_WRITES_MAX: Final = 80
 """Tasks marked healthy in one activation; under a transaction's 100 records. The rest follows at once."""
+CRASH_SECONDS: Final = 10.0
+"""A task that ran for less and ended by itself crashed."""
+FREE_CRASHES: Final = 3
+"""Rounds of crashes that are replaced at once."""
 UNCOUNTED_MAX: Final = 50
 """Ends that changed no counter are passed over for good once there are more of them than this."""
 
+_KILLED = (130, 137, 143)
+"""Exit codes of containers that somebody interrupted, killed or stopped; that is no crash."""
 _ORDERED = (task_model.SERVICE_SCHEDULER_INITIATED, task_model.USER_INITIATED)
 _CHECK_FAILED = "Task failed container health checks"
 
@@ -45,10 +51,17 @@ def completed_reason(deployment_id: str) -> str:
 
 def throttle_seconds(failures: int, settings: Settings) -> float:
     """The delay before the next launch after `failures` failed rounds in a row: none for the first two, then doubling up to the ceiling."""
-    if failures <= FREE_FAILURES:
-        return 0.0
-    doublings = min(failures - FREE_FAILURES - 1, 32)
-    return min(settings.start_throttle_max_seconds, settings.start_throttle_base_seconds * 2.0**doublings)
+    return _doubling(failures - FREE_FAILURES, settings.start_throttle_base_seconds, settings.start_throttle_max_seconds)
+
+
+def crash_seconds(crashes: int, settings: Settings) -> float:
+    """The delay before the next launch after `crashes` rounds of crashed tasks in a row. Ours: without it a container that exits at once would be
+    replaced several times a second for as long as nobody looks."""
+    return _doubling(crashes - FREE_CRASHES, settings.crash_throttle_base_seconds, settings.crash_throttle_max_seconds)
+
+
+def _doubling(steps: int, base_seconds: float, max_seconds: float) -> float:
+    return min(max_seconds, base_seconds * 2.0 ** min(steps - 1, 32)) if steps > 0 else 0.0
 
 
 def plan(view: ServiceView, ended: Iterable[Task], *, settings: Settings, now: Instant) -> Plan:
@@ -83,7 +96,7 @@ class _Moment(msgspec.Struct, frozen=True, order=True):
     rank: int
     """Breaks ties: a start before a failure."""
     kind: str
-    """ran, healthy, failed-to-start, failed."""
+    """ran, healthy, failed-to-start, crashed, failed, or ordered (which moves nothing)."""
     created_at: Instant
 
 
@@ -114,41 +127,76 @@ def _end_kind(task: Task) -> str:
         return "failed" if task.stopped_reason.startswith(_CHECK_FAILED) else "ordered"
     if not task.started_at:
         return "failed-to-start"
+    if task.stopped_at - task.started_at < CRASH_SECONDS and any(_exited_by_itself(container) for container in task.containers):
+        return "crashed"
     return "ordered" if task.healthy_since else "failed"
 
 
-def _count(deployment: Deployment, moments: list[_Moment], settings: Settings, now: Instant) -> Deployment:
-    """`deployment` with its counters brought up to `moments`.
+def _exited_by_itself(container: Container) -> bool:
+    return container.essential and container.exit_code is not None and container.exit_code not in _KILLED
 
-    Failures are counted for `failed_tasks` one by one, for the throttle by rounds: a task made before the last counted failure belongs to
-    the same round, so that ten tasks of one bad image do not lift the delay ten steps at once.
-    """
-    failed, to_start, round_at = deployment.failed_tasks, deployment.failures_to_start, deployment.failure_round_at
-    until = deployment.throttled_until
+
+def _count(deployment: Deployment, moments: list[_Moment], settings: Settings, now: Instant) -> Deployment:
+    """`deployment` with its counters brought up to `moments`."""
+    tally = _Tally(deployment, settings, now)
     for moment in sorted(moments):
-        if moment.kind == "ran":
-            to_start, until = 0, 0.0
-        elif moment.kind == "healthy":
-            failed = 0
-        elif moment.kind == "failed":
-            failed += 1
-        elif moment.kind == "failed-to-start":
-            failed += 1
-            if moment.created_at >= round_at:
-                to_start, round_at = to_start + 1, moment.at
-                delay = throttle_seconds(to_start, settings)
-                until = now + delay if delay else 0.0
-    counted = msgspec.structs.replace(
-        deployment,
-        failed_tasks=failed,
-        failures_to_start=to_start,
-        failure_round_at=round_at,
-        throttled_until=until,
-        impaired=to_start > FREE_FAILURES,
-    )
+        tally.add(moment)
+    counted = tally.deployment()
     if moments and (counted != deployment or len(moments) > UNCOUNTED_MAX):
         return msgspec.structs.replace(counted, ends_counted_at=max(moment.at for moment in moments), updated_at=now)
     return counted
+
+
+class _Tally:
+    """A deployment's counters while moments are added in order of time.
+
+    Failures are counted for `failed_tasks` one by one, for the delays by rounds: a task made before the last counted failure belongs to the same
+    round, so that ten tasks of one bad image do not lift the delay ten steps at once.
+    """
+
+    def __init__(self, deployment: Deployment, settings: Settings, now: Instant) -> None:
+        self._before = deployment
+        self._settings = settings
+        self._now = now
+        self._failed = deployment.failed_tasks
+        self._to_start = deployment.failures_to_start
+        self._crashes = deployment.crashes
+        self._round_at = deployment.failure_round_at
+        self._until = deployment.throttled_until
+
+    def add(self, moment: _Moment) -> None:
+        """Count one moment."""
+        if moment.kind == "ran":
+            if self._to_start:
+                self._to_start, self._until = 0, 0.0
+        elif moment.kind == "healthy":
+            self._failed = self._crashes = 0
+        elif moment.kind in ("failed", "crashed", "failed-to-start"):
+            self._failed += 1
+        if moment.kind in ("crashed", "failed-to-start") and moment.created_at >= self._round_at:
+            self._round_at = moment.at
+            self._next_round(crashed=moment.kind == "crashed")
+
+    def _next_round(self, *, crashed: bool) -> None:
+        if crashed:
+            self._crashes += 1
+            delay = crash_seconds(self._crashes, self._settings)
+        else:
+            self._to_start += 1
+            delay = throttle_seconds(self._to_start, self._settings)
+        self._until = self._now + delay if delay else 0.0
+
+    def deployment(self) -> Deployment:
+        """The deployment with the counters as they are now."""
+        return msgspec.structs.replace(
+            self._before,
+            failed_tasks=self._failed,
+            failures_to_start=self._to_start,
+            crashes=self._crashes,
+            failure_round_at=self._round_at,
+            throttled_until=self._until,
+            impaired=self._to_start > FREE_FAILURES,
+        )
 
 
 def _completed(view: ServiceView, primary: Deployment, healthy_after_seconds: float, now: Instant) -> Deployment:

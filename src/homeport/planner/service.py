@@ -82,12 +82,12 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     occupied: int
     """RUNNING or on the way there, whatever is wanted: what the upper bound counts."""
     healthy: frozenset[str]
-    """Keys of those that are wanted RUNNING and count as healthy."""
+    """Ids of those that are wanted RUNNING and count as healthy."""
 
     @property
     def good_healthy(self) -> int:
         """How many of `good` are healthy."""
-        return sum(1 for task in self.good if task.key in self.healthy)
+        return sum(1 for task in self.good if task.id in self.healthy)
 
     @property
     def settled(self) -> bool:
@@ -104,7 +104,7 @@ def standing(view: ServiceView, healthy_after_seconds: float, now: Instant) -> S
     return Standing(
         desired=view.service.desired_count,
         occupied=sum(1 for task in view.tasks if task_model.RANK[task.last_status] <= _OCCUPYING_RANK),
-        healthy=frozenset(task.key for task in view.tasks if is_healthy(task, healthy_after_seconds, now)),
+        healthy=frozenset(task.id for task in view.tasks if is_healthy(task, healthy_after_seconds, now)),
         good=groups["good"],
         unhealthy=groups["unhealthy"],
         leaving=groups["leaving"],
@@ -179,7 +179,7 @@ class _Stops:
 
     def _spend(self, task: Task) -> bool:
         """Whether `task` may stop without taking the healthy total under the lower bound; if so it is spent."""
-        if task.key not in self._state.healthy:
+        if task.id not in self._state.healthy:
             return True
         if self._healthy_spare <= 0:
             return False
@@ -214,15 +214,15 @@ class _Stops:
         spare = len(serving) + self._state.good_healthy - self._limits.lower
         if spare <= 0:
             return
-        serving.sort(key=lambda task: task.key in self._state.healthy)
+        serving.sort(key=lambda task: task.id in self._state.healthy)
         for task in serving if spare >= len(serving) else self._in_order(serving):
             if spare > 0 and self._spend(task):
                 spare -= 1
                 self._stop(task, self._scaling)
 
     def _in_order(self, serving: Sequence[Task]) -> list[Task]:
-        young = [task for task in serving if task.key not in self._state.healthy]
-        sound = [task for task in serving if task.key in self._state.healthy]
+        young = [task for task in serving if task.id not in self._state.healthy]
+        sound = [task for task in serving if task.id in self._state.healthy]
         return [*self._victims(young, len(young)), *self._victims(sound, len(sound))]
 
     def _unhealthy(self) -> None:
@@ -244,7 +244,7 @@ def _is_deadlocked(state: Standing, waiting_on: tuple[str, ...]) -> bool:
     if not state.leaving or waiting_on != ("maximumPercent",) or state.going:
         return False
     return all(task.last_status == task_model.RUNNING for task in (*state.good, *state.leaving)) and all(
-        task.key in state.healthy for task in (*state.good, *state.leaving)
+        task.id in state.healthy for task in (*state.good, *state.leaving)
     )
 
 

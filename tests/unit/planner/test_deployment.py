@@ -5,7 +5,7 @@ import pytest
 
 from homeport.config import Settings
 from homeport.model.change import Event, UpdateDeployment, UpdateTask
-from homeport.planner.deployment import plan, throttle_seconds
+from homeport.planner.deployment import crash_seconds, plan, throttle_seconds
 from homeport.planner.service import ServiceView
 from homeport.testing import records
 
@@ -92,6 +92,45 @@ def test_tasks_of_one_round_raise_the_throttle_once():
     ended = [never_ran(n, T0 + 10 + n / 100) for n in range(1, 11)]
     deployment = deployment_after(plan(view(), ended, settings=SETTINGS, now=T0 + 11))
     assert (deployment.failed_tasks, deployment.failures_to_start) == (10, 1)
+
+
+def crashed(number, at, exit_code=1, **fields):
+    container = msgspec.structs.replace(records.task().containers[0], exit_code=exit_code)
+    return records.task(
+        number,
+        last_status="STOPPED",
+        desired_status="STOPPED",
+        created_at=at - 0.5,
+        started_at=at - 0.3,
+        stopped_at=at,
+        stop_code="EssentialContainerExited",
+        containers=(container,),
+        **fields,
+    )
+
+
+@pytest.mark.parametrize(("crashes", "seconds"), [(0, 0), (3, 0), (4, 0.5), (5, 1), (10, 32), (11, 60), (5000, 60)])
+def test_crash_seconds(crashes, seconds):
+    assert crash_seconds(crashes, SETTINGS) == seconds
+
+
+def test_tasks_that_end_at_once_are_braked_from_the_fourth_round():
+    deployment = records.deployment()
+    for number in (1, 2, 3, 4):
+        answer = plan(view(deployments=(deployment,)), [crashed(number, T0 + number)], settings=SETTINGS, now=T0 + number + 0.1)
+        deployment = deployment_after(answer)
+        assert (deployment.crashes, deployment.failed_tasks, deployment.failures_to_start) == (number, number, 0)
+    assert deployment.throttled_until == T0 + 4.1 + 0.5
+    assert not deployment.impaired
+    other = records.task(9, started_at=T0 + 4.2)  # another task that runs does not lift the brake; one that is healthy does
+    assert deployment_after(plan(view([other], (deployment,)), (), settings=SETTINGS, now=T0 + 4.3)) is None
+    assert deployment_after(plan(view([other], (deployment,)), (), settings=SETTINGS, now=LATER)).crashes == 0
+
+
+@pytest.mark.parametrize("exit_code", [130, 137, 143, None])
+def test_a_killed_container_is_no_crash(exit_code):
+    after = deployment_after(plan(view(), [crashed(1, T0 + 5, exit_code)], settings=SETTINGS, now=T0 + 6))
+    assert (after.crashes, after.failed_tasks) == (0, 1)
 
 
 def test_trouble_is_told_once_an_episode():

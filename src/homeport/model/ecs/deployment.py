@@ -49,6 +49,8 @@ class Deployment(Record, frozen=True, kw_only=True):
     """When `failures_to_start` last grew. Tasks made before this instant belong to the same round and do not make it grow again."""
     finished_at: Instant = 0.0
     """When its rollout ended: completed, failed, or superseded while in progress; 0.0 until then."""
+    crashes: int = 0
+    """Consecutive rounds of tasks that ran and ended by themselves at once; drives the crash brake."""
     source_id: str = ""
     """Digits of the deployment that was PRIMARY before it, or ""."""
 
