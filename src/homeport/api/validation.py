@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from homeport.api.protocol.model import INTEGER_MAX, INTEGER_MIN, LONG_MAX, LONG_MIN, ServiceModel, Shape, python_pattern
+from homeport.api.protocol.model import DOCUMENT_DEPTH_MAX, INTEGER_MAX, INTEGER_MIN, LONG_MAX, LONG_MIN, ServiceModel, Shape, python_pattern
 from homeport.errors import InvalidParameterError, SerializationError
 
 VIOLATIONS_MAX: Final = 20
@@ -30,8 +30,8 @@ def judge(model: ServiceModel, shape_name: str, value: Any) -> Any:
     """
     walk = _Walk(model)
     corrected = walk.value(shape_name, value, "")
-    if walk.violations:
-        raise InvalidParameterError(_message(walk.violations))
+    if walk.count:
+        raise InvalidParameterError(_message(walk.violations, walk.count))
     return corrected
 
 
@@ -41,11 +41,10 @@ def violation(value: Any, path: str, constraint: str) -> str:
     return f"Value {shown} at '{path}' failed to satisfy constraint: Member must {constraint}"
 
 
-def _message(violations: list[str]) -> str:
-    count = len(violations)
+def _message(violations: list[str], count: int) -> str:
     noun = "error" if count == 1 else "errors"
     more = f"; and {count - VIOLATIONS_MAX} more" if count > VIOLATIONS_MAX else ""
-    return f"{count} validation {noun} detected: {'; '.join(violations[:VIOLATIONS_MAX])}{more}"
+    return f"{count} validation {noun} detected: {'; '.join(violations)}{more}"
 
 
 def _shown(value: Any) -> str:
@@ -63,11 +62,14 @@ class _Walk:
     def __init__(self, model: ServiceModel) -> None:
         self.model = model
         self.violations: list[str] = []
+        self.count = 0
 
     def value(self, shape_name: str, value: Any, path: str) -> Any:
         """The corrected `value` of one shape; notes violations, raises SerializationError."""
         shape = self.model.shapes[shape_name]
         if shape.document:
+            if _depth(value) > DOCUMENT_DEPTH_MAX:
+                self._note(value, path, f"not be nested deeper than {DOCUMENT_DEPTH_MAX}")
             return value
         if shape.type == "structure":
             return self._structure(shape, value, path)
@@ -76,6 +78,12 @@ class _Walk:
         if shape.type == "map":
             return self._map(shape, value, path)
         return self._scalar(shape, value, path)
+
+    def _note(self, value: Any, path: str, constraint: str) -> None:
+        """Count a violation; the first ones also get their sentence."""
+        self.count += 1
+        if self.count <= VIOLATIONS_MAX:
+            self.violations.append(violation(value, path, constraint))
 
     def _structure(self, shape: Shape, value: Any, path: str) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -87,7 +95,7 @@ class _Walk:
             if content is not None:
                 corrected[member] = self.value(reference.shape, content, member_path)
             elif member in shape.required:
-                self.violations.append(violation(None, member_path, "not be null"))
+                self._note(None, member_path, "not be null")
         return corrected
 
     def _list(self, shape: Shape, value: Any, path: str) -> list[Any]:
@@ -109,7 +117,7 @@ class _Walk:
     def _element(self, shape_name: str, value: Any, path: str) -> Any:
         """A part of a list or map, where null is not a way to leave it out."""
         if value is None:
-            self.violations.append(violation(None, path, "not be null"))
+            self._note(None, path, "not be null")
             return None
         return self.value(shape_name, value, path)
 
@@ -142,24 +150,34 @@ class _Walk:
 
     def _range(self, shape: Shape, value: float, path: str) -> None:
         if shape.min is not None and value < shape.min:
-            self.violations.append(violation(value, path, f"have value greater than or equal to {_number(shape.min)}"))
+            self._note(value, path, f"have value greater than or equal to {_number(shape.min)}")
         if shape.max is not None and value > shape.max:
-            self.violations.append(violation(value, path, f"have value less than or equal to {_number(shape.max)}"))
+            self._note(value, path, f"have value less than or equal to {_number(shape.max)}")
 
     def _length(self, shape: Shape, value: Any, path: str) -> None:
         if shape.min is not None and len(value) < shape.min:
-            self.violations.append(violation(value, path, f"have length greater than or equal to {_number(shape.min)}"))
+            self._note(value, path, f"have length greater than or equal to {_number(shape.min)}")
         if shape.max is not None and len(value) > shape.max:
-            self.violations.append(violation(value, path, f"have length less than or equal to {_number(shape.max)}"))
+            self._note(value, path, f"have length less than or equal to {_number(shape.max)}")
 
     def _string(self, shape: Shape, value: str, path: str) -> None:
         if shape.enum:
             if value not in shape.enum:
-                self.violations.append(violation(value, path, f"satisfy enum value set: [{', '.join(shape.enum)}]"))
+                self._note(value, path, f"satisfy enum value set: [{', '.join(shape.enum)}]")
             return
         self._length(shape, value, path)
         if shape.pattern and not re.search(python_pattern(shape.pattern), value):
-            self.violations.append(violation(value, path, f"satisfy regular expression pattern: {shape.pattern}"))
+            self._note(value, path, f"satisfy regular expression pattern: {shape.pattern}")
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and objects are nested in `value`: 0 for a text or number, 1 for a list of them."""
+    depth, level = 0, [value] if isinstance(value, list | dict) else []
+    while level:
+        depth += 1
+        parts = (part for holder in level for part in (holder.values() if isinstance(holder, dict) else holder))
+        level = [part for part in parts if isinstance(part, list | dict)]
+    return depth
 
 
 def _misplaced(value: Any, path: str, wanted: str) -> str:

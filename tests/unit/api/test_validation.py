@@ -190,6 +190,34 @@ def test_tag_characters(text, good):
         assert "regular expression pattern" in refusal("TagResource", request)[1]
 
 
+def hook(details) -> dict:
+    return {"serviceName": "a", "deploymentConfiguration": {"lifecycleHooks": [{"hookDetails": details}]}}
+
+
+@pytest.mark.parametrize("innermost", [[], {}, 1])
+def test_a_document_is_any_json_up_to_a_depth(innermost):
+    def nested(depth):
+        return innermost if depth == (0 if innermost == 1 else 1) else ([nested(depth - 1)] if depth % 2 else {"a": nested(depth - 1)})
+
+    assert decode("CreateService", hook(nested(32))).deploymentConfiguration.lifecycleHooks[0].hookDetails == nested(32)
+    code, message = refusal("CreateService", hook(nested(33)))
+    assert code == "InvalidParameterException"
+    assert message.endswith("at 'deploymentConfiguration.lifecycleHooks.1.member.hookDetails' failed to satisfy constraint: "
+                            "Member must not be nested deeper than 32")  # fmt: skip
+
+
+@pytest.mark.parametrize("document", [None, True, 1, 1.5, "text", [1, [2]], {"a": {"b": None}}, 10**30])
+def test_documents_arrive_as_they_are(document):
+    assert decode("CreateService", hook(document)).deploymentConfiguration.lifecycleHooks[0].hookDetails == document
+
+
+@pytest.mark.parametrize("depth", [100, 500, 900, 990, 1000, 5000])
+def test_nesting_without_end_is_refused_wherever_it_stands(depth):
+    deep = b"[" * depth + b"]" * depth
+    for body in (b'{"resourceArn":"a","tags":[' + b",".join([deep] * 51) + b"]}", b'{"resourceArn":"a","tags":[],"more":' + deep + b',"x":0', deep):
+        assert refusal("TagResource", body)[0] in {"SerializationException", "InvalidParameterException"}
+
+
 def values(shape_name: str, depth: int = 0) -> st.SearchStrategy:
     """JSON that nearly fits a shape: now and then a member is missing, null, of another type or out of bounds."""
     shape = SERVICE.shapes[shape_name]

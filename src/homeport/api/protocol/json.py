@@ -22,10 +22,12 @@ def decode(operation: Operation, body: bytes) -> Any:
 
     Raises SerializationError when it is no JSON or a member has a wrong type, InvalidParameterError for every other violation of the model.
     """
+    if operation.has_documents:
+        return _look_closer(operation, body)
     try:
         return operation.decode(body)
-    except msgspec.ValidationError as refusal:
-        return _look_closer(operation, body, str(refusal))
+    except msgspec.ValidationError:
+        return _look_closer(operation, body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as failure:
         raise SerializationError(f"The request body is not valid JSON: {failure}") from None
 
@@ -41,15 +43,14 @@ def encode(answer: Any) -> bytes:
     return body
 
 
-def _look_closer(operation: Operation, body: bytes, refusal: str) -> Any:
-    """Raise what is wrong in AWS's words, or return the request if only its numbers were spelled in an unusual way."""
+def _look_closer(operation: Operation, body: bytes) -> Any:
+    """The slow way: raise what is wrong in AWS's words, or return the request, if it is good but spelled in an unusual way."""
     if operation.input_shape is None:
-        raise SerializationError(refusal)
+        raise SerializationError("The request body is no JSON object.")
     try:
-        value = msgspec.json.decode(body)
+        corrected = validation.judge(operation.model, operation.input_shape, msgspec.json.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as failure:
         raise SerializationError(f"The request body is not valid JSON: {failure}") from None
-    corrected = validation.judge(operation.model, operation.input_shape, value)
     try:
         return msgspec.convert(corrected, operation.input_type)
     except msgspec.ValidationError as failure:

@@ -23,6 +23,8 @@ INTEGER_MIN: Final = -(2**31)
 INTEGER_MAX: Final = 2**31 - 1
 LONG_MIN: Final = -(2**63)
 LONG_MAX: Final = 2**63 - 1
+DOCUMENT_DEPTH_MAX: Final = 32
+"""How deep lists and objects may be nested in a member that may hold any JSON: what is kept must be readable again wherever it is read."""
 _SEPARATORS: Final = " \\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"
 
 
@@ -92,6 +94,11 @@ class Operation:
         return self.model.input_type(self.input_shape) if self.input_shape else msgspec.defstruct(f"{self.name}Request", [])
 
     @functools.cached_property
+    def has_documents(self) -> bool:
+        """Whether some member of the request may hold any JSON, which the types cannot bound."""
+        return self.input_shape is not None and any(shape.document for shape in self.model.reachable(self.input_shape))
+
+    @functools.cached_property
     def decode(self) -> Callable[[bytes], Any]:
         """From a JSON body to the request; raises msgspec's errors."""
         return msgspec.json.Decoder(self.input_type).decode
@@ -115,6 +122,17 @@ class ServiceModel:
         if known is None:
             known = self._types[shape_name] = self._compile(shape_name, self.shapes[shape_name])
         return known
+
+    def reachable(self, shape_name: str) -> list[Shape]:
+        """The shape and every shape that it is made of."""
+        found: dict[str, Shape] = {}
+        names = [shape_name]
+        while names:
+            name = names.pop()
+            if name not in found:
+                shape = found[name] = self.shapes[name]
+                names += [part.shape for part in (*shape.members.values(), shape.member, shape.key, shape.value) if part]
+        return list(found.values())
 
     def _compile(self, name: str, shape: Shape) -> Any:
         if shape.document:
