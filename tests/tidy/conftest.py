@@ -57,8 +57,7 @@ def repository_files() -> list[Path]:
     return sorted(path for path in ROOT.rglob("*") if path.is_file() and not any(map(ignored, path.relative_to(ROOT).parts)))
 
 
-@pytest.fixture(scope="session")
-def modules() -> list[Module]:
+def parsed_modules() -> list[Module]:
     """Every module under src/homeport."""
     found = []
     for path in sorted((ROOT / "src").rglob("*.py")):
@@ -66,3 +65,9 @@ def modules() -> list[Module]:
         found.append(Module(path=str(path.relative_to(ROOT)), text=text, tree=ast.parse(text)))
     assert len(found) > 20
     return found
+
+
+@pytest.fixture(scope="session")
+def modules() -> list[Module]:
+    """Every module under src/homeport."""
+    return parsed_modules()
