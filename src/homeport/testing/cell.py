@@ -6,6 +6,7 @@ Owns: `MemoryCell` and `SimulatedAgents`. Never waits for real: time moves when 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -46,20 +47,26 @@ class MemoryCell:
         self.store = store
         self.context = context
         self.clock = clock
-        settings, ids = context.settings, context.ids
-        self.loop = Loop(
-            store=store,
+        self._starts = itertools.count()
+        self.loop = self.new_loop()
+        self.agents = SimulatedAgents(store, clock)
+        self._running: list[asyncio.Task[None]] = []
+
+    def new_loop(self) -> Loop:
+        """The controllers as after a restart: a loop and controllers that remember nothing."""
+        # A child of the same name would draw the same ids again.
+        settings, ids = self.context.settings, self.context.ids.child(f"controllers {next(self._starts)}")
+        return Loop(
+            store=self.store,
             controllers=(
                 DeploymentController(ids=ids.child("deployment"), settings=settings),
-                ServiceController(placement=context.placement, ids=ids.child("service"), settings=settings),
+                ServiceController(placement=self.context.placement, ids=ids.child("service"), settings=settings),
                 InstanceController(),
                 RetentionController(settings=settings),
             ),
-            clock=clock,
+            clock=self.clock,
             sweep_seconds=settings.sweep_seconds,
         )
-        self.agents = SimulatedAgents(store, clock)
-        self._running: list[asyncio.Task[None]] = []
 
     @classmethod
     async def open(cls, *, settings: Settings | None = None, seed: str = "cell") -> MemoryCell:
