@@ -238,6 +238,17 @@ async def test_later_transactions_see_earlier_ones_at_once_and_share_a_commit(ba
     await store.close()
 
 
+async def test_a_batch_is_bounded(backend):
+    gated = GatedBackend(backend())
+    store = await opened(gated)
+    await asyncio.gather(*(store.update(put(Thing(name=str(number))), cause="test") for number in range(4_500)))
+    await asyncio.gather(*(store.update(put(Thing(name=str(number), blob=bytes(500_000))), cause="test") for number in range(40)))
+    assert gated.commits[:3] == [2_000, 2_000, 500]
+    assert max(gated.commits[3:]) <= 17
+    assert sum(gated.commits) == store.revision == 4_540
+    await store.close()
+
+
 async def test_answers_leave_only_when_durable(backend):
     gated = GatedBackend(backend())
     store = await opened(gated)

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from homeport.clock import SystemClock
-from homeport.errors import StoredFormError, StoreLockedError
+from homeport.errors import CommitFailedError, StoredFormError, StoreLockedError
+from homeport.store.backend import Batch
 from homeport.store.journal import verify
 from homeport.store.lock import FileLock
-from homeport.store.sqlite import SqliteBackend
+from homeport.store.sqlite import SqliteBackend, _insert
 from homeport.store.store import Store
 from homeport.store.table import Table
 from homeport.testing.clock import VirtualClock
@@ -92,6 +93,57 @@ async def test_a_write_that_fails_on_disk_is_taken_back_and_the_store_goes_on(tm
     acknowledged: dict[int, int] = {}
     note(acknowledged, said)
     await check(path, acknowledged)
+
+
+class UnsureBackend(SqliteBackend):
+    """Its next commits reach the disk, but say that they failed; and the file may be out of reach for a look."""
+
+    unsure = 0
+    hidden = False
+
+    async def commit(self, batch: Batch) -> None:
+        if self.unsure:
+            self.unsure -= 1
+            assert self._connection is not None
+            self._connection.execute("BEGIN")
+            _insert(self._connection, batch)
+            self._connection.commit()
+            if self.hidden:
+                self.path.rename(self.path.with_name("hidden"))
+        await super().commit(batch)  # the entry is there already: an sqlite3.IntegrityError
+
+
+async def test_a_commit_that_arrived_in_spite_of_its_error_counts(tmp_path):
+    backend = UnsureBackend(tmp_path / "state?#%.db")
+    store = await Store.open(backend, tables=TABLES, clock=VirtualClock())
+    backend.unsure = 1
+    await store.update(lambda tx: tx.put(THINGS, Thing(name="a")), cause="test")
+    await store.update(lambda tx: tx.put(THINGS, Thing(name="b")), cause="test")
+    await store.close()
+    store = await Store.open(backend, tables=TABLES, clock=VirtualClock())
+    assert await store.view(lambda r: [thing.name for thing in r.scan(THINGS)]) == ["a", "b"]
+    assert (await store.journal.verify()).entries == 2
+    await store.close()
+
+
+async def test_a_commit_with_an_unknown_outcome_stops_all_writing_until_a_restart(tmp_path):
+    backend = UnsureBackend(tmp_path / "state.db")
+    store = await Store.open(backend, tables=TABLES, clock=VirtualClock())
+    backend.unsure, backend.hidden = 1, True
+    with pytest.raises(CommitFailedError):
+        await store.update(lambda tx: tx.put(THINGS, Thing(name="a")), cause="test")
+    with pytest.raises(CommitFailedError, match="unable to open"):
+        await store.update(lambda tx: tx.put(THINGS, Thing(name="b")), cause="test")
+    assert not backend.path.exists()
+    backend.path.with_name("hidden").rename(backend.path)
+    for _ in range(2):
+        with pytest.raises(CommitFailedError, match="at revision 1, not at 0 as expected: restart"):
+            await store.update(lambda tx: tx.put(THINGS, Thing(name="b")), cause="test")
+    assert await store.view(lambda r: list(r.scan(THINGS))) == []
+    await store.close()
+    store = await Store.open(backend, tables=TABLES, clock=VirtualClock())
+    assert await store.view(lambda r: [thing.name for thing in r.scan(THINGS)]) == ["a"]
+    await store.close()
 
 
 async def test_a_wal_torn_anywhere_gives_a_whole_state(tmp_path):
@@ -232,6 +284,16 @@ async def test_the_file_has_one_row_an_entry_and_one_write_a_row(tmp_path):
         assert file.execute("SELECT id, version, revision FROM things").fetchall() == [(1, 1, 12)]
         assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert not file.execute("SELECT name FROM sqlite_master WHERE type = 'index'").fetchall()
+
+
+async def test_each_commit_is_synced(tmp_path):
+    """A power cut cannot be had here, so this looks at the setting that survives one."""
+    backend = SqliteBackend(tmp_path / "state.db")
+    await backend.load(("things",))
+    assert backend._connection is not None
+    assert backend._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert [oct(path.stat().st_mode & 0o777) for path in sorted(tmp_path.iterdir())] == ["0o600"] * 4  # the file, its WAL and index, its lock
+    await backend.close()
 
 
 async def test_a_file_of_a_newer_program_is_refused(tmp_path):

@@ -15,8 +15,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
-from homeport.errors import CommitFailedError, StoredFormError
+from homeport.errors import CommitFailedError, StoreClosedError, StoredFormError
 from homeport.store.backend import Anchor, Batch, Head, StoredEntry, StoredRow
 from homeport.store.lock import FileLock
 from homeport.store.worker import Worker
@@ -56,6 +57,7 @@ class SqliteBackend:
         self.path = Path(path)
         self._lock = FileLock(self.path.with_name(self.path.name + ".lock"))
         self._connection: sqlite3.Connection | None = None
+        self._durable = Head()
         self._worker: Worker | None = None
         self._checkpoints = _Checkpoints(self.path)
 
@@ -68,9 +70,10 @@ class SqliteBackend:
             raise StoredFormError(f"no table may be called {' or '.join(sorted(RESERVED))}")
         self._lock.take()
         try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # it holds secret keys; the WAL gets the same mode
             connection = self._connection = self._open()
             self._lay_out(connection, tables)
-            head = _head(connection)
+            head = self._durable = _head(connection)
         except BaseException:
             await self.close()
             raise
@@ -79,13 +82,15 @@ class SqliteBackend:
 
     async def rows(self, table: str) -> AsyncIterator[list[StoredRow]]:
         """All rows of a table, a thousand at a time."""
-        connection = self._connection or self._reopen()
+        connection = self._connection
+        if connection is None:
+            raise StoreClosedError(f"{self.path} is not open")
         cursor = connection.execute(f'SELECT id, version, revision, record FROM "{table}"')
         while page := cursor.fetchmany(LOAD_ROWS):
             yield [StoredRow(*row) for row in page]
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection = _connect(self.path, "rw")
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # counts for a new file only
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -127,23 +132,37 @@ class SqliteBackend:
         except (sqlite3.Error, OSError) as error:
             if not self._committed_all_the_same(batch):
                 raise CommitFailedError(f"the state could not be written to {self.path}: {error}") from error
+        self._durable = batch.head
         if self._connection is not None:
             self._checkpoints.count(batch.bytes + COMMIT_BYTES, worker, self._connection)
 
     def _reopen(self) -> sqlite3.Connection:
-        self._connection = self._open()
-        return self._connection
+        """Open the file again after an error. Raises CommitFailedError when it is not as this process left it: only a restart can tell then
+        what is there."""
+        connection = self._open()
+        head = _head(connection)
+        if head != self._durable:
+            connection.close()
+            raise CommitFailedError(f"{self.path} is at revision {head.revision}, not at {self._durable.revision} as expected: restart the server")
+        self._connection = connection
+        return connection
 
     def _committed_all_the_same(self, batch: Batch) -> bool:
         """After an error: drop the connection, with all that it holds, and see on a new one which commit was the last.
 
-        When the file cannot be read either, the batch counts as failed and the next commit opens the file again.
+        When the file cannot be read either, the batch counts as failed; the next commit opens the file again and looks.
         """
         try:
             self._drop()
-            return _head(self._reopen()) == batch.head
+            connection = self._open()
+            head = _head(connection)
         except (sqlite3.Error, OSError):
             return False
+        if head in (batch.head, self._durable):
+            self._connection = connection
+        else:
+            connection.close()
+        return head == batch.head
 
     def _drop(self) -> None:
         """Forget the connection and whatever is uncommitted on it."""
@@ -202,7 +221,7 @@ class SqliteBackend:
 
     def _reading(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
         """What `function` reads on a connection of its own, which sees durable state only. Works on a stopped installation too."""
-        with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+        with closing(_connect(self.path, "ro")) as connection:
             return function(connection)
 
     async def close(self) -> None:
@@ -247,7 +266,7 @@ class _Checkpoints:
             await rest
 
     def _copy(self) -> None:
-        with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+        with suppress(sqlite3.Error), closing(_connect(self._path, "rw")) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             _checkpoint(connection)
 
@@ -267,6 +286,12 @@ def _checkpoint(connection: sqlite3.Connection) -> None:
     """Copy back what can be copied now. A failure (the disk is full) costs nothing: the WAL keeps everything, and the next one tries again."""
     with suppress(sqlite3.Error):
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    """A connection that never makes the file. `mode` is rw or ro."""
+    address = f"file:{quote(str(path))}?mode={mode}"
+    return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
 def _insert(connection: sqlite3.Connection, batch: Batch) -> None:
