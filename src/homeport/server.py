@@ -21,7 +21,7 @@ import uvicorn
 from homeport.api.call import Context
 from homeport.api.ecs.operations import OPERATIONS
 from homeport.api.requestlog import RequestLog
-from homeport.api.server import Application
+from homeport.api.server import SERVER_OPTIONS, Application
 from homeport.api.signature import AccessKeys, Verifier
 from homeport.clock import Clock, SystemClock
 from homeport.config import Settings, parse_settings
@@ -46,8 +46,6 @@ from homeport.store.table import Transaction
 from homeport.store.tables import ACCESS_KEYS, INSTALLATION, TABLES
 
 BACKLOG: Final = 4096
-GRACEFUL_SHUTDOWN_SECONDS: Final = 3
-"""How long calls under way may take at the end; uvicorn would wait for ever for idle keep-alive connections."""
 
 
 class StoreNotKnownError(HomeportError):
@@ -240,19 +238,7 @@ async def serve(options: ServerOptions) -> None:
     """
     async with build(options) as plane:
         listener = _listen(options)
-        config = uvicorn.Config(
-            plane.application,
-            http="httptools",
-            ws="websockets-sansio",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
-            server_header=False,
-            date_header=False,
-            ws_ping_interval=None,
-            ws_max_size=16 * 1024 * 1024,
-        )
+        config = uvicorn.Config(plane.application, **SERVER_OPTIONS)
         server = uvicorn.Server(config)
         running = asyncio.get_running_loop()
 

@@ -7,7 +7,7 @@ bounds the body.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -22,6 +22,41 @@ _REFUSALS: Final = {
 }
 
 
+class WholeAnswers:
+    """A transport that sends an answer's head and body in one write.
+
+    uvicorn writes them one after the other. A server that is killed between the two leaves a head with status 200 and no body, which boto3
+    takes for a success with nothing in it: an effect that never was. One write also saves a system call per answer.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Keep a head back until what follows it is there."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
+            self._head = data
+            return
+        self.transport.write(data)
+
+    def flush(self) -> None:
+        """Send a head that has no body."""
+        if self._head:
+            head, self._head = self._head, b""
+            self.transport.write(head)
+
+    def close(self) -> None:
+        """Send what is kept, then close."""
+        self.flush()
+        self.transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+
 class BoundedHttp(HttpToolsProtocol):
     """One connection. A client that says nothing at all is dropped after the keep-alive time."""
 
@@ -32,6 +67,8 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Start to wait for the first byte."""
         super().connection_made(transport)
+        self._whole = WholeAnswers(transport)
+        self.transport = self._whole  # type: ignore[assignment]  # all that uvicorn asks of it is there
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def data_received(self, data: bytes) -> None:
@@ -51,6 +88,16 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_bytes = 0
         self._forget_timer()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is whole, with or without a body."""
+        self._whole.flush()
+        super().on_response_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """A websocket writes its own frames, each whole."""
+        self.transport = self._whole.transport
+        super().handle_websocket_upgrade()
 
     def on_message_complete(self) -> None:
         """The request is whole: what comes next is the head of another."""
