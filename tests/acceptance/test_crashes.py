@@ -147,7 +147,8 @@ def test_kill_9_of_the_server_loses_nothing(installation: Installation) -> None:
                 call.result()
         assert 0 < caller.answered < CALLS, "the kill must fall in the midst of the calls"
         installation.up()
-        assert set(ecs.list_tasks(serviceName="kept")["taskArns"]) == kept
+        now = set(ecs.list_tasks(serviceName="kept")["taskArns"])
+        assert now == kept, ecs.describe_tasks(tasks=sorted(now ^ kept))
         if round_number % 5 == 4:
             _check(installation, seen)
     still = {c["runtimeId"] for task in ecs.describe_tasks(tasks=list(kept))["tasks"] for c in task["containers"]}
