@@ -162,3 +162,49 @@ async def test_every_activation_says_its_cause(bench):
     assert causes == ["test", "controller/renamer 123456789012/a"]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_changed_does_not_wait_for_a_sweep(bench):
+    names = [f"c{number:03d}" for number in range(900)]
+    for start in range(0, 900, 90):
+        await bench.put(*names[start : start + 90])
+    bench.taken()
+    changed = asyncio.Event()
+
+    class Changer(Recorder):
+        def activate(self, tx, key):
+            if not changed.is_set():
+                changed.set()
+                tx.put(CLUSTERS, records.cluster(name="c899", status="INACTIVE"))
+            return super().activate(tx, key)
+
+    log: list[tuple[str, str]] = []
+    loop = Loop(store=bench.store, controllers=[Changer("only", log)], clock=bench.clock, sweep_seconds=10.0)
+    running = asyncio.create_task(loop.run())
+    await bench.clock.settle()
+    order = [name for _, name in log]
+    assert sorted(order) == names  # each once: the change took its key out of the sweep
+    assert order.index("c899") < 800
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_wall_clock_that_is_set_back_does_not_stop_the_sweep():
+    class Uneven(VirtualClock):
+        offset = 0.0
+
+        def now(self) -> float:
+            return super().now() + self.offset
+
+    clock, log = Uneven(), []
+    store = await Store.open(MemoryBackend(), tables=TABLES, clock=clock)
+    await store.update(lambda tx: tx.put(CLUSTERS, records.cluster(name="a")), cause="test")
+    running = asyncio.create_task(Loop(store=store, controllers=[Recorder("only", log)], clock=clock, sweep_seconds=10.0).run())
+    await clock.settle()
+    log.clear()
+    clock.offset = -3600.0
+    await clock.advance(21.0)
+    assert len(log) == 2
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await store.close()
