@@ -40,7 +40,7 @@ def ensure_engine(terminal: Terminal, environ: Mapping[str, str], log: Path) -> 
     if docker.path != DEFAULT_HOST.removeprefix("unix://"):
         raise DockerError(f"no Docker answers at {docker.path} (DOCKER_HOST)")
     if os.getuid() != 0:
-        how = "systemctl start docker" if systemd_runs() else "./homeport up"
+        how = "systemctl start docker" if systemd_runs() else "./homeport prepare"
         raise CommandError(f"Docker is installed but does not run. Start it with: sudo {how}")
     started = None if systemd_runs() else _start_daemon(terminal, environ, log)
     if started is None:
