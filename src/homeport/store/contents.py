@@ -49,15 +49,21 @@ class Contents:
         self.next_id = 1
 
     def fill(self, rows: dict[str, Row]) -> None:
-        """Take over `rows` (key → row) as the whole contents; for load."""
+        """Take over `rows` (key → row, in any order) as the whole contents; for load."""
         keys = sorted(rows)
-        self.rows = {key: rows[key] for key in keys}
+        self.rows = rows
         self.keys = OrderedKeys(keys)
-        for found, extract in self._extractors:
-            lists: dict[str, list[str]] = {}
-            for key, row in self.rows.items():
-                for value in extract(row.record):
-                    lists.setdefault(value, []).append(key)
+        collected: list[tuple[dict[str, list[str]], Callable[[Any], Iterable[str]]]] = [({}, extract) for _, extract in self._extractors]
+        for key in keys:
+            record = rows[key].record
+            for lists, extract in collected:
+                for value in extract(record):
+                    members = lists.get(value)
+                    if members is None:
+                        lists[value] = [key]
+                    else:
+                        members.append(key)
+        for (found, _), (lists, _) in zip(self._extractors, collected, strict=True):
             found.update((value, OrderedKeys(members)) for value, members in lists.items())
         self.next_id = 1 + max((row.id for row in rows.values()), default=0)
 

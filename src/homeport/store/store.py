@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from homeport.clock import Clock
-from homeport.errors import CommitFailedError, HomeportError, StoreClosedError
+from homeport.errors import CommitFailedError, StoreClosedError
 from homeport.model.record import Instant
 from homeport.store.backend import Backend, Batch, Head
 from homeport.store.codec import ENCODER, Codec
@@ -32,10 +32,7 @@ from homeport.store.watch import RecentCommits, Watch
 
 T = TypeVar("T")
 
-BATCH_TRANSACTIONS_MAX: Final = 2_000
-"""Transactions that are made durable together; more wait for the next batch."""
-BATCH_BYTES_MAX: Final = 16 * 1_048_576
-"""Bytes of a batch after which the next transaction goes into another."""
+NOT_STORED: Final = "a transaction before this one could not be stored; try again"
 INSTANT_STEP_SECONDS: Final = 1e-6
 """Least time between the instants of two transactions."""
 PRUNE_ENTRIES: Final = 10_000
@@ -60,16 +57,16 @@ class _Group:
         self.batch = Batch()
         self.transactions: list[StoreTransaction] = []
         self.commits: list[Commit] = []
-        self.waiters: list[asyncio.Future[HomeportError | None]] = []
+        self.waiters: list[asyncio.Future[CommitFailedError | None]] = []
         """One future a caller, so that a caller that is cancelled cancels nobody else's. (One subclassed future for all costs 5 µs a caller.)"""
 
-    def outcome(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[HomeportError | None]:
+    def outcome(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[CommitFailedError | None]:
         """Done when the batch is durable (None) or failed (why)."""
-        waiter: asyncio.Future[HomeportError | None] = loop.create_future()
+        waiter: asyncio.Future[CommitFailedError | None] = loop.create_future()
         self.waiters.append(waiter)
         return waiter
 
-    def settle(self, error: HomeportError | None) -> None:
+    def settle(self, error: CommitFailedError | None) -> None:
         """Tell everybody who waits."""
         for waiter in self.waiters:
             if not waiter.done():
@@ -82,6 +79,7 @@ class Store:
     def __init__(self, backend: Backend, *, tables: Sequence[Table[Any]], clock: Clock, derived: Sequence[Derived]) -> None:
         """Use `open`."""
         self._backend = backend
+        self._limits = backend.limits
         self._clock = clock
         self._derived = tuple(derived)
         self._contents = {table.name: Contents(table) for table in tables}
@@ -129,9 +127,9 @@ class Store:
                         record = codec.decode(stored.version, stored.record)
                         loaded[key_of(record)] = Row(record, stored.id, stored.revision)
                 contents.fill(loaded)
-                for row in contents.rows.values():
+                for record in contents.scan("", "") if self._derived else ():
                     for derived in self._derived:
-                        derived.change(name, None, row.record)
+                        derived.change(name, None, record)
             if sum(len(contents.rows) for contents in self._contents.values()) >= FREEZE_RECORDS_MIN:
                 gc.freeze()
         finally:
@@ -184,13 +182,15 @@ class Store:
         except BaseException:
             transaction.undo()
             if not await self._settled():
-                raise CommitFailedError("a transaction before this one could not be stored; try again") from None
+                raise CommitFailedError(NOT_STORED) from None
             raise
-        group = self._waiting[-1] if self._waiting else self._flying
-        if group is not None:
-            error = await group.outcome(self._loop)
-            if error is not None:
-                raise CommitFailedError(str(error))
+        if not writes:
+            if not await self._settled():
+                raise CommitFailedError(NOT_STORED)
+            return result
+        error = await self._waiting[-1].outcome(self._loop)
+        if error is not None:
+            raise type(error)(str(error))
         return result
 
     def _append(self, transaction: StoreTransaction, writes: list[Write], cause: str) -> None:
@@ -207,7 +207,7 @@ class Store:
             changes.append(entry_change(write))
         require_bytes(size)
         payload = ENCODER.encode((newest.hash, revision, instant, cause, changes))
-        group = self._group()
+        group = self._group(len(writes), size + len(payload))
         batch = group.batch
         for write in writes:
             row, contents = write.row, write.contents
@@ -224,16 +224,19 @@ class Store:
         head = Head(revision, instant, hashlib.sha256(payload).digest())
         batch.entries.append((revision, payload, head.hash))
         batch.head = self._newest = head
+        batch.records += len(writes)
         batch.bytes += size + len(payload)
         group.transactions.append(transaction)
         group.commits.append(Commit(revision, instant, cause, tuple(map(change_of, writes))))
 
-    def _group(self) -> _Group:
-        """The group that takes the next transaction."""
-        waiting = self._waiting
+    def _group(self, records: int, size: int) -> _Group:
+        """The group that takes the next transaction, which writes `records` and has `size` bytes."""
+        waiting, limits = self._waiting, self._limits
         if waiting:
             group = waiting[-1]
-            if len(group.transactions) < BATCH_TRANSACTIONS_MAX and group.batch.bytes < BATCH_BYTES_MAX:
+            batch = group.batch
+            fits = batch.records + records <= limits.records and batch.bytes + size <= limits.bytes
+            if fits and len(group.transactions) < limits.transactions:
                 return group
         group = _Group()
         waiting.append(group)
@@ -263,7 +266,7 @@ class Store:
             try:
                 await self._backend.commit(group.batch)
             except Exception as error:
-                self._take_back(error if isinstance(error, HomeportError) else CommitFailedError(f"{type(error).__name__}: {error}"))
+                self._take_back(error if isinstance(error, CommitFailedError) else CommitFailedError(f"{type(error).__name__}: {error}"))
             else:
                 self._flying = None
                 self._durable = group.batch.head
@@ -272,7 +275,7 @@ class Store:
                     watch.offer(group.commits)
                 group.settle(None)
 
-    def _take_back(self, error: HomeportError) -> None:
+    def _take_back(self, error: CommitFailedError) -> None:
         """Undo everything that is not durable, newest first, and tell its callers."""
         groups = ([self._flying] if self._flying is not None else []) + list(self._waiting)
         self._flying = None
