@@ -39,9 +39,7 @@ class RunningEngine:
         self._reports: Counter[str] = Counter()
         self._heard = asyncio.Event()
         self._number = 0
-        settings = AgentSettings(
-            endpoint="", region="us-east-1", access_key_id="", secret_access_key="", installation_id=fleet.name, container_cleanup_seconds=0.0
-        )
+        settings = AgentSettings(endpoint="", region="us-east-1", access_key_id="", secret_access_key="", installation_id=fleet.name)
         self.engine = Engine(runtime=fleet.runtime, state=state, clock=fleet.clock, ids=Ids(), settings=settings, report=self._report)
 
     async def until(self, status: str, count: int) -> None:

@@ -8,7 +8,6 @@ Reads and writes: State kinds "task" (by ARN), "engine" and "image"; the runtime
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -53,6 +52,7 @@ KIND_ENGINE = "engine"
 KIND_IMAGE = "image"
 CLEANUP_RETRY_SECONDS = 60.0
 RECONCILE_RETRY_SECONDS = 1.0
+INSPECT_RETRY_SECONDS = 0.2
 SWEEP_STOP_SECONDS = 30
 LOOKED_AT = frozenset({"start", "die", "health_status", "pause", "unpause"})
 """Events after which a container is inspected; `destroy` says everything by itself."""
@@ -134,6 +134,8 @@ class Engine:
                 self._report(task.told)  # the acknowledgement may have been lost in the crash; without it nothing is cleaned up
             if task.acknowledged == "STOPPED":
                 self._add_cleanup(task)
+            for watch in machine.watches(None, task, self._clock.now()):
+                self._executor.run(task.arn, watch)
         self._begin(self._follow())
         self._begin(self._clean())
         await self._attempted.wait()
@@ -289,15 +291,21 @@ class Engine:
         self._begin(self._inspect(arn, name, container_id))
 
     async def _inspect(self, arn: str, name: str, container_id: str) -> None:
+        """Inspect until an answer comes: the event that asked for it is told only once."""
         again = True
         try:
             while again:
                 self._looks[container_id] = False
-                with contextlib.suppress(RuntimeUnavailableError):  # everything is looked through after the reconnection
+                try:
                     self.feed(arn, Seen(name, await self._runtime.inspect(container_id)))
-                again = self._looks[container_id]
-        except NoSuchObjectError:
-            self.feed(arn, Gone(name))
+                    again = self._looks[container_id]
+                except NoSuchObjectError:
+                    self.feed(arn, Gone(name))
+                    return
+                except RuntimeFailureError as error:
+                    _log.warning("container %s of task %s is inspected again: %s", name, arn, error)
+                    await self._clock.sleep(INSPECT_RETRY_SECONDS)
+                    await self.reachable()
         finally:
             del self._looks[container_id]
 

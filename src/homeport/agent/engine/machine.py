@@ -94,7 +94,7 @@ def _apply(task: TaskState, event: Event, now: float, actions: list[Action]) -> 
         case Created(name=name, runtime_id=runtime_id):
             return _change(task, name, known=_forward(task.container(name), "CREATED"), runtime_id=runtime_id)
         case LaunchFailed(name=name, reason=reason):
-            return _launch_failed(task, name, reason, now)
+            return _launch_failed(task, name, reason, now, actions)
         case Launched(name=name, observation=observation):
             return _observe(_change(task, name, step=""), name, observation, now, actions)
         case Seen(name=name, observation=observation):
@@ -128,11 +128,15 @@ def _pull_ended(task: TaskState, event: Pulled | PullFailed, actions: list[Actio
     return task
 
 
-def _launch_failed(task: TaskState, name: str, reason: str, now: float) -> TaskState:
+def _launch_failed(task: TaskState, name: str, reason: str, now: float, actions: list[Action]) -> TaskState:
     container = task.container(name)
     if container.known == "STOPPED" or not reason:
         return _change(task, name, step="")
-    return _essential_end(_change(task, name, step="", known="STOPPED", reason=clipped(reason)), name, now)
+    task = _essential_end(_change(task, name, step="", known="STOPPED", reason=clipped(reason)), name, now)
+    if container.runtime_id is None:
+        return task
+    actions.append(Stop(name))  # its start may yet happen, when it was the answer that failed
+    return _change(task, name, step="STOP")
 
 
 def _gone(task: TaskState, name: str, now: float) -> TaskState:
@@ -325,11 +329,13 @@ def _advance(task: TaskState, actions: list[Action]) -> TaskState:
     return task
 
 
-def watches(before: TaskState, after: TaskState, now: float) -> tuple[Watch, ...]:
-    """A Watch for each container that began to run between the two and whose startTimeout counts."""
+def watches(before: TaskState | None, after: TaskState, now: float) -> tuple[Watch, ...]:
+    """A Watch for each container that began to run between the two and whose startTimeout counts; `before` is None after a restart."""
     found = []
     for container in after.containers:
-        if container.known != "RUNNING" or container.started_at is None or before.container(container.name).known == "RUNNING":
+        if container.known != "RUNNING" or container.started_at is None:
+            continue
+        if before is not None and before.container(container.name).known == "RUNNING":
             continue
         seconds = after.definition(container.name).startTimeout
         if seconds and ordering.is_timed(container.name, after.payload.containers):

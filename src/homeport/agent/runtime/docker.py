@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import msgspec
 
 from homeport.agent.runtime.contract import (
     CONNECTED,
@@ -42,28 +43,36 @@ from homeport.clock import Clock
 
 API_OLDEST = (1, 41)
 API_NEWEST = (1, 47)
-CREATE_SECONDS_MAX = 240.0
-START_SECONDS_MAX = 180.0
 CALL_SECONDS_MAX = 30.0
-PULL_SILENCE_SECONDS_MAX = 60.0
-"""A pull that says nothing for this long has failed."""
 STOP_GRACE_SECONDS = 60.0
 """How much longer than its own timeout a stop may take."""
 RECONNECT_SECONDS_FIRST = 0.05
 RECONNECT_SECONDS_MAX = 1.0
 SINCE_OVERLAP_SECONDS = 2.0
 """Events of the last two seconds are asked for again when the stream opens; seeing one twice does no harm."""
+ENDLESS = aiohttp.ClientTimeout(total=None)
 DEFAULT_SOCKET = "/var/run/docker.sock"
 EVENT_ACTIONS = ("create", "start", "die", "oom", "destroy", "health_status", "pause", "unpause")
 
 _log = logging.getLogger(__name__)
 
 
+class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
+    """How long Docker may take, in seconds; the defaults are the upstream agent's (agent-protocol.md section 10)."""
+
+    create: float = 240.0
+    start: float = 180.0
+    pull: float = 7_200.0
+    pull_silence: float = 60.0
+    """A pull that says nothing for this long has failed."""
+
+
 class DockerRuntime:
     """The Docker Engine at `host` (default: DOCKER_HOST or the usual socket)."""
 
-    def __init__(self, *, clock: Clock, host: str | None = None) -> None:
+    def __init__(self, *, clock: Clock, host: str | None = None, deadlines: Deadlines | None = None) -> None:
         self._clock = clock
+        self._deadlines = deadlines or Deadlines()
         self._host = host or os.environ.get("DOCKER_HOST") or f"unix://{DEFAULT_SOCKET}"
         self._api_version: tuple[int, int] | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -97,12 +106,12 @@ class DockerRuntime:
 
     async def create(self, name: str, document: Mapping[str, Any]) -> str:
         """POST /containers/create."""
-        answer = await self._call("POST", "/containers/create", query={"name": name}, body=document, seconds=CREATE_SECONDS_MAX)
+        answer = await self._call("POST", "/containers/create", query={"name": name}, body=document, seconds=self._deadlines.create)
         return str(answer["Id"])
 
     async def start(self, container_id: str) -> None:
         """POST /containers/ID/start."""
-        await self._call("POST", f"/containers/{quote(container_id)}/start", seconds=START_SECONDS_MAX)
+        await self._call("POST", f"/containers/{quote(container_id)}/start", seconds=self._deadlines.start)
 
     async def stop(self, container_id: str, timeout_seconds: int) -> None:
         """POST /containers/ID/stop: Docker knows the image's and the container's STOPSIGNAL."""
@@ -132,7 +141,7 @@ class DockerRuntime:
     async def remove(self, container_id: str) -> None:
         """DELETE /containers/ID with force and anonymous volumes; waits for a removal that is already under way."""
         try:
-            await self._call("DELETE", f"/containers/{quote(container_id)}", query={"force": "true", "v": "true"}, seconds=CREATE_SECONDS_MAX)
+            await self._call("DELETE", f"/containers/{quote(container_id)}", query={"force": "true", "v": "true"}, seconds=self._deadlines.create)
         except NoSuchObjectError:
             return
         except NameConflictError:  # "removal of container … is already in progress"
@@ -210,9 +219,8 @@ class DockerRuntime:
         """POST /images/create; the stream's error line is the error."""
         repository, tag = split_reference(reference)
         try:
-            async with await self._open(
-                "POST", "/images/create", query={"fromImage": repository, "tag": tag}, silence_seconds=PULL_SILENCE_SECONDS_MAX
-            ) as response:
+            timeout = aiohttp.ClientTimeout(total=self._deadlines.pull, sock_read=self._deadlines.pull_silence)
+            async with await self._open("POST", "/images/create", query={"fromImage": repository, "tag": tag}, timeout=timeout) as response:
                 async for document in _documents(response):
                     if "error" in document:
                         raise PullError(str(document["error"]))
@@ -221,14 +229,14 @@ class DockerRuntime:
         except RuntimeFailureError as error:
             raise PullError(str(error)) from error
         except TimeoutError as error:
-            raise PullError(f"nothing came from the registry for {PULL_SILENCE_SECONDS_MAX:.0f} s") from error
+            raise PullError(f"nothing came from the registry for {self._deadlines.pull_silence:.0f} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise RuntimeUnavailableError(f"the connection broke during the pull: {error}") from error
 
     async def create_volume(self, volume: VolumeDocument) -> None:
         """POST /volumes/create, which is idempotent for the same driver."""
         body = {"Name": volume.name, "Driver": volume.driver, "DriverOpts": volume.driver_opts, "Labels": volume.labels}
-        await self._call("POST", "/volumes/create", body=body, seconds=CREATE_SECONDS_MAX)
+        await self._call("POST", "/volumes/create", body=body, seconds=self._deadlines.create)
 
     async def volume_exists(self, name: str) -> bool:
         """GET /volumes/NAME."""
@@ -318,14 +326,13 @@ class DockerRuntime:
         except (aiohttp.ClientError, OSError) as error:
             raise RuntimeUnavailableError(f"Docker at {self._host} cannot be reached: {error}") from error
 
-    async def _open(self, method: str, path: str, *, query: Mapping[str, str], silence_seconds: float | None = None) -> aiohttp.ClientResponse:
+    async def _open(self, method: str, path: str, *, query: Mapping[str, str], timeout: aiohttp.ClientTimeout = ENDLESS) -> aiohttp.ClientResponse:
         """Begin a call whose answer is a stream."""
         major, minor = await self._negotiated()
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=silence_seconds)
         try:
             response = await self._client().request(method, self._url(f"/v{major}.{minor}{path}"), params=query, timeout=timeout)
         except TimeoutError as error:
-            raise RuntimeDeadlineError(f"Docker said nothing to {method} {path} for {silence_seconds or 0:.0f} s") from error
+            raise RuntimeDeadlineError(f"Docker said nothing to {method} {path} for too long") from error
         except (aiohttp.ClientError, OSError) as error:
             raise RuntimeUnavailableError(f"Docker at {self._host} cannot be reached: {error}") from error
         if response.status >= 400:

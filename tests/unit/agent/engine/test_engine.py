@@ -568,3 +568,45 @@ async def test_a_strangers_container_of_that_name_is_left_alone(world: World) ->
     await world.submit(payload)
     assert str(world.reports[0].containers[0].reason).startswith("CannotCreateContainerError: Conflict")
     assert world.runtime.containers[stranger].status == "created"
+
+
+async def test_an_inspection_that_fails_is_made_again(world: World) -> None:
+    payload = task()
+    await world.submit(payload)
+    world.runtime.failures["inspect"] = [RuntimeUnavailableError("reset"), RuntimeFailureError("busy")]
+    world.runtime.end(world.of(payload).name, 3)
+    await world.clock.advance(1)
+    assert world.statuses() == ["RUNNING", "STOPPED"]
+    assert world.reports[-1].containers[0].exit_code == 3
+
+
+async def test_a_start_that_happens_after_its_deadline_is_stopped(world: World) -> None:
+    payload = task(1, container(stopTimeout=1))
+
+    async def late(method: str, subject: str) -> None:
+        if method == "start":
+            raise RuntimeDeadlineError("Docker gave no answer")
+
+    world.runtime.after = late
+    await world.submit(payload)
+    assert world.reports[-1].containers[0].status == "RUNNING"  # the second try found it running
+    other = task(2, container(stopTimeout=1))
+    world.runtime.after = None
+    world.runtime.failures["start"] = [RuntimeDeadlineError("Docker gave no answer") for _ in range(3)]
+    await world.submit(other)
+    assert world.statuses(other) == ["STOPPED"]
+    await world.runtime.start(world.of(other).id)  # Docker does it after all
+    await world.clock.advance(5)
+    assert world.of(other).status == "exited"
+
+
+async def test_a_start_timeout_outlives_the_agent(world: World) -> None:
+    waits = [Dependency(containerName="init", condition="COMPLETE")]
+    await world.submit(task(1, container("app", dependsOn=waits), container("init", startTimeout=10, stopTimeout=1, essential=False)))
+    await world.clock.advance(5)
+    await world.die()
+    await world.boot()
+    await world.clock.advance(4)
+    assert world.statuses() == []
+    await world.clock.advance(3)
+    assert world.statuses() == ["STOPPED"]
