@@ -74,4 +74,5 @@ class DeploymentController:
     @staticmethod
     def _ended(tx: Transaction, deployment: Deployment) -> Iterable[Task]:
         stopped = tx.find(TASKS, "started_by", f"{deployment.account}/{deployment.cluster}/ecs-svc/{deployment.id}/{task_model.STOPPED}")
-        return (task for task in stopped if task.last_status == task_model.STOPPED and task.stopped_at > deployment.ends_counted_at)
+        # `startedBy` is free text in RunTask, so the deployment is compared as well.
+        return (task for task in stopped if task.stopped_at > deployment.ends_counted_at and task.deployment_id == deployment.id)
