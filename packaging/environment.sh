@@ -43,11 +43,17 @@ build_environment() {
     if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
         need_python || return 1
         say "making the Python environment in $venv ..."
-        "$python" -m venv --clear "$venv" || return 1
+        "$python" -m venv --clear "$venv" || {
+            say "the environment could not be made in $venv; HOMEPORT_VENV=DIR puts it elsewhere"
+            return 1
+        }
     fi
     if [ "$(cat "$venv/.$1" 2>/dev/null)" != "$(stamp "$1")" ]; then # another call may have been first
         say "installing Python packages from $1 (about half a minute) ..."
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$root/$1" >&2 || return 1
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$root/$1" >&2 || {
+            say "the packages could not be installed: pip must reach a package index (its own words are above); then type the same again"
+            return 1
+        }
         for lock in "$@"; do stamp "$lock" >"$venv/.$lock"; done
         say "the Python environment is ready"
     fi
