@@ -230,3 +230,51 @@ class WatchLostError(HomeportError):
 
 class JournalPrunedError(HomeportError):
     """The journal does not reach back as far as was asked."""
+
+
+class LeadershipLostError(CommitFailedError):
+    """This server does not lead any more; the transaction was undone here and never was durable. Another server leads."""
+
+
+class CommitUnknownError(LeadershipLostError):
+    """Whether the transaction is durable cannot be told before etcd answers again; this server stopped leading and will see it."""
+
+
+class NotLeaderError(HomeportError):
+    """Only the leader changes the state. `leader` is its address, or "" when there is none at the moment."""
+
+    temporary = True
+
+    def __init__(self, leader: str) -> None:
+        super().__init__(f"the leader is {leader}" if leader else "there is no leader at the moment; try again")
+        self.leader = leader
+
+
+class NoQuorumError(HomeportError):
+    """etcd did not answer in time, so that nobody can tell whether what this server knows is still the newest state."""
+
+    temporary = True
+
+
+class EtcdUnavailableError(HomeportError):
+    """A member of etcd did not answer. Whether the call took effect, or still will, is unknown."""
+
+    temporary = True
+
+
+class EtcdRefusedError(HomeportError):
+    """etcd refused a call: it changed nothing and never will. `code` is gRPC's name for why."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class EtcdCompactedError(HomeportError):
+    """Changes as old as those asked for are not kept any more in etcd; the state must be read anew. `revision` is the oldest kept, if known."""
+
+    temporary = True
+
+    def __init__(self, revision: int = 0) -> None:
+        super().__init__("etcd no longer keeps changes that old" + (f"; it starts at {revision}" if revision else ""))
+        self.revision = revision

@@ -50,10 +50,20 @@ class StoredEntry(msgspec.Struct, frozen=True, gc=False):
     hash: bytes
 
 
+class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch may have at most. A single transaction always fits."""
+
+    transactions: int = 2_000
+    records: int = 1_000_000
+    """Rows that it writes."""
+    bytes: int = 16 * 1_048_576
+    """Of payloads and records, before merging."""
+
+
 class Batch:
     """Transactions that become durable together. Several writes to one row are one write here; each transaction has its entry."""
 
-    __slots__ = ("bytes", "deletions", "entries", "head", "rows")
+    __slots__ = ("bytes", "deletions", "entries", "head", "records", "rows")
 
     def __init__(self) -> None:
         self.entries: list[tuple[int, bytes, bytes]] = []
@@ -63,12 +73,19 @@ class Batch:
         self.deletions: list[tuple[str, str, int]] = []
         """(table, key, revision) of records deleted, so that a deleted record's story can be found."""
         self.head = Head()
+        self.records = 0
+        """Rows that are written."""
         self.bytes = 0
         """Bytes of payloads and records, before merging."""
 
 
 class Backend(Protocol):
     """Where the state is kept. One store uses a backend at a time; calls of `commit` and `prune` never overlap."""
+
+    @property
+    def limits(self) -> BatchLimits:
+        """How large a batch may be that is given to `commit`."""
+        ...
 
     async def load(self, tables: tuple[str, ...]) -> Head:
         """Open for writing, with room for `tables`, and give the head. Raises StoreLockedError when another process holds it."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from homeport.errors import CommitFailedError, StoreLockedError
-from homeport.store.backend import Anchor, Batch, Head, StoredEntry, StoredRow
+from homeport.store.backend import Anchor, Batch, BatchLimits, Head, StoredEntry, StoredRow
 
 MEMORY_ENTRIES_MAX: Final = 100_000
 """Journal entries that are kept; older ones are pruned."""
@@ -19,6 +19,8 @@ MEMORY_ENTRIES_MAX: Final = 100_000
 
 class MemoryBackend:
     """Rows and entries in lists and dicts."""
+
+    limits = BatchLimits()
 
     def __init__(self, *, entries_max: int = MEMORY_ENTRIES_MAX) -> None:
         self._entries_max = entries_max

@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from homeport.errors import CommitFailedError, StoreClosedError, StoredFormError
-from homeport.store.backend import Anchor, Batch, Head, StoredEntry, StoredRow
+from homeport.store.backend import Anchor, Batch, BatchLimits, Head, StoredEntry, StoredRow
 from homeport.store.lock import FileLock
 from homeport.store.worker import Worker
 
@@ -52,6 +52,8 @@ _SET_HEAD: Final = "UPDATE head SET revision = ?, instant = ?, hash = ? WHERE on
 
 class SqliteBackend:
     """State in the file `path`; `path`.lock says which process holds it."""
+
+    limits = BatchLimits()
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)

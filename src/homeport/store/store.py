@@ -216,6 +216,8 @@ class Store:
             rows = batch.rows.get(contents.name)
             if rows is None:
                 rows = batch.rows[contents.name] = {}
+            if row.id not in rows:
+                batch.records += 1
             if write.stored is None:
                 rows[row.id] = None
                 batch.deletions.append((contents.name, write.key, revision))
@@ -224,7 +226,6 @@ class Store:
         head = Head(revision, instant, hashlib.sha256(payload).digest())
         batch.entries.append((revision, payload, head.hash))
         batch.head = self._newest = head
-        batch.records += len(writes)
         batch.bytes += size + len(payload)
         group.transactions.append(transaction)
         group.commits.append(Commit(revision, instant, cause, tuple(map(change_of, writes))))

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 from homeport.errors import CommitFailedError, InvalidTransitionError
 from homeport.model.record import Record
-from homeport.store.backend import Anchor, Backend, Batch, Head, StoredEntry, StoredRow
+from homeport.store.backend import Anchor, Backend, Batch, BatchLimits, Head, StoredEntry, StoredRow
 from homeport.store.table import Table
 
 
@@ -79,6 +79,11 @@ class GatedBackend:
         self.commits: list[int] = []
         self.failure = ""
         """When not "": commits fail with this text."""
+
+    @property
+    def limits(self) -> BatchLimits:
+        """Passed on."""
+        return self.backend.limits
 
     async def load(self, tables: tuple[str, ...]) -> Head:
         """Passed on."""

@@ -1,0 +1,222 @@
+"""A thin etcd client: one call, one attempt, at one member; a failure moves the next attempt to the next member.
+
+Owns: channels, deadlines, which member is asked, and what a failed call means. Never retries a write: only its caller can know what that would do.
+It is made inside the running event loop, which gRPC's channels are bound to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import grpc
+import msgspec
+
+from homeport.clock import Clock
+from homeport.errors import EtcdRefusedError, EtcdUnavailableError
+from homeport.store.etcd import messages
+
+CALL_SECONDS: Final = 2.0
+"""How long one attempt may take; a member that is paused or cut off costs this much once."""
+PATIENCE_SECONDS: Final = 8.0
+"""How long reads go on trying, member after member."""
+RETRY_SECONDS: Final = 0.05
+"""Pause between two attempts."""
+HAS_LEADER: Final = (("hasleader", "true"),)
+"""A member that sees no leader of etcd refuses calls with this at once, instead of letting them wait."""
+KEEPALIVE_MILLISECONDS: Final = 5_500
+"""etcd ends connections that ask for a sign of life more often than every 5 s."""
+OPTIONS: Final = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_retries", 0),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MILLISECONDS),
+    ("grpc.keepalive_timeout_ms", 1_500),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+REFUSALS: Final = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+"""Answers that mean: this call changed nothing and never will. After every other failure the outcome is unknown."""
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """Files in PEM form. Without `ca` the system's certificates are trusted; `certificate` and `key` show who we are."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def credentials(self) -> Any:
+        """What a channel wants. Raises OSError for a file that cannot be read."""
+        read = [path.read_bytes() if path is not None else None for path in (self.ca, self.key, self.certificate)]
+        return grpc.ssl_channel_credentials(*read)
+
+
+class Endpoint:
+    """One member, as the configuration names it: `http://host:port`, `https://host:port` or `host:port`."""
+
+    def __init__(self, address: str, tls: Tls | None) -> None:
+        parts = urlsplit(address if "://" in address else f"{'http' if tls is None else 'https'}://{address}")
+        self.address = parts.netloc
+        credentials = (tls or Tls()).credentials() if parts.scheme == "https" else None
+        if credentials is None:
+            self.channel: Any = grpc.aio.insecure_channel(self.address, options=OPTIONS)
+        else:
+            self.channel = grpc.aio.secure_channel(self.address, credentials, options=OPTIONS)
+        self.calls: dict[str, Any] = {}
+        for name, (path, request, response) in messages.CALLS.items():
+            make = {"LeaseKeepAlive": self.channel.stream_stream, "Watch": self.channel.stream_stream, "Snapshot": self.channel.unary_stream}
+            call = make.get(name, self.channel.unary_unary)
+            self.calls[name] = call(path, request_serializer=request.SerializeToString, response_deserializer=response.FromString)
+
+
+class EtcdClient:
+    """Calls to the members of one etcd cluster."""
+
+    def __init__(self, endpoints: Sequence[str], *, clock: Clock, tls: Tls | None = None, call_seconds: float = CALL_SECONDS) -> None:
+        if not endpoints:
+            raise ValueError("etcd needs at least one endpoint")
+        self.clock = clock
+        self._call_seconds = call_seconds
+        self._endpoints = [Endpoint(address, tls) for address in endpoints]
+        self._current = 0
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The member that is asked next."""
+        return self._endpoints[self._current]
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All members of the configuration."""
+        return tuple(self._endpoints)
+
+    def leave(self, endpoint: Endpoint) -> None:
+        """`endpoint` failed: ask the next one, unless somebody has moved on already."""
+        if self.endpoint is endpoint:
+            self._current = (self._current + 1) % len(self._endpoints)
+
+    async def call(self, name: str, request: Any, *, seconds: float | None = None, at: Endpoint | None = None) -> Any:
+        """One attempt of the call `name`.
+
+        Raises EtcdRefusedError when nothing was changed and never will be, and EtcdUnavailableError when the outcome is unknown.
+        """
+        endpoint = at or self.endpoint
+        try:
+            return await endpoint.calls[name](request, timeout=seconds or self._call_seconds, metadata=HAS_LEADER)
+        except grpc.aio.AioRpcError as error:
+            raise self.failure(error, endpoint) from None
+
+    def failure(self, error: Any, endpoint: Endpoint) -> EtcdRefusedError | EtcdUnavailableError:
+        """What a gRPC error at `endpoint` means. Moves on to another member when this one does not work."""
+        code, details = error.code(), error.details()
+        if code in REFUSALS:
+            return EtcdRefusedError(f"etcd at {endpoint.address} refused: {details}", code.name)
+        self.leave(endpoint)
+        return EtcdUnavailableError(f"etcd at {endpoint.address} does not answer: {code.name}: {details}")
+
+    async def txn(self, request: Any, *, seconds: float | None = None) -> Any:
+        """One attempt of a Txn, as `call`."""
+        return await self.call("Txn", request, seconds=seconds)
+
+    async def read(self, request: Any, *, name: str = "Range", patience: float = PATIENCE_SECONDS) -> Any:
+        """A read (or another call that may be repeated), tried at one member after the other for `patience` seconds.
+
+        Raises EtcdUnavailableError when none answered, and EtcdRefusedError.
+        """
+        deadline = self.clock.monotonic() + patience
+        while True:
+            try:
+                return await self.call(name, request)
+            except EtcdUnavailableError:
+                if self.clock.monotonic() >= deadline:
+                    raise
+            await self.clock.sleep(RETRY_SECONDS)
+
+    async def pages(self, key: bytes, end: bytes, *, revision: int = 0, limit: int = 1_000) -> AsyncIterator[list[Any]]:
+        """All keys from `key` up to `end`, as they were at `revision` (0: when the first page was read), `limit` at a time."""
+        while True:
+            answer = await self.read(messages.RangeRequest(key=key, range_end=end, revision=revision, limit=limit))
+            revision = revision or answer.header.revision
+            if answer.kvs:
+                yield list(answer.kvs)
+            if not answer.more:
+                return
+            key = answer.kvs[-1].key + b"\0"
+
+    async def grant(self, seconds: int) -> tuple[int, int]:
+        """A new lease: its id and its time to live in seconds (etcd may give more than was asked). One attempt."""
+        answer = await self.call("LeaseGrant", messages.CALLS["LeaseGrant"][1](ttl=seconds))
+        return answer.id, answer.ttl
+
+    async def keep_alive(self, lease: int, *, seconds: float) -> int:
+        """Renew a lease; the time to live that it has again, 0 when it is gone. One attempt, as `call`."""
+        endpoint = self.endpoint
+        stream = endpoint.calls["LeaseKeepAlive"](timeout=seconds, metadata=HAS_LEADER)
+        try:
+            await stream.write(messages.CALLS["LeaseKeepAlive"][1](id=lease))
+            answer = await stream.read()
+        except grpc.aio.AioRpcError as error:
+            raise self.failure(error, endpoint) from None
+        except asyncio.InvalidStateError:  # the stream ended before the request was written
+            answer = grpc.aio.EOF
+        finally:
+            stream.cancel()
+        if answer is grpc.aio.EOF:
+            self.leave(endpoint)
+            raise EtcdUnavailableError(f"etcd at {endpoint.address} ended the stream")
+        return int(answer.ttl)
+
+    async def revoke(self, lease: int) -> None:
+        """End a lease and delete the keys bound to it. One attempt."""
+        await self.call("LeaseRevoke", messages.CALLS["LeaseRevoke"][1](id=lease))
+
+    async def close(self) -> None:
+        """Close every channel; calls under way fail."""
+        for endpoint in self._endpoints:
+            await endpoint.channel.close(grace=None)
+
+
+def equal(key: bytes, *, create_revision: int | None = None, mod_revision: int | None = None) -> Any:
+    """A comparison: the key has this create revision (0: it is not there), or this mod revision."""
+    if mod_revision is not None:
+        return messages.Compare(result=messages.EQUAL, target=messages.MOD_REVISION, key=key, mod_revision=mod_revision)
+    return messages.Compare(result=messages.EQUAL, target=messages.CREATE_REVISION, key=key, create_revision=create_revision or 0)
+
+
+def get(key: bytes) -> Any:
+    """An operation of a Txn: read a key."""
+    return messages.RequestOp(request_range=messages.RangeRequest(key=key))
+
+
+def get_range(key: bytes, end: bytes, *, limit: int = 0) -> Any:
+    """An operation of a Txn: read the keys from `key` up to `end`."""
+    return messages.RequestOp(request_range=messages.RangeRequest(key=key, range_end=end, limit=limit))
+
+
+def put(key: bytes, value: bytes, lease: int = 0) -> Any:
+    """An operation of a Txn: write a key."""
+    return messages.RequestOp(request_put=messages.PutRequest(key=key, value=value, lease=lease))
+
+
+def delete(key: bytes, end: bytes = b"") -> Any:
+    """An operation of a Txn: delete a key, or all from `key` up to `end`."""
+    return messages.RequestOp(request_delete_range=messages.DeleteRangeRequest(key=key, range_end=end))
