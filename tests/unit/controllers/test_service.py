@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from homeport.config import Settings
 from homeport.controllers.service import task_tags
-from homeport.model.ecs.task import HostPortUse
+from homeport.model.ecs.task import HostPortUse, Task
 from homeport.model.ecs.task_definition import HostPort
+from homeport.planner.health import is_healthy
 from homeport.store.tables import CONTAINER_INSTANCES, DEPLOYMENTS, SERVICE_EVENTS, SERVICES, TASKS
 from homeport.testing import records
 
@@ -199,3 +201,28 @@ def test_tags_of_a_task():
     assert task_tags(msgspec.structs.replace(service, propagate_tags="SERVICE"), definition) == (("s", "1"),)
     managed = msgspec.structs.replace(service, propagate_tags="TASK_DEFINITION", enable_ecs_managed_tags=True)
     assert task_tags(managed, definition) == (("d", "1"), ("aws:ecs:clusterName", "default"), ("aws:ecs:serviceName", "web"))
+
+
+@pytest.mark.parametrize(("desired", "minimum", "maximum"), [(4, 75, 150), (10, 50, 100), (3, 0, 100), (5, 100, 125), (2, 100, 200)])
+async def test_no_commit_of_a_rolling_update_leaves_the_bounds(make_cell, desired, minimum, maximum):
+    service = records.service(desired_count=desired, minimum_healthy_percent=minimum, maximum_percent=maximum)
+    cell = await make_cell(service, records.deployment(), records.task_definition(revision=2))
+    await cell.clock.advance(60)
+    tasks = {task.key: task for task in await cell.all(TASKS)}
+    watch = cell.store.watch()
+    stored = await only(cell, SERVICES)
+    await cell.put(
+        msgspec.structs.replace(stored, revision=2, steady=False),
+        records.deployment(status="ACTIVE"),
+        records.deployment(id=NEW, revision=2),
+    )
+    await cell.clock.advance(600)
+    watch.close()
+    most, least = 0, desired
+    async for commit in watch:
+        tasks.update((change.key, change.after) for change in commit.changes if isinstance(change.after, Task))
+        most = max(most, sum(task.last_status in ("PENDING", "RUNNING") for task in tasks.values()))
+        least = min(least, sum(is_healthy(task, 40.0, commit.now) for task in tasks.values()))
+    assert sorted(task.revision for task in tasks.values() if task.last_status == "RUNNING") == [2] * desired
+    assert most <= desired * maximum // 100
+    assert least >= -(-desired * minimum // 100)
