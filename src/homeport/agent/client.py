@@ -57,10 +57,10 @@ class EcsClient:
         self._credentials = sigv4.Credentials(settings.access_key_id, settings.secret_access_key, settings.region)
         self._token = settings.session_token
         self._clock = clock
-        self._timeout = aiohttp.ClientTimeout(total=settings.call_timeout_seconds)
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=settings.report_pool_max + 4),
             cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=settings.call_timeout_seconds),  # of a websocket it limits the handshake alone
             skip_auto_headers=("User-Agent",),
             auto_decompress=False,
         )
@@ -75,7 +75,7 @@ class EcsClient:
         url = self._endpoint + "/"
         signed = self._signed("POST", url, headers, hashlib.sha256(body).hexdigest())
         try:
-            async with self._http.post(url, data=body, headers=signed, timeout=self._timeout, allow_redirects=False) as response:
+            async with self._http.post(url, data=body, headers=signed, allow_redirects=False) as response:
                 answer = await response.read()
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
