@@ -140,12 +140,13 @@ class Agent:
         failures = 0
         while True:
             began = self._clock.monotonic()
+            refused = False
             try:
                 code = await one_round()
                 _log.info("%s ended (%d) after %.1f s", what, code, self._clock.monotonic() - began)
             except CallFailedError as error:
                 _log.warning("%s: %s", what, error)
-                code = 0
+                code, refused = 0, True
                 if await self._refused(error):
                     continue
             except HomeportError as error:
@@ -158,7 +159,7 @@ class Agent:
             if code in ORDERLY and failures <= 1:
                 await self._clock.sleep(self._ids.uniform(0.0, RECONNECT_SECONDS_MAX))
             else:
-                await self._backoff.wait(failures)
+                await self._backoff.wait(failures, patient=refused)
 
     async def _refused(self, error: CallFailedError) -> bool:
         """Do what the control plane's refusal asks for; return whether to connect again at once."""
@@ -190,7 +191,7 @@ class Agent:
         }
         socket = await self._client.connect(endpoint, query)
         try:
-            self._reporter.nudge()
+            self._backoff.nudge()
             silence_seconds = self._settings.silence_seconds * self._ids.uniform(1.0, 2.0)
             return await Session(self._house, socket, silence_seconds=silence_seconds).run()
         finally:

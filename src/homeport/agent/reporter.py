@@ -47,7 +47,6 @@ class Reporter:
         self._queues: dict[str, deque[tuple[str, TaskReport]]] = {}
         self._deliveries: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(settings.report_pool_max)
-        self._nudged = asyncio.Event()
         self._started = False
         self._number = 0
         for number, value in state.load(KIND).items():
@@ -81,11 +80,6 @@ class Reporter:
         if self._started:
             self._deliver_soon(report.arn)
 
-    def nudge(self) -> None:
-        """The control plane is there again: try now what waits for its next attempt."""
-        self._nudged.set()
-        self._nudged = asyncio.Event()
-
     async def close(self) -> None:
         """Stop delivering; what is not acknowledged stays in the journal."""
         self._started = False
@@ -106,8 +100,10 @@ class Reporter:
                 number, report = queue[0]
                 if not await self._submit(report):
                     failures += 1
-                    await self._backoff.wait(failures, self._nudged)
+                    await self._backoff.wait(failures)
                     continue
+                if failures:
+                    self._backoff.nudge()
                 failures = 0
                 queue.popleft()
                 self._forget(number)

@@ -157,9 +157,23 @@ async def test_a_nudge_ends_the_wait(clock, plane, reporter):
     reporter.report(report())
     await clock.advance(25)
     plane.errors = []
-    reporter.nudge()
+    reporter._backoff.nudge()
     await clock.settle()
     assert plane.taken == [("t1", "RUNNING")]
+
+
+async def test_the_first_that_gets_through_nudges_all_others(clock, plane, reporter):
+    plane.errors = [UnreachableError("nobody there") for _ in range(25)]
+    for number in range(5):
+        reporter.report(report(f"t{number}"))
+    await clock.advance(1)
+    plane.errors = []
+    before = clock.now()
+    while len(plane.taken) < 5:
+        await clock.jump()
+    taken = plane.attempts[-5:]
+    assert max(taken) - min(taken) == 0
+    assert clock.now() - before < 1
 
 
 async def test_a_report_that_will_never_be_taken_is_dropped_and_the_next_goes_on(clock, plane, reporter, acknowledged):
