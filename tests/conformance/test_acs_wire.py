@@ -134,9 +134,7 @@ async def test_a_task_of_launch_type_external_arrives_whole(upstream):
     }
     await upstream.installation.call("RegisterTaskDefinition", family="app", containerDefinitions=[definition])
     override = {"name": "app", "environment": [{"name": "A", "value": "1"}]}
-    ran = await upstream.installation.call(
-        "RunTask", taskDefinition="app", launchType="EXTERNAL", overrides={"containerOverrides": [override]}
-    )
+    ran = await upstream.installation.call("RunTask", taskDefinition="app", launchType="EXTERNAL", overrides={"containerOverrides": [override]})
     assert ran["failures"] == []
     (payload,) = await hear(socket, "PayloadMessage")
     assert {"messageId", "clusterArn", "containerInstanceArn", "seqNum", "generatedAt", "tasks"} <= set(payload)

@@ -35,9 +35,7 @@ _decoder = msgspec.msgpack.Decoder(TaskReport)
 class Reporter:
     """`report` takes a report, in order of events; delivery goes on in the background between `start` and `close`."""
 
-    def __init__(
-        self, *, client: Caller, state: State, settings: AgentSettings, backoff: Backoff, acknowledged: Callable[[str, str], None]
-    ) -> None:
+    def __init__(self, *, client: Caller, state: State, settings: AgentSettings, backoff: Backoff, acknowledged: Callable[[str, str], None]) -> None:
         """`acknowledged(arn, status)` is called once the control plane has a report of that status."""
         self._client = client
         self._state = state

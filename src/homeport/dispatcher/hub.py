@@ -59,9 +59,7 @@ class _PendingEnd:
 class Dispatcher:
     """The control plane's end of every agent conversation. `start` it before the first connection."""
 
-    def __init__(
-        self, *, store: Store, clock: Clock, ids: Ids, settings: Settings, region: str, verify: Verify, server: str = "server"
-    ) -> None:
+    def __init__(self, *, store: Store, clock: Clock, ids: Ids, settings: Settings, region: str, verify: Verify, server: str = "server") -> None:
         """`server`: this server's name in the store; the same after a restart, so that it finds the sessions of its life before."""
         self._house = House(store=store, clock=clock, ids=ids, settings=settings, region=region, spawn=self._spawn)
         self._verify = verify
