@@ -129,6 +129,18 @@ def _boolean(text: str) -> bool:
     raise ValueError(f"{text!r} is neither true nor false")
 
 
+def _integer(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ValueError("a whole number is needed")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if _integer(text) < 1:
+        raise ValueError("at least 1 is needed")
+    return int(text)
+
+
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:
     decoded = json.loads(text)
     if not isinstance(decoded, dict):
@@ -187,9 +199,9 @@ _VARIABLES: Final = (
     ("ECS_INSTANCE_ATTRIBUTES", "instance_attributes", _pairs),
     ("ECS_CONTAINER_INSTANCE_TAGS", "instance_tags", _pairs),
     ("ECS_EXTERNAL", "external", _boolean),
-    ("HOMEPORT_CPU", "cpu", int),
-    ("HOMEPORT_MEMORY", "memory_mib", int),
-    ("ECS_RESERVED_MEMORY", "reserved_memory_mib", int),
+    ("HOMEPORT_CPU", "cpu", _integer),
+    ("HOMEPORT_MEMORY", "memory_mib", _integer),
+    ("ECS_RESERVED_MEMORY", "reserved_memory_mib", _integer),
     ("ECS_RESERVED_PORTS", "reserved_ports", _ports),
     ("ECS_RESERVED_PORTS_UDP", "reserved_ports_udp", _ports),
     ("ECS_DYNAMIC_HOST_PORT_RANGE", "dynamic_host_port_range", _port_range),
@@ -202,8 +214,8 @@ _VARIABLES: Final = (
     ("ECS_CONTAINER_START_TIMEOUT", "container_start_timeout_seconds", parse_duration),
     ("ECS_CONTAINER_CREATE_TIMEOUT", "container_create_timeout_seconds", parse_duration),
     ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "container_cleanup_seconds", parse_duration),
-    ("HOMEPORT_START_POOL", "start_pool_max", int),
-    ("HOMEPORT_REPORT_POOL", "report_pool_max", int),
+    ("HOMEPORT_START_POOL", "start_pool_max", _count),
+    ("HOMEPORT_REPORT_POOL", "report_pool_max", _count),
     ("HOMEPORT_SILENCE", "silence_seconds", parse_duration),
     ("HOMEPORT_CALL_TIMEOUT", "call_timeout_seconds", parse_duration),
     ("HOMEPORT_INACTIVE_WAIT", "inactive_wait_seconds", parse_duration),

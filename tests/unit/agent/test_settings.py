@@ -68,6 +68,8 @@ def test_what_must_be_there(missing):
     ("variable", "text"),
     [
         ("ECS_RESERVED_MEMORY", "much"),
+        ("ECS_RESERVED_MEMORY", "-1"),
+        ("HOMEPORT_START_POOL", "0"),
         ("ECS_RESERVED_PORTS", "22"),
         ("ECS_INSTANCE_ATTRIBUTES", "{"),
         ("ECS_INSTANCE_ATTRIBUTES", "[]"),
