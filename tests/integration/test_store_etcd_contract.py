@@ -10,7 +10,7 @@ from tests.conformance.test_store_contract import *  # noqa: F403 - the whole su
 from tests.integration.etcd_members import EtcdMembers, etcd_members
 
 from homeport.store.backend import Backend
-from homeport.store.etcd.backend import EtcdBackend
+from homeport.store.etcd.backend import EtcdBackend, EtcdSettings
 
 PREFIXES = (f"/test-{number}/" for number in itertools.count())
 
@@ -25,7 +25,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdMembers]:
 def backend(members: EtcdMembers) -> Callable[[], Backend]:
     """A function that gives a backend on the same state each time."""
     prefix = next(PREFIXES)
-    return lambda: EtcdBackend(members.endpoints, prefix, locked_seconds=0.2)
+    return lambda: EtcdBackend(members.endpoints, prefix, settings=EtcdSettings(locked_seconds=0.2))
 
 
 async def test_a_batch_is_bounded(backend):

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from homeport.clock import Clock, SystemClock
 from homeport.errors import (
     CommitFailedError,
@@ -61,6 +63,21 @@ LOCKED_SECONDS: Final = 5.0
 """How long `load` waits for the leader of before: the lease of one that was killed, and a little."""
 
 
+class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What may differ between two servers or two etcds."""
+
+    name: str = "homeport"
+    """This server's, in the leader key."""
+    address: str = ""
+    """Where other servers reach this one's API."""
+    txn_operations: int = TXN_OPERATIONS
+    """Operations that this etcd allows in a Txn."""
+    txn_bytes: int = TXN_BYTES
+    """Bytes that this etcd allows in a request."""
+    locked_seconds: float = LOCKED_SECONDS
+    """How long `load` waits for another server that leads."""
+
+
 class EtcdBackend:
     """State under `prefix` in the etcd cluster of `endpoints` (`http://host:port`, `https://host:port` or `host:port`)."""
 
@@ -71,20 +88,17 @@ class EtcdBackend:
         *,
         tls: Tls | None = None,
         clock: Clock | None = None,
-        candidate: Leader | None = None,
-        txn_operations: int = TXN_OPERATIONS,
-        txn_bytes: int = TXN_BYTES,
-        locked_seconds: float = LOCKED_SECONDS,
+        settings: EtcdSettings | None = None,
     ) -> None:
-        """`txn_operations` and `txn_bytes` are what this etcd allows in a Txn; `locked_seconds` is how long `load` waits for the one who holds it."""
+        """Connects at first use."""
         self.layout = Layout(prefix)
-        self.candidate = candidate or Leader("homeport")
+        self.settings = settings or EtcdSettings()
+        self.candidate = Leader(self.settings.name, self.settings.address)
         self.clock = clock or SystemClock()
         self._endpoints = tuple(endpoints)
         self._tls = tls
-        self._operations = min(txn_operations, BATCH_OPERATIONS)
-        self._bytes = txn_bytes
-        self._locked_seconds = locked_seconds
+        self._operations = min(self.settings.txn_operations, BATCH_OPERATIONS)
+        self._bytes = self.settings.txn_bytes
         self._client: EtcdClient | None = None
         self._leadership: Leadership | None = None
         self._standing = Standing()
@@ -128,7 +142,7 @@ class EtcdBackend:
         return self._standing.head
 
     async def _take(self) -> Leadership:
-        deadline = self.clock.monotonic() + self._locked_seconds
+        deadline = self.clock.monotonic() + self.settings.locked_seconds
         while True:
             leadership = await self.election.attempt(self.candidate)
             if leadership is not None:
