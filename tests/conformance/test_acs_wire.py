@@ -15,6 +15,7 @@ from integration.installation import ACCOUNT, Installation
 from yarl import URL
 
 from homeport.iam import sigv4
+from homeport.ids import Ids
 
 SETTINGS = ("heartbeat_seconds=0.4", "agent_silence_seconds=1.2", "session_max_seconds=60")
 ATTRIBUTES = [
@@ -40,7 +41,7 @@ class UpstreamAgent:
         answer = await self.installation.call(
             "RegisterContainerInstance",
             cluster="default",
-            clientToken="6f5c2a0e-0000-4000-8000-000000000000",
+            clientToken=Ids().uuid(),
             instanceIdentityDocument="",
             instanceIdentityDocumentSignature="",
             attributes=ATTRIBUTES,
