@@ -212,7 +212,7 @@ class Dispatcher:
         before = change.before if isinstance(change.before, Task) else None
         after = change.after if isinstance(change.after, Task) else None
         if assignments.concerns(before, after):
-            for key in {task.instance_key for task in (before, after) if task is not None}:
+            for key in dict.fromkeys(task.instance_key for task in (before, after) if task is not None):
                 session = self._sessions.get(key)
                 if session is not None:
                     session.changed(change.key)

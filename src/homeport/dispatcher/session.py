@@ -127,7 +127,7 @@ class Session:
         self._send = send
         self._sent: dict[str, str] = {}
         self._unacknowledged: set[str] = set()
-        self._changed: set[str] = set()
+        self._changed: dict[str, None] = {}  # an ordered set: tasks go out in the order of their changes, in every run
         self._questions: list[TaskStopVerificationMessage] = []
         self._resync = False
         self._heartbeats = 0
@@ -157,7 +157,7 @@ class Session:
 
     def changed(self, task_key: str) -> None:
         """The task under `task_key` may need a message."""
-        self._changed.add(task_key)
+        self._changed[task_key] = None
         self._wake()
 
     def close(self, code: int, why: str) -> None:
@@ -261,7 +261,7 @@ class Session:
             self._changed.clear()
             await self._synchronise()
         elif self._changed:
-            changed, self._changed = self._changed, set()
+            changed, self._changed = self._changed, {}
             await self._assign(await self._house.store.view(lambda reader: self._read(reader, changed)))
         else:
             return False

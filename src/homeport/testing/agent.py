@@ -158,7 +158,7 @@ class SimulatedAgent:
         self.silent = False
         """While true it reads, but answers nothing."""
         self.socket: Socket | None = None
-        self._work: set[asyncio.Task[None]] = set()
+        self._work: dict[asyncio.Task[None], None] = {}  # an ordered set, so that seeded runs replay
         self._ports = FIRST_HOST_PORT
 
     # -- life ------------------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ class SimulatedAgent:
     async def close(self) -> None:
         """End everything that goes on in the background, silently."""
         await self.disconnect()
-        for work in self._work:
+        for work in tuple(self._work):
             work.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
 
@@ -294,5 +294,5 @@ class SimulatedAgent:
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
+        self._work[task] = None
+        task.add_done_callback(lambda done: self._work.pop(done, None))
