@@ -120,6 +120,8 @@ class _Run:
     def stop(self) -> None:
         """Stop what was started here, the last first."""
         for name, process in reversed(self._children.items()):
+            if process.poll() is not None:
+                continue
             self._terminal.say(f"stopping the {name} (pid {process.pid}) ...")
             process.terminate()
             try:
