@@ -251,18 +251,20 @@ class Engine:
             self._attempted.set()
 
     async def _reconnected(self) -> None:
-        """Look through everything, then let the steps go on."""
-        try:
-            self._executor.cgroups = cgroup.for_runtime(await self._runtime.describe())
-            await reconcile(runtime=self._runtime, tasks=self._tasks, identity=self._identity, feed=self.feed)
-        except RuntimeUnavailableError as error:
-            _log.warning("the runtime went away again: %s", error)
-            return  # the stream has broken as well; its next CONNECTED comes
-        except RuntimeFailureError as error:
-            _log.error("the runtime cannot be looked through: %s", error)
-            await self._clock.sleep(RECONCILE_RETRY_SECONDS)
-            await self._reconnected()
-            return
+        """Look through everything, then let the steps go on.
+
+        A look that fails is made again here, even when the connection broke: one call may fail while the event stream lives on, and
+        then nothing else would ask for another look.
+        """
+        while True:
+            try:
+                self._executor.cgroups = cgroup.for_runtime(await self._runtime.describe())
+                await reconcile(runtime=self._runtime, tasks=self._tasks, identity=self._identity, feed=self.feed)
+                break
+            except RuntimeFailureError as error:
+                _log.warning("the runtime cannot be looked through yet: %s", error)
+                self._attempted.set()
+                await self._clock.sleep(RECONCILE_RETRY_SECONDS)
         self._connected.set()
         for task in list(self._tasks.values()):
             if task.desired == "STOPPED" and task.known == "NONE" and not task.containers:
