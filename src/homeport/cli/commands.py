@@ -18,7 +18,7 @@ from homeport.cli.engine import ensure_engine
 from homeport.cli.env import env
 from homeport.cli.installation import DataDirectory
 from homeport.cli.logs import logs
-from homeport.cli.packages import DOCKER, NFT, ensure
+from homeport.cli.packages import FOR_TESTS, ensure
 from homeport.cli.start import agent_environment, port_of, start_agent, start_server, wait_for_agent, wait_for_server
 from homeport.cli.status import status
 from homeport.cli.terminal import Terminal
@@ -59,7 +59,7 @@ def prepare(options: argparse.Namespace, terminal: Terminal, environ: Mapping[st
         directory.make()
         ensure_engine(terminal, environ, directory.log / "dockerd.log")
         return 0
-    ensure([DOCKER, NFT], terminal, environ)
+    ensure(FOR_TESTS, terminal, environ)
     busybox(directory, terminal)
     return 0
 

@@ -34,6 +34,14 @@ class Need:
 DOCKER: Final = Need("dockerd", ("docker.io", "apparmor", "ca-certificates", "iptables"), "Docker Engine runs the containers")
 NFT: Final = Need("nft", ("nftables",), "nftables keeps the containers' address range on this machine")
 
+FOR_TESTS: Final = (
+    DOCKER,
+    NFT,
+    Need("ip", ("iproute2",), "tests build networks of their own"),
+    Need("etcd", ("etcd-server",), "the etcd backend is tested on real members"),
+    Need("openssl", ("openssl",), "tests make certificates"),
+)
+
 
 def find_program(name: str) -> str | None:
     """The program's path, looked for where system programs are too."""
