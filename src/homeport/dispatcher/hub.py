@@ -109,7 +109,11 @@ class Dispatcher:
         except HomeportError as error:
             await _refuse(scope, receive, send, error)
             return
-        await send({"type": "websocket.accept"})
+        try:
+            await send({"type": "websocket.accept"})
+        except OSError:  # the agent went away while its session was written; nobody else would end it
+            self._end(key, session_id)
+            return
         session = Session(self._house, instance, send)
         self._enter(session)
         code = await session.listen(receive)
