@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import os
 import signal
 import socket
@@ -27,6 +28,7 @@ from homeport.clock import Clock, SystemClock
 from homeport.config import Settings, parse_settings
 from homeport.controllers.deployment import DeploymentController
 from homeport.controllers.instance import InstanceController
+from homeport.controllers.journal import keep_journal
 from homeport.controllers.loop import Controller, Loop
 from homeport.controllers.retention import RetentionController
 from homeport.controllers.service import ServiceController
@@ -46,6 +48,8 @@ from homeport.store.table import Transaction
 from homeport.store.tables import ACCESS_KEYS, INSTALLATION, TABLES
 
 BACKLOG: Final = 4096
+GC_THRESHOLDS: Final = (50_000, 20, 100)
+"""Records and requests are trees that reference counts free; a rare collection is for what is left (measured in benchmarks/store.py)."""
 
 
 class StoreNotKnownError(HomeportError):
@@ -195,13 +199,17 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         websockets = {"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs}
         application = Application(context, OPERATIONS, verifier=verifier, websockets=websockets, request_log=requests)
         await dispatcher.start()
-        running = asyncio.create_task(loop.run())
+        running = [asyncio.create_task(loop.run()), asyncio.create_task(keep_journal(store, clock, settings))]
+        # What is loaded and built now lives as long as the server: the collector need not look at it again (worth 10 to 18 % in architecture trials).
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         try:
             yield ControlPlane(application=application, store=store, context=context, loop=loop, dispatcher=dispatcher)
         finally:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
             await dispatcher.close()
             requests.close()
     finally:

@@ -245,6 +245,12 @@ def verify_signature(application: Application, exchange: Exchange) -> None:
     exchange.principal = application.verifier.principal(signed)
 
 
+def refuse_not_built(application: Application, exchange: Exchange) -> None:
+    """Say of an operation that is not built that it is not, whatever its parameters: that is what its caller needs to know."""
+    if exchange.route is not None and exchange.route.handler is None:
+        raise faults.not_built(exchange.route.operation)
+
+
 def decode(application: Application, exchange: Exchange) -> None:
     """Turn the body into the operation's request, checked against the model."""
     if exchange.route is None:
@@ -255,10 +261,8 @@ def decode(application: Application, exchange: Exchange) -> None:
 async def handle(application: Application, exchange: Exchange) -> None:
     """Call the operation's handler."""
     found, principal = exchange.route, exchange.principal
-    if found is None or principal is None:
+    if found is None or found.handler is None or principal is None:
         raise SerializationError("no operation")
-    if found.handler is None:
-        raise faults.not_built(found.operation)
     call = Call(
         context=application.context,
         operation=found.operation.name,
@@ -278,6 +282,7 @@ STEPS: Final[tuple[Callable[[Application, Exchange], Awaitable[None] | None], ..
     read_body,
     route,
     verify_signature,
+    refuse_not_built,
     decode,
     handle,
     encode,

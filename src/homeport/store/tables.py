@@ -43,7 +43,9 @@ INSTALLATION: Final = Table("installation", Installation, lambda r: "installatio
 ACCESS_KEYS: Final = Table("access_keys", AccessKey, lambda r: r.id)
 IDEMPOTENCY_TOKENS: Final = Table("idempotency_tokens", IdempotencyToken, lambda r: r.key)
 CLUSTERS: Final = Table("clusters", Cluster, lambda r: r.key, indexes={"account": lambda r: (r.account,)})
-TASK_DEFINITION_FAMILIES: Final = Table("task_definition_families", TaskDefinitionFamily, lambda r: r.key, indexes={"account": lambda r: (r.account,)})
+TASK_DEFINITION_FAMILIES: Final = Table(
+    "task_definition_families", TaskDefinitionFamily, lambda r: r.key, indexes={"account": lambda r: (r.account,)}
+)
 TASK_DEFINITIONS: Final = Table(
     "task_definitions",
     TaskDefinition,

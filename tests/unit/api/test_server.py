@@ -20,7 +20,7 @@ async def echo(call, request):
 
 
 def test_the_chain_is_one_visible_list():
-    assert [step.__name__ for step in STEPS] == ["read_body", "route", "verify_signature", "decode", "handle", "encode"]
+    assert [step.__name__ for step in STEPS] == ["read_body", "route", "verify_signature", "refuse_not_built", "decode", "handle", "encode"]
 
 
 async def test_a_handler_gets_the_call_and_its_answer_goes_out(front_door):
@@ -46,13 +46,13 @@ async def test_members_that_are_none_are_left_out(front_door):
     assert answer.body == {"clusterArns": ["a:null"], "deep": [{"y": [{}]}]}
 
 
-async def test_an_operation_that_is_not_built_says_so_after_signature_and_input_were_checked(front_door):
+async def test_an_operation_that_is_not_built_says_so_after_its_signature_was_checked(front_door):
     door = front_door()
     modelled = await door.call("RunTask", {"taskDefinition": "a"})
     assert (modelled.status, modelled.code, modelled.message) == (400, "UnsupportedFeatureException", "RunTask is not built yet.")
     plain = await door.call("ListClusters")
     assert (plain.status, plain.code, plain.message) == (400, "ClientException", "ListClusters is not built yet.")
-    assert (await door.call("RunTask", {})).code == "InvalidParameterException"
+    assert (await door.call("RunTask", {})).message == "RunTask is not built yet."
     unsigned = await door.send(
         b"{}", {b"content-type": b"application/x-amz-json-1.1", b"x-amz-target": b"AmazonEC2ContainerServiceV20141113.RunTask"}
     )

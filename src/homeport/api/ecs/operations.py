@@ -9,7 +9,19 @@ from __future__ import annotations
 from typing import Final
 
 from homeport.api.call import Handler
-from homeport.api.ecs import attribute, cluster, container_instance, poll_endpoint, run_task, service, state_change, tag, task, task_definition
+from homeport.api.ecs import (
+    attribute,
+    cluster,
+    container_instance,
+    poll_endpoint,
+    run_task,
+    service,
+    service_deployment,
+    state_change,
+    tag,
+    task,
+    task_definition,
+)
 
 OPERATIONS: Final[dict[str, Handler]] = {
     # clusters
@@ -53,6 +65,9 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "DeleteService": service.delete_service,
     "DescribeServices": service.describe_services,
     "ListServices": service.list_services,
+    "ListServiceDeployments": service_deployment.list_service_deployments,
+    "DescribeServiceDeployments": service_deployment.describe_service_deployments,
+    "DescribeServiceRevisions": service_deployment.describe_service_revisions,
     # tags
     "TagResource": tag.tag_resource,
     "UntagResource": tag.untag_resource,

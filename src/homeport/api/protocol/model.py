@@ -104,13 +104,32 @@ class Operation:
         return msgspec.json.Decoder(self.input_type).decode
 
 
+BEYOND_THE_MODEL: Final[dict[str, dict[str, Any]]] = {
+    # Agents name their registration, so that one whose answer was lost is not made twice; the public model leaves the member out.
+    "RegisterContainerInstanceRequest": {"members": {"clientToken": "String"}},
+    # Docker's driver that keeps nothing. ECS's agent advertises it, the public model does not list it.
+    "LogDriver": {"enum": ("none",)},
+}
+"""What ECS takes on the wire beyond its public model: by shape, further members (name → shape) and further enum values."""
+
+
+def _extended(shapes: dict[str, Shape]) -> dict[str, Shape]:
+    extended = dict(shapes)
+    for name, more in BEYOND_THE_MODEL.items():
+        if (shape := shapes.get(name)) is None:
+            continue
+        members = {member: Reference(kind) for member, kind in more.get("members", {}).items()}
+        extended[name] = msgspec.structs.replace(shape, members={**shape.members, **members}, enum=(*shape.enum, *more.get("enum", ())))
+    return extended
+
+
 class ServiceModel:
     """All operations and shapes of one service."""
 
     def __init__(self, document: bytes) -> None:
         """`document` is the text of a botocore `service-2.json`."""
         parsed = msgspec.json.decode(document, type=_Document)
-        self.shapes: dict[str, Shape] = parsed.shapes
+        self.shapes: dict[str, Shape] = _extended(parsed.shapes)
         self.target_prefix: str = parsed.metadata.targetPrefix
         self.signing_name: str = parsed.metadata.signingName
         self.operations: dict[str, Operation] = {name: Operation(self, modelled) for name, modelled in parsed.operations.items()}
