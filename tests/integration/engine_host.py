@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 from homeport.acs.messages import ContainerPayload, DockerConfig, TaskPayload
+from homeport.agent.attachments.cgroup import LegacyCgroups
 from homeport.agent.engine import config
 from homeport.agent.engine.engine import Engine
 from homeport.agent.engine.report import ContainerReport, TaskReport
@@ -40,7 +42,9 @@ def container(name: str = "c", command: str = "sleep 1000", **members: Any) -> C
 
 def task(number: int, *containers: ContainerPayload, **members: Any) -> TaskPayload:
     """A task whose ARN is the same in every process that names the same installation."""
-    arn = f"arn:aws:ecs:us-east-1:123456789012:task/{members.pop('cluster', 'default')}/{number:032x}"
+    cluster = members.pop("cluster", "default")
+    ident = hashlib.sha256(f"{cluster}/{number}".encode()).hexdigest()[:32]
+    arn = f"arn:aws:ecs:us-east-1:123456789012:task/{cluster}/{ident}"
     defaults = {"arn": arn, "desiredStatus": "RUNNING", "family": "it", "version": "1", "containers": list(containers) or [container()]}
     return TaskPayload(**defaults | members)
 
@@ -62,12 +66,15 @@ class Host:
             container_cleanup_seconds=cleanup_seconds,
         )
         self.reports: list[TaskReport] = []
+        self._idents: set[str] = set()
         self.engine: Engine
         self._state: State
         self._changed = asyncio.Event()
 
     def task(self, number: int, *containers: ContainerPayload, **members: Any) -> TaskPayload:
-        return task(number, *containers, cluster=self.installation, **members)
+        made = task(number, *containers, cluster=self.installation, **members)
+        self._idents.add(made.arn.rsplit("/", 1)[-1])
+        return made
 
     async def boot(self) -> None:
         self._state = State.open(self.directory)
@@ -140,6 +147,8 @@ class Host:
     async def clear(self) -> None:
         for item in await self.runtime.list_containers({config.LABEL_INSTALLATION: self.installation}):
             await self.runtime.remove(item.id)
+        for ident in self._idents:
+            await LegacyCgroups().remove(ident)
         await self.runtime.close()
 
 
