@@ -38,8 +38,8 @@ ENGINE_CAPABILITIES: Final = (
     "ecs.capability.task-cpu-mem-limit",
 )
 """What the engine does, whatever Docker it has."""
-DEFAULT_LOG_DRIVERS: Final = ("fluentd", "gelf", "journald", "json-file", "none", "splunk", "syslog")
-"""Log drivers of the ECS API that every Docker Engine on Linux has built in; their options pass through as they are."""
+HONOURED_LOG_DRIVERS: Final = ("fluentd", "gelf", "journald", "json-file", "none", "splunk", "syslog")
+"""Log drivers of the ECS API whose options pass through as they are; advertised where the runtime has them."""
 
 TYPE_CHANGE: Final = "type changes are not supported"
 """Part of the message by which the control plane says that this host cannot take its old name again."""
@@ -67,7 +67,8 @@ def attributes(settings: AgentSettings, runtime: RuntimeDescription, *, machine:
     """Every attribute of this host but the user's own: name to value ("" for a capability). `machine` as the kernel names it."""
     _, _, minor = runtime.api_version.partition(".")
     names = [f"{API_CAPABILITY}{number}" for number in range(API_CAPABILITY_FLOOR, int(minor or 0) + 1)]
-    names += [LOG_DRIVER_CAPABILITY + driver for driver in settings.available_logging_drivers or DEFAULT_LOG_DRIVERS]
+    drivers = settings.available_logging_drivers or [name for name in HONOURED_LOG_DRIVERS if name == "none" or name in runtime.log_drivers]
+    names += [LOG_DRIVER_CAPABILITY + driver for driver in drivers]
     names += ENGINE_CAPABILITIES
     if not settings.disable_privileged:
         names.append(PRIVILEGED_CAPABILITY)

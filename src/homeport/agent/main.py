@@ -20,7 +20,7 @@ from homeport.agent.engine.report import TaskReport
 from homeport.agent.instance import Registration
 from homeport.agent.reporter import Reporter
 from homeport.agent.runtime.contract import Runtime, RuntimeDescription
-from homeport.agent.runtime.docker import DockerRuntime
+from homeport.agent.runtime.docker import Deadlines, DockerRuntime
 from homeport.agent.session import House, Session
 from homeport.agent.settings import AgentSettings
 from homeport.agent.state import State
@@ -49,7 +49,13 @@ async def run(settings: AgentSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     clock = SystemClock()
-    runtime = DockerRuntime(clock=clock, host=settings.docker_host)
+    deadlines = Deadlines(
+        create=settings.container_create_timeout_seconds,
+        start=settings.container_start_timeout_seconds,
+        pull=settings.image_pull_timeout_seconds,
+        pull_silence=settings.image_pull_inactivity_seconds,
+    )
+    runtime = DockerRuntime(clock=clock, host=settings.docker_host, deadlines=deadlines)
     try:
         await Agent(settings, runtime=runtime, clock=clock, ids=Ids()).run(stop)
     finally:

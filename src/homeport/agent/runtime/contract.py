@@ -134,6 +134,8 @@ class RuntimeDescription(msgspec.Struct, frozen=True, kw_only=True):
     cgroup_version: int
     cpus: int
     memory_mib: int
+    log_drivers: frozenset[str] = frozenset({"json-file"})
+    """Log drivers that the runtime has."""
 
 
 class ResourceLimits(msgspec.Struct, frozen=True):

@@ -91,6 +91,7 @@ class DockerRuntime:
             cgroup_version=int(info.get("CgroupVersion") or 1),
             cpus=int(info.get("NCPU", 0)),
             memory_mib=int(info.get("MemTotal", 0)) // (1024 * 1024),
+            log_drivers=frozenset((info.get("Plugins") or {}).get("Log") or ()),
         )
 
     async def ping(self) -> None:
