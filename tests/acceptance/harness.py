@@ -57,6 +57,8 @@ class Installation:
     data_dir: Path
     port: int
     healthy_after_seconds: float = 2.0
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Further variables of the environment that `./homeport` is started in."""
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -105,7 +107,9 @@ class Installation:
     def homeport(self, *arguments: str, check: bool = True, timeout: float = 180.0) -> subprocess.CompletedProcess[str]:
         """Run `./homeport ARGUMENTS --data-dir …`."""
         command = [str(ROOT / "homeport"), *arguments, "--data-dir", str(self.data_dir)]
-        return subprocess.run(command, check=check, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        return subprocess.run(
+            command, check=check, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, env={**os.environ, **self.environment}
+        )
 
     def up(self, *more: str) -> subprocess.CompletedProcess[str]:
         """`./homeport up --detach` with this installation's port and a short time to health."""

@@ -8,14 +8,14 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.engine_host import IMAGE, Host, booted, container
+from tests.integration.engine_host import Host, booted, container
+from tests.integration.own_docker import OwnDocker
 
 from homeport.acs.messages import TaskPayload
 from homeport.agent.engine import config
@@ -182,41 +182,6 @@ async def test_the_connection_to_docker_is_cut_and_comes_back(tmp_path: Path) ->
     await relay.cut()
 
 
-class OwnDocker:
-    """A dockerd of this test's own, in a network namespace of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.host = f"unix://{directory}/docker.sock"
-        self._daemon: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = ["unshare", "--net", "dockerd", "--host", self.host, "--bridge", "none", "--iptables=false", "--cgroup-parent", "/homeport-it"]
-        for option, name in (("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")):
-            command += [option, str(self.directory / name)]
-        with (self.directory / "log").open("ab") as log:
-            self._daemon = subprocess.Popen(command, stdout=log, stderr=log)
-
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        if self._daemon is not None:
-            containerd = int((self.directory / "exec/containerd/containerd.pid").read_text())
-            self._daemon.send_signal(number)
-            self._daemon.wait(60)
-            self._daemon = None
-            if number == signal.SIGKILL:  # as a crash of the host takes both; a stale pid file would make the next start wait for nothing
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(containerd, signal.SIGKILL)
-                (self.directory / "exec/containerd/containerd.pid").unlink(missing_ok=True)
-                (self.directory / "pid").unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Its directory, and what a killed daemon left mounted there."""
-        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-            if line.split()[1].startswith(str(self.directory)):
-                subprocess.run(["umount", "-l", line.split()[1]], check=False)
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-
 @pytest.fixture
 def own_docker() -> Iterator[OwnDocker]:
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
@@ -236,8 +201,7 @@ async def host(own_docker: OwnDocker, tmp_path: Path) -> AsyncIterator[Host]:
         async with asyncio.timeout(60):
             while not host.engine.connected:
                 await asyncio.sleep(0.05)
-        archive = subprocess.run(["docker", "save", IMAGE], capture_output=True, check=True).stdout
-        await asyncio.to_thread(subprocess.run, ["docker", "-H", own_docker.host, "load"], input=archive, check=True, capture_output=True)
+        await asyncio.to_thread(own_docker.load)
         yield host
 
 
