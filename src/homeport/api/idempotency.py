@@ -6,6 +6,7 @@ A token is remembered in the very transaction of its call's effect (ecs-referenc
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -33,36 +34,43 @@ def check_token(token: str | None, *, length_max: int) -> None:
         raise InvalidParameterError(f"clientToken must be 1 to {length_max} characters, each an ASCII character from 33 to 126.")
 
 
-def recall(tx: Transaction, call: Call, *, scope: str, token: str | None, request: Any) -> IdempotencyToken | None:
-    """The token's record when this call was made before with the same parameters; None when it is new (or has no token).
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Once:
+    """A call that is to have one effect under its token. Without a token both methods do nothing."""
 
-    Raises ConflictError with the first call's resources when the parameters differ.
-    """
-    if not token:
-        return None
-    found = tx.get(IDEMPOTENCY_TOKENS, f"{call.account}/{call.operation}/{scope}/{token}")
-    if found is None or found.expires_at <= tx.now:
-        return None
-    if found.fingerprint != fingerprint(request):
-        raise ConflictError("The clientToken was used before with different parameters.", found.resources)
-    return found
+    call: Call
+    scope: str
+    """The cluster's key, or "" for an operation outside a cluster."""
+    token: str | None
+    request: Any
 
+    def recall(self, tx: Transaction) -> IdempotencyToken | None:
+        """The token's record when this call was made before with the same parameters; None when it is new.
 
-def remember(tx: Transaction, call: Call, *, scope: str, token: str | None, request: Any, resources: tuple[str, ...], failures: bytes = b"") -> None:
-    """Keep the token with the keys (or ARNs) of what the call made; nothing when there is no token."""
-    if not token:
-        return
-    tx.put(
-        IDEMPOTENCY_TOKENS,
-        IdempotencyToken(
-            account=call.account,
-            operation=call.operation,
-            token=token,
-            scope=scope,
-            fingerprint=fingerprint(request),
+        Raises ConflictError with the first call's resources when the parameters differ.
+        """
+        if not self.token:
+            return None
+        found = tx.get(IDEMPOTENCY_TOKENS, f"{self.call.account}/{self.call.operation}/{self.scope}/{self.token}")
+        if found is None or found.expires_at <= tx.now:
+            return None
+        if found.fingerprint != fingerprint(self.request):
+            raise ConflictError("The clientToken was used before with different parameters.", found.resources)
+        return found
+
+    def remember(self, tx: Transaction, resources: tuple[str, ...], *, failures: bytes = b"") -> None:
+        """Keep the token with the keys or ARNs of what the call made, and its answer's failures."""
+        if not self.token:
+            return
+        token = IdempotencyToken(
+            account=self.call.account,
+            operation=self.call.operation,
+            token=self.token,
+            scope=self.scope,
+            fingerprint=fingerprint(self.request),
             resources=resources,
             created_at=tx.now,
-            expires_at=tx.now + call.settings.idempotency_seconds,
+            expires_at=tx.now + self.call.settings.idempotency_seconds,
             failures=failures,
-        ),
-    )
+        )
+        tx.put(IDEMPOTENCY_TOKENS, token)

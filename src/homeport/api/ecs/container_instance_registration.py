@@ -75,7 +75,8 @@ async def register_container_instance(call: Call, request: Any) -> dict[str, Any
 
     def register(tx: Transaction) -> dict[str, Any]:
         cluster = _cluster(tx, call, request.cluster)
-        seen = idempotency.recall(tx, call, scope=cluster.key, token=token, request=request)
+        once = idempotency.Once(call=call, scope=cluster.key, token=token, request=request)
+        seen = once.recall(tx)
         instance = tx.get(CONTAINER_INSTANCES, seen.resources[0]) if seen is not None else None
         if instance is None:
             if request.containerInstanceArn:
@@ -83,7 +84,7 @@ async def register_container_instance(call: Call, request: Any) -> dict[str, Any
             else:
                 instance = _first(tx, call, cluster, host, identity=(fresh_id, fresh_machine))
             tx.put(CONTAINER_INSTANCES, instance)
-            idempotency.remember(tx, call, scope=cluster.key, token=token, request=request, resources=(instance.key,))
+            once.remember(tx, (instance.key,))
         return container_instance_json(tx, call.region, instance, include=("TAGS",))
 
     return {"containerInstance": await call.update(register)}

@@ -12,7 +12,7 @@ import msgspec
 
 from homeport.api import idempotency
 from homeport.api.call import Call
-from homeport.api.ecs import lookup, task_input
+from homeport.api.ecs import lookup, tag_rules, task_input
 from homeport.api.ecs.task_json import RENDERER
 from homeport.errors import InvalidParameterError
 from homeport.model import arn
@@ -82,7 +82,7 @@ def _tags(call: Call, request: Any, cluster: Cluster, definition: TaskDefinition
     tags = dict(definition.tags if request.propagateTags == "TASK_DEFINITION" else ())
     if request.propagateTags == "SERVICE":
         raise InvalidParameterError("Tags cannot be propagated from SERVICE for a task that is not part of a service.")
-    tags.update(task_input.tags_of(request.tags, count_max=call.settings.tags_max))
+    tags.update(tag_rules.tags_of(request.tags, tags_max=call.settings.tags_max))
     if request.enableECSManagedTags:
         tags["aws:ecs:clusterName"] = cluster.name
     return tuple(tags.items())
@@ -124,12 +124,12 @@ def _answer(tx: Transaction, call: Call, tasks: list[Task], failures: list[dict[
     return {"tasks": [RENDERER.render(tx, call.region, task) for task in tasks], "failures": failures}
 
 
-def _again(tx: Transaction, call: Call, request: Any, scope: str) -> dict[str, Any] | None:
+def _again(tx: Transaction, call: Call, once: idempotency.Once) -> dict[str, Any] | None:
     """The first answer of a repeated call, from the tasks as they are now."""
-    remembered = idempotency.recall(tx, call, scope=scope, token=request.clientToken, request=request)
+    remembered = once.recall(tx)
     if remembered is None:
         return None
-    keys = [f"{scope}/{resource.rsplit('/', 1)[1]}" for resource in remembered.resources]
+    keys = [f"{once.scope}/{resource.rsplit('/', 1)[1]}" for resource in remembered.resources]
     tasks = [task for key in keys if (task := tx.get(TASKS, key)) is not None]
     return _answer(tx, call, tasks, msgspec.json.decode(remembered.failures or b"[]"))
 
@@ -144,7 +144,8 @@ async def run_task(call: Call, request: Any) -> dict[str, Any]:
 
     def transact(tx: Transaction) -> dict[str, Any]:
         cluster_key = lookup.cluster_of(tx, call, request.cluster).key
-        if (again := _again(tx, call, request, cluster_key)) is not None:
+        once = idempotency.Once(call=call, scope=cluster_key, token=request.clientToken, request=request)
+        if (again := _again(tx, call, once)) is not None:
             return again
         order = _order(tx, call, request, launch_type)
         wanted = _placement_request(order, task_input.constraints_of(request.placementConstraints, order.definition), request.placementStrategy)
@@ -158,9 +159,7 @@ async def run_task(call: Call, request: Any) -> dict[str, Any]:
                 failures.extend(_failures(call, order.cluster, found.reasons))
         arns = tuple(arn.task_arn(call.region, task.account, task.cluster, task.id) for task in tasks)
         del failures[FAILURES_MAX:]
-        idempotency.remember(
-            tx, call, scope=cluster_key, token=request.clientToken, request=request, resources=arns, failures=msgspec.json.encode(failures)
-        )
+        once.remember(tx, arns, failures=msgspec.json.encode(failures))
         return _answer(tx, call, tasks, failures)
 
     return await call.update(transact)

@@ -46,22 +46,23 @@ async def create_service(call: Call, request: Any) -> dict[str, Any]:
 
     def create(tx: Transaction) -> dict[str, Any]:
         cluster = lookup.cluster_of(tx, call, request.cluster)
-        again = _made_before(tx, call, request, cluster)
+        once = idempotency.Once(call=call, scope=cluster.key, token=request.clientToken, request=request)
+        again = _made_before(tx, once, cluster)
         if again is not None:
             return {"service": service_json(tx, call, again, with_tags=True)}
         service = _new_service(tx, call, request, cluster)
         tx.put(SERVICES, service)
         tx.put(DEPLOYMENTS, _new_deployment(service, call.ids.digits(19), tx.now, source_id=""))
-        idempotency.remember(tx, call, scope=cluster.key, token=request.clientToken, request=request, resources=(service.key,))
+        once.remember(tx, (service.key,))
         return {"service": service_json(tx, call, service, with_tags=True)}
 
     return await call.update(create)
 
 
-def _made_before(tx: Transaction, call: Call, request: Any, cluster: Cluster) -> Service | None:
+def _made_before(tx: Transaction, once: idempotency.Once, cluster: Cluster) -> Service | None:
     """The service that the same call made earlier. Raises InvalidParameterError when the name is taken by another."""
     try:
-        remembered = idempotency.recall(tx, call, scope=cluster.key, token=request.clientToken, request=request)
+        remembered = once.recall(tx)
     except ConflictError:
         # CreateService does not model ConflictException; this is what it says instead.
         raise InvalidParameterError(NOT_IDEMPOTENT) from None
@@ -69,7 +70,7 @@ def _made_before(tx: Transaction, call: Call, request: Any, cluster: Cluster) ->
         service = tx.get(SERVICES, remembered.resources[0])
         if service is not None and service.status == model.ACTIVE:
             return service
-    existing = tx.get(SERVICES, f"{cluster.key}/{request.serviceName}")
+    existing = tx.get(SERVICES, f"{cluster.key}/{once.request.serviceName}")
     if existing is None or existing.status == model.INACTIVE:
         return None
     if existing.status == model.DRAINING:

@@ -14,7 +14,6 @@ import msgspec
 from homeport.errors import ClientError, InvalidParameterError, UnsupportedFeatureError
 from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy
 from homeport.model.ecs.task_definition import ACTIVE, TaskDefinition
-from homeport.model.record import Tags
 from homeport.placement.query import QueryError, parse
 from homeport.planner.task import definition_document
 
@@ -149,18 +148,3 @@ def _check_container_override(item: dict[str, Any], containers: dict[str, Any]) 
     memory, reservation = merged.get("memory"), merged.get("memoryReservation")
     if memory is not None and reservation is not None and reservation > memory:
         raise InvalidParameterError(f"Invalid override for container {name}: memoryReservation may not be more than memory.")
-
-
-def tags_of(value: Any, *, count_max: int) -> Tags:
-    """Tags as (key, value). Raises InvalidParameterError for too many, too long, duplicate or reserved keys (ecs-reference 3.20)."""
-    tags = tuple((tag.key or "", tag.value or "") for tag in value or ())
-    if len(tags) > count_max:
-        raise InvalidParameterError(f"Tags may not be more than {count_max}.")
-    if len({key for key, _ in tags}) != len(tags):
-        raise InvalidParameterError("Duplicate tag keys found.")
-    for key, text in tags:
-        if not 1 <= len(key) <= 128 or len(text) > 256:
-            raise InvalidParameterError("A tag's key must have 1 to 128 characters and its value at most 256.")
-        if key.lower().startswith("aws:"):
-            raise InvalidParameterError("Tag keys and values may not begin with aws:, which is reserved.")
-    return tags
