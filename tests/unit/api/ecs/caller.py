@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from homeport.api.call import Call, Context
-from homeport.api.ecs import attribute, cluster, container_instance, poll_endpoint, tag, task_definition
+from homeport.api.ecs.operations import OPERATIONS
 from homeport.api.protocol import json, model
 from homeport.store.table import Reader
 
@@ -17,13 +17,6 @@ ACCOUNT = "123456789012"
 ROOT = f"arn:aws:iam::{ACCOUNT}:root"
 REGION = "us-east-1"
 ARN = f"arn:aws:ecs:{REGION}:{ACCOUNT}:"
-
-HANDLERS: dict[str, Any] = {
-    "".join(word.capitalize() for word in name.split("_")): getattr(module, name)
-    for module in (attribute, cluster, container_instance, poll_endpoint, tag, task_definition)
-    for name in dir(module)
-}
-
 
 class Ecs:
     """`await ecs("CreateCluster", clusterName="x")` gives the answer as a client reads it; errors are raised."""
@@ -40,7 +33,7 @@ class Ecs:
     async def handle(self, operation: str, request: Any) -> Any:
         """With a request that is an object already, for members that the public model does not have."""
         call = Call(context=self.context, operation=operation, request_id=str(next(self._numbers)), account=self.account, principal_arn=ROOT)
-        return msgspec.json.decode(json.encode(await HANDLERS[operation](call, request)))
+        return msgspec.json.decode(json.encode(await OPERATIONS[operation](call, request)))
 
     async def put(self, *records: Any) -> None:
         """Write (table, record) pairs as another part of the control plane would."""

@@ -137,6 +137,7 @@ REGISTER_MEMBERS = (
         [{"name": "CPU", "integerValue": 0}, {"name": "MEMORY", "integerValue": 1}],
         [{"name": "CPU", "integerValue": 1}, {"name": "MEMORY", "integerValue": 1}, {"name": "PORTS", "stringSetValue": ["x"]}],
         [{"name": "CPU", "integerValue": 1}, {"name": "MEMORY", "integerValue": 1}, {"name": "PORTS", "stringSetValue": ["70000"]}],
+        [{"name": "CPU", "integerValue": 1}, {"name": "MEMORY", "integerValue": 1}, {"name": "PORTS", "stringSetValue": ["9" * 5000]}],
     ],
 )
 async def test_nonsense_resources_are_refused_and_nothing_is_made(ecs, resources):

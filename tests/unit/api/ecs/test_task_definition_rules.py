@@ -106,6 +106,8 @@ REFUSED_CONTAINERS: list[tuple[str, list[dict[str, Any]]]] = [
     ("at most one container with firelensConfiguration", [container(n, firelensConfiguration={"type": "fluentd"}) for n in "ab"]),
     ("Invalid 'systemControls'", [container(systemControls=[{"namespace": "net.ipv4.tcp_x"}])]),
     ("Invalid 'resourceRequirements'", [container(resourceRequirements=[{"type": "GPU", "value": "some"}])]),
+    ("Invalid 'resourceRequirements'", [container(resourceRequirements=[{"type": "GPU", "value": "9" * 30}])]),
+    ("Invalid 'resourceRequirements'", [container(resourceRequirements=[{"type": "GPU", "value": "9" * 5000}])]),
 ]
 
 
