@@ -117,7 +117,8 @@ _SUBJECT: Final = re.compile(r"attribute:[A-Za-z0-9_\-/\\.]+|[A-Za-z_][A-Za-z0-9
 _LITERAL: Final = re.compile(r"(?:(?!&&|\|\|)[^\s,\[\]()'\"])+")
 _WORD: Final = re.compile(r"[a-z_]+")
 _REGEX_LITERAL: Final = re.compile(r"[^\s()'\"]*(?:\([^\s()]*\)[^\s()'\"]*)*")
-_VERSION: Final = re.compile(r"v?(\d+(?:\.\d+)*)")
+_VERSION: Final = re.compile(r"v?(\d{1,9}(?:\.\d{1,9})*)")
+"""With a bound: what an agent calls its version may be thousands of digits, which Python refuses to read as a number."""
 _COUNT: Final = re.compile(r"\d+")
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)?(?:[Zz]|[+-]\d{2}:?\d{2})?")
 _SPACES: Final = re.compile(r"\s*")

@@ -143,6 +143,7 @@ def test_invalid(expression: str) -> None:
 def test_absent_values_of_fields() -> None:
     bare = Instance(agent_version="", ec2_instance_id="", groups={}, running=0)
     assert not query.parse("agentVersion > 0").matches(bare)
+    assert query.parse("agentVersion >= 1.999").matches(Instance(agent_version="1." + "9" * 5000))
     assert not query.parse("ec2InstanceId != i-1").matches(bare)
     assert query.parse("task:group !exists").matches(bare)
 

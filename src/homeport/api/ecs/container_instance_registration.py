@@ -7,6 +7,7 @@ Sources: ecs-reference 3.3, agent-protocol 4.2 (the upstream agent ends itself w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -34,6 +35,8 @@ ATTRIBUTES_MAX: Final = 500
 ATTRIBUTE_LENGTH_MAX: Final = 128
 AGENT_PREFIXES: Final = ("ecs.", "com.amazonaws.ecs.")
 """Names that start so are the agent's; any other attribute was chosen by a user (ECS_INSTANCE_ATTRIBUTES) and counts as custom."""
+
+_PORT = re.compile(r"[0-9]{1,5}")
 
 TYPE_CHANGE: Final = "Container instance type changes are not supported."
 """The upstream agent looks for this sentence and then ends for good."""
@@ -181,7 +184,7 @@ def _ports(resources: dict[str, Any], name: str) -> tuple[int, ...]:
     texts = (resources[name].stringSetValue or ()) if name in resources else ()
     if len(texts) > RESERVED_PORTS_MAX:
         raise InvalidParameterError(f"totalResources may have at most {RESERVED_PORTS_MAX} ports in {name}.")
-    if not all(text.isascii() and text.isdigit() and 0 < int(text) < 65536 for text in texts):
+    if not all(_PORT.fullmatch(text) and 0 < int(text) < 65536 for text in texts):
         raise InvalidParameterError(f"totalResources has something in {name} that is no port.")
     return tuple(sorted({int(text) for text in texts}))
 

@@ -28,7 +28,8 @@ _SERVICE_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _ID_LENGTHS = (32, 36)
 _SHORT_FAMILY_MAX: Final = 32
 """Up to so many ACTIVE revisions are walked through the index; above it the walk goes down from the newest number."""
-_REVISION_MAX: Final = 9_999_999
+_REVISION = re.compile(r"[0-9]{1,7}")
+"""Seven digits at most, as in the store's keys: Python refuses to read a number of thousands of digits."""
 
 TASK_DEFINITION_MISSING: Final = "Unable to describe task definition."
 """DescribeTaskDefinition's words."""
@@ -109,7 +110,7 @@ def split_task_definition(call: Call, reference: str) -> tuple[str, int | None]:
         raise InvalidParameterError("TaskDefinition can not be blank.")
     if not separator:
         return family, None
-    if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= _REVISION_MAX:
+    if not _REVISION.fullmatch(number) or int(number) < 1:
         raise InvalidParameterError(f"Invalid revision number. Number: {number}")
     return family, int(number)
 

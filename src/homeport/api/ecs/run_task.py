@@ -30,6 +30,8 @@ from homeport.store.tables import CONTAINER_INSTANCES, TASKS
 
 COUNT_MAX: Final = 10
 FAILURES_MAX: Final = 100
+GROUP_CHARACTERS_MAX: Final = 300
+"""More than `family:` with the longest name of a family."""
 
 _NOT_BUILT = ("capacityProviderStrategy", "volumeConfigurations")
 
@@ -65,6 +67,8 @@ def _order(reader: Reader, call: Call, request: Any, launch_type: str) -> _Order
     task_input.check_runnable(definition)
     _refuse(request)
     group = request.group or f"family:{definition.family}"
+    if len(group) > GROUP_CHARACTERS_MAX:
+        raise InvalidParameterError(f"Invalid group: it may have at most {GROUP_CHARACTERS_MAX} characters.")
     if group.startswith("service:"):
         raise InvalidParameterError("Invalid group: the prefix service: is reserved for the tasks of services.")
     return _Order(

@@ -110,7 +110,7 @@ def checked(request: Any) -> Checked:
 def _cpu(text: str | None) -> str | None:
     if text is None:
         return None
-    units = _quantity(text, _VCPU)
+    units = cpu_units(text)
     if units is None or not CPU_MIN_UNITS <= units <= CPU_MAX_UNITS:
         raise ClientError(f"Invalid 'cpu' setting for task. It must be from {CPU_MIN_UNITS} to {CPU_MAX_UNITS} CPU units, or a number of vCPU.")
     return str(units)
@@ -119,10 +119,20 @@ def _cpu(text: str | None) -> str | None:
 def _memory(text: str | None) -> str | None:
     if text is None:
         return None
-    mib = _quantity(text, _GB)
+    mib = memory_mib(text)
     if mib is None or mib < container_definition_rules.MEMORY_MIN_MIB:
         raise ClientError("Invalid 'memory' setting for task. It must be a number of MiB, or a number of GB.")
     return str(mib)
+
+
+def cpu_units(text: str) -> int | None:
+    """CPU units in a task's `cpu` ("256", ".25 vCPU"), or None when it cannot be read. Of any size: the bounds are the caller's."""
+    return _quantity(text, _VCPU)
+
+
+def memory_mib(text: str) -> int | None:
+    """MiB in a task's `memory` ("512", "0.5 GB"), or None when it cannot be read."""
+    return _quantity(text, _GB)
 
 
 def _quantity(text: str, unit: re.Pattern[str]) -> int | None:

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from homeport.api.ecs.container_definition_rules import MEMORY_MIN_MIB
+from homeport.api.ecs.task_definition_rules import cpu_units, memory_mib
 from homeport.errors import ClientError, InvalidParameterError, UnsupportedFeatureError
 from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy
 from homeport.model.ecs.task_definition import ACTIVE, TaskDefinition
@@ -128,10 +130,13 @@ def overrides_of(value: Any, definition: TaskDefinition) -> dict[str, Any]:
     containers = {container["name"]: container for container in definition_document(definition)["containerDefinitions"]}
     for item in overrides.get("containerOverrides") or ():
         _check_container_override(item, containers)
-    for member in ("cpu", "memory"):
-        text = overrides.get(member)
-        if text and not (text.isdigit() and int(text) > 0):
-            raise InvalidParameterError(f"Invalid setting for overrides.{member}: {text!r} must be a positive whole number.")
+    for member, read in (("cpu", cpu_units), ("memory", memory_mib)):
+        text = overrides.pop(member, None)
+        if text:
+            amount = read(text)
+            if not amount:
+                raise InvalidParameterError(f"Invalid setting for overrides.{member}: {text!r} must be a positive whole number.")
+            overrides[member] = str(amount)
     return overrides
 
 
@@ -144,6 +149,11 @@ def _check_container_override(item: dict[str, Any], containers: dict[str, Any]) 
     for member in _CONTAINER_OVERRIDES_NOT_BUILT:
         if item.get(member):
             raise not_built(f"overrides.containerOverrides[{name}].{member}")
+    for member, least in (("cpu", 0), ("memory", MEMORY_MIN_MIB), ("memoryReservation", MEMORY_MIN_MIB)):
+        if item.get(member) is not None and item[member] < least:
+            raise InvalidParameterError(f"Invalid override for container {name}: {member} may not be less than {least}.")
+    if not all(variable.get("name") for variable in item.get("environment") or ()):
+        raise InvalidParameterError(f"Invalid override for container {name}: the name of an environment variable should not be null or empty.")
     merged = {**containers[name], **item}
     memory, reservation = merged.get("memory"), merged.get("memoryReservation")
     if memory is not None and reservation is not None and reservation > memory:

@@ -18,6 +18,7 @@ ROOT = f"arn:aws:iam::{ACCOUNT}:root"
 REGION = "us-east-1"
 ARN = f"arn:aws:ecs:{REGION}:{ACCOUNT}:"
 
+
 class Ecs:
     """`await ecs("CreateCluster", clusterName="x")` gives the answer as a client reads it; errors are raised."""
 
