@@ -18,7 +18,7 @@ import msgspec
 
 from homeport.errors import JournalPrunedError
 from homeport.model.record import Instant, Record
-from homeport.store.backend import Anchor, Backend, StoredEntry
+from homeport.store.backend import Anchor, Backend, Head, StoredEntry
 from homeport.store.codec import ENCODER, Codec
 from homeport.store.contents import FULL_EVERY, Contents
 from homeport.store.table import Table
@@ -28,6 +28,8 @@ R = TypeVar("R", bound=Record)
 
 READ_ENTRIES: Final = 1_000
 """Entries read at a time by `verify`."""
+DELETED_BYTES_MAX: Final = 8_192
+"""Up to what size a deleted record is kept in the entry of its deletion: a hundred of them must fit a transaction."""
 
 CREATE: Final = "create"
 UPDATE: Final = "update"
@@ -40,6 +42,8 @@ class FieldChange(msgspec.Struct, frozen=True, array_like=True):
     position: int
     name: str
     value: Any
+    old: Any = msgspec.UNSET
+    """The value before, so that the state before a change is known when everything older was pruned; UNSET in entries of older programs."""
 
 
 class EntryChange(msgspec.Struct, frozen=True, array_like=True):
@@ -56,7 +60,7 @@ class EntryChange(msgspec.Struct, frozen=True, array_like=True):
     fields: tuple[FieldChange, ...]
     """For an update: what is different."""
     record: bytes | None
-    """The whole record after the change, in stored form: at creation and at every 16th change."""
+    """The whole record, in stored form: after the change at creation and at every 16th change, before it at a deletion (if not too large)."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -80,7 +84,9 @@ class RecordChange(msgspec.Struct, frozen=True):
     fields: tuple[tuple[str, Any], ...]
     """For an update: (name, new value) of the fields that changed, as stored."""
     record: Record | None
-    """The record after it; None after a deletion, or where the journal no longer reaches back to a full record."""
+    """The record after it; None after a deletion, or where the journal does not tell it."""
+    before: Record | None = None
+    """The record before it; None before a creation, or where the journal does not tell it."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -98,7 +104,8 @@ def entry_change(write: Write) -> tuple[Any, ...]:
     """The `EntryChange` of a net write whose `stored` is set, as a plain tuple for the encoder. Sets `write.full` when it has the whole record."""
     contents, row, stored = write.contents, write.row, write.stored
     if stored is None:
-        return (contents.name, write.key, contents.version, row.revision, DELETE, (), None)
+        last = ENCODER.encode(write.before)
+        return (contents.name, write.key, contents.version, row.revision, DELETE, (), last if len(last) <= DELETED_BYTES_MAX else None)
     if write.before is None:
         write.full = True
         return (contents.name, write.key, contents.version, row.revision, CREATE, (), stored)
@@ -109,18 +116,19 @@ def entry_change(write: Write) -> tuple[Any, ...]:
     return (contents.name, write.key, contents.version, row.revision, UPDATE, fields, None)
 
 
-def changed_fields(before: Record, after: Record | None) -> list[tuple[int, str, Any]]:
-    """(position, name, new value) of every field in which the two differ."""
+def changed_fields(before: Record, after: Record | None) -> list[tuple[int, str, Any, Any]]:
+    """(position, name, new value, old value) of every field in which the two differ."""
     names = before.__struct_fields__
     old, new = msgspec.structs.astuple(before), msgspec.structs.astuple(after)  # type: ignore[arg-type]  # never None for an update
-    return [(position, names[position], new[position]) for position in compress(count(), map(is_not, old, new)) if old[position] != new[position]]
+    different = (position for position in compress(count(), map(is_not, old, new)) if old[position] != new[position])
+    return [(position, names[position], new[position], old[position]) for position in different]
 
 
 class Journal:
     """The read side."""
 
-    def __init__(self, backend: Backend, contents: Mapping[str, Contents], settle: Callable[[], Awaitable[None]]) -> None:
-        """`settle` returns once everything that the tables show is durable."""
+    def __init__(self, backend: Backend, contents: Mapping[str, Contents], settle: Callable[[], Awaitable[bool]]) -> None:
+        """`settle` returns True once everything that the tables show is durable, False when some of it was undone."""
         self._backend = backend
         self._contents = contents
         self._settle = settle
@@ -133,74 +141,133 @@ class Journal:
         """Walk the whole chain."""
         return await verify(self._backend)
 
+    async def revision_at(self, instant: Instant) -> int:
+        """The last revision that was there at `instant`, 0 when it lies before the first. Raises JournalPrunedError when that is too long ago."""
+        anchor, head = await self._backend.ends()
+        low, high = anchor.revision, head.revision
+        if instant >= head.instant:
+            return high
+        while low < high:  # instants grow with revisions
+            middle = (low + high + 1) // 2
+            entries = await self.entries(middle, 1)
+            if entries and entries[0].instant <= instant:
+                low = middle
+            else:
+                high = middle - 1
+        if low == anchor.revision and low:
+            raise JournalPrunedError(f"the journal does not reach back that far; its oldest entry is {low + 1}")
+        return low
+
+    async def instant_of(self, revision: int) -> Instant:
+        """When `revision` was made, 0.0 when the journal does not have it."""
+        entries = await self.entries(revision, 1) if revision else []
+        return entries[0].instant if entries and entries[0].revision == revision else 0.0
+
+    async def require(self, revision: int) -> None:
+        """Return when the state right after `revision` can be told. Raises JournalPrunedError when it lies before the journal or has not been yet."""
+        anchor, head = await self._backend.ends()
+        if revision < anchor.revision:
+            raise JournalPrunedError(f"the journal does not reach back to revision {revision}; its oldest entry is {anchor.revision + 1}")
+        if revision > head.revision:
+            raise JournalPrunedError(f"revision {revision} has not been yet; the last is {head.revision}")
+
     async def story(self, table: Table[R], key: str) -> list[RecordChange]:
         """Every change of one record, oldest first, as far back as the journal reaches; earlier records under the same key included."""
-        await self._settle()
-        ends = await self._backend.deletions(table.name, key)
-        row = self._contents[table.name].rows.get(key)
-        if row is not None and row.revision:
-            ends.append(row.revision)
+        row, ends = await self._now(table, key)
+        ends = [end for end in ends if row is None or end != row[1]]
         story: list[RecordChange] = []
         for end in ends:
-            story.extend(_tell(table, await self._chain(table, key, end=end, since=0)))
+            story.extend(_tell(table, await self._chain(table, key, end=end, since=0), None))
+        if row is not None and row[1]:
+            story.extend(_tell(table, await self._chain(table, key, end=row[1], since=0), row[0]))
         return story
 
     async def record_at(self, table: Table[R], key: str, revision: int) -> R | None:
         """The record as it was right after `revision`, or None when it did not exist. Raises JournalPrunedError when that is too long ago."""
-        await self._settle()
-        row = self._contents[table.name].rows.get(key)
-        if row is not None and 0 < row.revision <= revision:
-            return row.record  # type: ignore[return-value]  # a table's rows hold its record type
-        ends = [end for end in await self._backend.deletions(table.name, key) if end > revision]
-        if row is not None and not ends:
-            ends.append(row.revision)
-        return await self._before(table, key, ends[0], revision) if ends else None
+        row, deletions = await self._now(table, key)
+        if row is not None and 0 < row[1] <= revision:
+            return row[0]
+        end = next((deleted for deleted in deletions if deleted > revision), None)
+        if end is not None:
+            return await self._before(table, key, end=end, revision=revision)
+        return await self._before(table, key, end=row[1], revision=revision, record=row[0]) if row is not None else None
 
     async def records_at(self, table: Table[R], revision: int) -> list[R]:
         """Every record of the table as it was right after `revision`, in key order. Raises JournalPrunedError when that is too long ago."""
-        await self._settle()
-        ends: dict[str, int] = {}
-        for key, deleted in await self._backend.deletions_after(table.name, revision):
-            ends.setdefault(key, deleted)
+        while True:
+            rows = [(key, row.record, row.revision) for key, row in self._contents[table.name].rows.items()]
+            if await self._settle():
+                break
         found: dict[str, R] = {}
-        for key, row in list(self._contents[table.name].rows.items()):
-            if row.revision <= revision:
-                found[key] = row.record  # type: ignore[assignment]  # a table's rows hold its record type
+        ends: dict[str, tuple[int, R | None]] = {}
+        # What was deleted since the rows were looked at is told from there as well, to the same end.
+        for key, deleted in await self._backend.deletions_after(table.name, revision):
+            ends.setdefault(key, (deleted, None))
+        for key, record, changed in rows:
+            if changed <= revision:
+                found[key] = record  # type: ignore[assignment]  # a table's rows hold its record type
             else:
-                ends.setdefault(key, row.revision)
-        for key, end in ends.items():
-            record = await self._before(table, key, end, revision)
-            if record is not None:
-                found[key] = record
+                ends.setdefault(key, (changed, record))  # type: ignore[arg-type]  # the same
+        for key, (end, last) in ends.items():
+            if key not in found:
+                past = await self._before(table, key, end=end, revision=revision, record=last)
+                if past is not None:
+                    found[key] = past
         return [found[key] for key in sorted(found)]
 
-    async def _before(self, table: Table[R], key: str, end: int, revision: int) -> R | None:
-        """The record at `revision`, told from the chain of changes that ends at `end` (later than `revision`)."""
-        chain = await self._chain(table, key, end=end, since=revision)
-        if not chain:
-            raise JournalPrunedError(f"the journal does not reach back to revision {revision}")
-        past = [(entry, change) for entry, change in chain if entry.revision <= revision]
-        if not past:
-            if chain[0][1].kind == CREATE:
+    async def _now(self, table: Table[R], key: str) -> tuple[tuple[R, int] | None, list[int]]:
+        """(the record and the revision of its last change, if there is one; revisions of the deletions before it), all durable."""
+        while True:
+            row = self._contents[table.name].rows.get(key)
+            now = (row.record, row.revision) if row is not None else None
+            if await self._settle():
+                break
+        return now, await self._backend.deletions(table.name, key)  # type: ignore[return-value]  # a table's rows hold its record type
+
+    async def _before(self, table: Table[R], key: str, *, end: int, revision: int, record: R | None = None) -> R | None:
+        """The record at `revision`, told from the changes that end at `end` (later than `revision`), after which it was `record` (None: unknown).
+
+        Backwards by the old values, as far as they are there; else forwards from the last whole record before.
+        """
+        version = table.version
+        state = _plain(record)
+        while True:
+            entry, change = await self._change(table, key, end)
+            if change is None or entry is None:
+                raise JournalPrunedError(f"the journal does not reach back to revision {revision}")
+            if change.kind == CREATE:
                 return None
-            raise JournalPrunedError(f"the journal does not reach back to revision {revision}")
-        last = _tell(table, past)[-1]
-        if last.record is None and last.kind != DELETE:
+            if change.record is not None:
+                state, version = msgspec.msgpack.decode(change.record), change.version
+            if change.kind == UPDATE:
+                state = _reverted(state, change) if version == change.version else None
+            if change.previous <= revision:
+                break
+            end = change.previous
+        if state is not None:
+            return Codec(table).decode(version, ENCODER.encode(state))
+        chain = await self._chain(table, key, end=change.previous, since=revision)
+        told = _tell(table, chain, None)[-1].record if chain else None
+        if told is None:
             raise JournalPrunedError(f"the journal does not reach back to the state of revision {revision}")
-        return last.record  # type: ignore[return-value]  # told from this table's entries
+        return told  # type: ignore[return-value]  # told from this table's entries
+
+    async def _change(self, table: Table[R], key: str, revision: int) -> tuple[Entry | None, EntryChange | None]:
+        """The entry of `revision` and what it says of the record; (None, None) when it is not there (any more)."""
+        entries = await self.entries(revision, 1)
+        if not entries or entries[0].revision != revision:
+            return None, None
+        return entries[0], next((change for change in entries[0].changes if change.key == key and change.table == table.name), None)
 
     async def _chain(self, table: Table[R], key: str, *, end: int, since: int) -> list[tuple[Entry, EntryChange]]:
         """The changes of one record up to revision `end`, oldest first; back to the last full record not newer than `since`, or to the first."""
         chain: list[tuple[Entry, EntryChange]] = []
         revision = end
         while revision:
-            entries = await self.entries(revision, 1)
-            if not entries or entries[0].revision != revision:
+            entry, change = await self._change(table, key, revision)
+            if entry is None or change is None:
                 break
-            change = next((change for change in entries[0].changes if change.key == key and change.table == table.name), None)
-            if change is None:
-                break
-            chain.append((entries[0], change))
+            chain.append((entry, change))
             if since and revision <= since and change.record is not None:
                 break
             revision = change.previous
@@ -208,48 +275,88 @@ class Journal:
         return chain
 
 
-def _tell(table: Table[R], chain: list[tuple[Entry, EntryChange]]) -> list[RecordChange]:
-    """The chain with the record after each step."""
+def _plain(record: Record | None) -> list[Any] | None:
+    """The fields of a record as they are stored."""
+    return None if record is None else msgspec.msgpack.decode(ENCODER.encode(record))
+
+
+def _reverted(state: list[Any] | None, change: EntryChange) -> list[Any] | None:
+    """The fields before an update after which they were `state`, if that can be told."""
+    if state is None or any(field.old is msgspec.UNSET or field.position >= len(state) for field in change.fields):
+        return None
+    before = list(state)
+    for field in change.fields:
+        before[field.position] = field.old
+    return before
+
+
+def _tell(table: Table[R], chain: list[tuple[Entry, EntryChange]], last: R | None) -> list[RecordChange]:
+    """The chain with the record before and after each step. `last`: the record after the last one, if it is known."""
+    states = _states(table, chain, last)
     codec = Codec(table)
-    story: list[RecordChange] = []
-    state: list[Any] | None = None
-    for entry, change in chain:
-        record: R | None = None
+    records = [codec.decode(version, ENCODER.encode(state)) if state is not None else None for state, version in states]
+    return [
+        RecordChange(
+            revision=entry.revision,
+            instant=entry.instant,
+            cause=entry.cause,
+            kind=change.kind,
+            fields=tuple((field.name, field.value) for field in change.fields),
+            record=records[number + 1],
+            before=records[number],
+        )
+        for number, (entry, change) in enumerate(chain)
+    ]
+
+
+def _states(table: Table[R], chain: list[tuple[Entry, EntryChange]], last: R | None) -> list[tuple[list[Any] | None, int]]:
+    """The record's fields (None: there is none, or unknown) and their version: before the first step, and after each."""
+    states: list[tuple[list[Any] | None, int]] = [(None, table.version)]
+    for _, change in chain:
+        state, version = states[-1]
         if change.kind == DELETE:
             state = None
         elif change.record is not None:
-            state = msgspec.msgpack.decode(change.record)
+            state, version = msgspec.msgpack.decode(change.record), change.version
         elif state is not None:
+            state = list(state)
             for field in change.fields:
                 state[field.position] = field.value
-        if state is not None:
-            record = codec.decode(change.version, ENCODER.encode(state))
-        fields = tuple((field.name, field.value) for field in change.fields)
-        story.append(RecordChange(entry.revision, entry.instant, entry.cause, change.kind, fields, record))
-    return story
+        states.append((state, version))
+    if last is not None:
+        states[-1] = (_plain(last), table.version)
+    for number in range(len(chain) - 1, -1, -1):  # what lies before the first whole record is told backwards, by the old values
+        change = chain[number][1]
+        if states[number][0] is None and change.kind == UPDATE and states[number + 1][1] == change.version:
+            states[number] = (_reverted(states[number + 1][0], change), change.version)
+        elif states[number][0] is None and change.kind == DELETE and change.record is not None:
+            states[number] = (msgspec.msgpack.decode(change.record), change.version)
+    return states
 
 
 async def verify(backend: Backend) -> Verdict:
-    """Walk the chain from its anchor to its head and name the position of the first edit, loss or reorder."""
-    anchor, head = await backend.ends()
+    """Walk the chain from its anchor to its head and name the position of the first edit, loss or reorder.
+
+    A store that is in use may grow and be pruned meanwhile: what looks like a flaw at either end is one only if the ends have not moved.
+    """
+    while True:
+        anchor, head = await backend.ends()
+        verdict = await _follow(backend, anchor, head)
+        if verdict.problem and (await backend.ends())[0] != anchor:
+            continue  # pruned while it was read
+        return verdict
+
+
+async def _follow(backend: Backend, anchor: Anchor, head: Head) -> Verdict:
+    """One walk from `anchor` on."""
     before: StoredEntry | Anchor = anchor
     checked = 0
     async for entry in _walk(backend, anchor.revision + 1):
-        expected = before.revision + 1
         if entry.revision > head.revision:
-            return Verdict(checked, f"entry {entry.revision} lies behind the head, which is {head.revision}", entry.revision)
-        if entry.revision != expected:
-            return Verdict(checked, f"entries {expected} to {entry.revision - 1} are missing", expected)
-        try:
-            read = ENTRY_DECODER.decode(entry.payload)
-        except msgspec.MsgspecError as error:
-            return Verdict(checked, f"entry {expected} was edited: it cannot be read ({error})", expected)
-        if read.revision != expected:
-            return Verdict(checked, f"entry {expected} is out of order: it was written as entry {read.revision}", expected)
-        if hashlib.sha256(entry.payload).digest() != entry.hash:
-            return Verdict(checked, f"entry {expected} was edited: its hash is another", expected)
-        if read.previous_hash != before.hash:
-            return Verdict(checked, f"entry {before.revision} was replaced: entry {expected} follows one with another hash", before.revision)
+            _, head = await backend.ends()  # an entry and the head that reaches it are written together, so the new head counts
+        problem, position = _flaw(before, entry, head)
+        if problem:
+            return Verdict(checked, problem, position)
         checked += 1
         before = entry
     if before.revision != head.revision:
@@ -257,6 +364,26 @@ async def verify(backend: Backend) -> Verdict:
     if before.hash != head.hash:
         return Verdict(checked, f"entry {before.revision} was replaced: the head has another hash", before.revision)
     return Verdict(checked)
+
+
+def _flaw(before: StoredEntry | Anchor, entry: StoredEntry, head: Head) -> tuple[str, int]:
+    """What is wrong with `entry`, which is said to follow `before`, and where; "" when nothing is."""
+    expected = before.revision + 1
+    if entry.revision > head.revision:
+        return f"entry {entry.revision} lies behind the head, which is {head.revision}", entry.revision
+    if entry.revision != expected:
+        return f"entries {expected} to {entry.revision - 1} are missing", expected
+    try:
+        read = ENTRY_DECODER.decode(entry.payload)
+    except msgspec.MsgspecError as error:
+        return f"entry {expected} was edited: it cannot be read ({error})", expected
+    if read.revision != expected:
+        return f"entry {expected} is out of order: it was written as entry {read.revision}", expected
+    if hashlib.sha256(entry.payload).digest() != entry.hash:
+        return f"entry {expected} was edited: its hash is another", expected
+    if read.previous_hash != before.hash:
+        return f"entry {before.revision} was replaced: entry {expected} follows one with another hash", before.revision
+    return "", 0
 
 
 async def _walk(backend: Backend, revision: int) -> AsyncIterator[StoredEntry]:

@@ -94,7 +94,7 @@ class Store:
         self._loop = asyncio.get_running_loop()
         self._committer: asyncio.Task[None] | None = None
         self._closed = False
-        self.journal = Journal(backend, self._contents, self._settle)
+        self.journal = Journal(backend, self._contents, self._settled)
 
     @classmethod
     async def open(cls, backend: Backend, *, tables: Sequence[Table[Any]], clock: Clock, derived: Sequence[Derived] = ()) -> Store:
@@ -250,9 +250,6 @@ class Store:
         group = self._waiting[-1] if self._waiting else self._flying
         return group is None or await group.outcome(self._loop) is None
 
-    async def _settle(self) -> None:
-        await self._settled()
-
     async def _commit_forever(self) -> None:
         while True:
             while self._errands:
@@ -340,6 +337,10 @@ class Store:
         if self._closed:
             return
         self._closed = True
+        await self._shut()
+
+    async def _shut(self) -> None:
+        """The rest of `close`, after which no call is taken any more."""
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
         if self._committer is not None:
