@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from homeport.clock import Clock
-from homeport.errors import EtcdCompactedError, EtcdRefusedError, EtcdUnavailableError
+from homeport.errors import EtcdRefusedError, EtcdUnavailableError
 from homeport.store.etcd import messages
 from homeport.store.etcd.client import RETRY_SECONDS, EtcdClient, delete, equal, get, put
 from homeport.store.etcd.feed import Feed
@@ -77,8 +77,7 @@ class Leadership:
         """Let another server lead at once, if etcd can be reached; else when the lease ends. Sets `lost`."""
         self.lost.set()
         self._renewing.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._renewing
+        await asyncio.wait((self._renewing,))
         compare = [equal(self.key, create_revision=self.create_revision)]
         with suppress(EtcdUnavailableError, EtcdRefusedError):
             await self._client.txn(messages.TxnRequest(compare=compare, success=[delete(self.key)]))
@@ -148,8 +147,9 @@ class Election:
             feed.close()
             for task in (watching, polling):
                 task.cancel()
-                with suppress(asyncio.CancelledError, EtcdCompactedError):
-                    await task
+            await asyncio.wait((watching, polling))
+            if not watching.cancelled():
+                watching.exception()  # compacted or refused: the caller looks at the key again anyway
 
     async def _deleted(self, feed: Feed) -> None:
         while True:

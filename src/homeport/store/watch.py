@@ -60,7 +60,7 @@ class Watch:
         while not self._commits and not self._closed:
             if self._lost:
                 self.close()
-                raise WatchLostError(f"the watcher fell more than {self._commits_max} commits behind")
+                raise WatchLostError(f"the watcher fell behind, by more than the {self._commits_max} commits that are kept for it")
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
 
@@ -70,8 +70,13 @@ class Watch:
             return
         self._commits.extend(commits)
         if len(self._commits) > self._commits_max:
-            self._commits.clear()
-            self._lost = True
+            self.lose()
+        self._wake()
+
+    def lose(self) -> None:
+        """Called by the store: there is a gap; whoever reads next starts again from a view."""
+        self._commits.clear()
+        self._lost = True
         self._wake()
 
     def close(self) -> None:

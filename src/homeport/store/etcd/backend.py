@@ -39,7 +39,7 @@ from homeport.store.etcd.layout import (
     end_of,
     row_key,
 )
-from homeport.store.leader import Election, Leader, Leadership
+from homeport.store.leader import Election, Leader, Leadership, decode_leader
 
 TXN_OPERATIONS: Final = 128
 """Operations in a Txn that etcd allows unless told otherwise (`--max-txn-ops`)."""
@@ -76,6 +76,14 @@ class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that this etcd allows in a request."""
     locked_seconds: float = LOCKED_SECONDS
     """How long `load` waits for another server that leads."""
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A moment of the state: the head, etcd's revision behind which following goes on, and who led."""
+
+    head: Head
+    position: int
+    leader: Leader | None
 
 
 class EtcdBackend:
@@ -121,6 +129,15 @@ class EtcdBackend:
     def leadership(self) -> Leadership | None:
         """This server's leadership, if it leads."""
         return self._leadership
+
+    @property
+    def position(self) -> int:
+        """etcd's revision of the last change that this server made or found when it began to lead; following goes on behind it."""
+        return self._mod_revision
+
+    def stop_leading(self) -> None:
+        """Forget the leadership; the caller has resigned or lost it, and no commit is under way."""
+        self._leadership = None
 
     @property
     def limits(self) -> BatchLimits:
@@ -174,12 +191,13 @@ class EtcdBackend:
         async for page in self.client.pages(start, end_of(start), revision=self._snapshot, limit=LOAD_ROWS):
             yield [decode_row(int.from_bytes(kv.key[-8:], "big"), kv.value) for kv in page]
 
-    async def snapshot(self) -> tuple[Head, int]:
-        """(head, position): fixes the moment that `rows` reads, without leading. `follow` goes on behind the position."""
-        answer = await self.client.read(messages.RangeRequest(key=self.layout.head))
+    async def snapshot(self) -> Snapshot:
+        """Fixes the moment that `rows` reads, without leading."""
+        answer = await self.client.read(messages.TxnRequest(success=[get(self.layout.head), get(self.layout.leader)]), name="Txn")
         self._snapshot = answer.header.revision
-        standing = decode_standing(answer.kvs[0].value) if answer.kvs else Standing()
-        return standing.head, self._snapshot
+        heads, leaders = (response.response_range.kvs for response in answer.responses)
+        standing = decode_standing(heads[0].value) if heads else Standing()
+        return Snapshot(standing.head, self._snapshot, decode_leader(leaders[0].value) if leaders else None)
 
     # ---------------------------------------------------------------------------------------------------------- commit
 
