@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -53,6 +54,16 @@ def kill(installation: Installation, name: str) -> None:
 def processes(installation: Installation) -> dict[str, int]:
     facts = json.loads(installation.homeport("status", "--json", check=False).stdout)
     return {process["name"]: process["pid"] for process in facts["processes"]}
+
+
+def connected_at(installation: Installation) -> float:
+    """When the connection of the installation's agent was made, in seconds since the epoch."""
+    ecs = installation.ecs
+    arns = ecs.list_container_instances()["containerInstanceArns"]
+    (instance,) = ecs.describe_container_instances(containerInstances=arns, include=["CONTAINER_INSTANCE_HEALTH"])["containerInstances"]
+    (detail,) = (item for item in instance["healthStatus"]["details"] if item["type"] == "AGENT_CONNECTIVITY")
+    moment: float = detail["lastStatusChange"].timestamp()
+    return moment
 
 
 def start_server(installation: Installation, *more: str) -> None:
@@ -165,6 +176,12 @@ def test_up_starts_what_is_missing_and_down_stops_all(new_installation):
     kill(installation, "agent")
     installation.up()
     assert processes(installation)["agent"] != before["agent"]
+    for pid in processes(installation).values():  # the server first: it cannot say that the agent went away
+        os.kill(pid, signal.SIGKILL)
+    assert until(lambda: not processes(installation))
+    began = time.time()
+    installation.up()
+    assert connected_at(installation) >= began, "a connection of the killed server's life does not count"
     moved = installation.homeport("up", "--detach", "--port", str(installation.free_port()), check=False)
     assert moved.returncode == 1
     assert str(installation.port) in moved.stderr
@@ -264,3 +281,14 @@ def test_a_wrong_option_is_refused_with_a_reason(new_installation):
     unknown = installation.homeport("server", "--detach", "--port", str(installation.port), "--set", "nonsense=1", check=False)
     assert unknown.returncode == 1
     assert "nonsense" in unknown.stderr
+
+
+def test_down_with_tasks_clears_the_containers_when_the_control_plane_is_gone_and_up_refills(new_installation):
+    installation = new_installation()
+    installation.up()
+    run_service(installation, "talkers", [talker("a", "")])
+    kill(installation, "server")
+    installation.homeport("down", "--tasks")
+    assert installation.containers() == []
+    installation.up()
+    assert until(lambda: len(installation.containers(running=True)) == 1, seconds=60), "the service wants its task still"

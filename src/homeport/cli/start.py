@@ -17,6 +17,7 @@ from homeport.cli.arguments import DEFAULT_PORT
 from homeport.cli.client import Api, ApiCallError, ApiUnreachableError
 from homeport.cli.installation import DataDirectory, LocalCredentials
 from homeport.cli.terminal import CommandError, Terminal
+from homeport.model.record import Instant
 
 SERVER_SECONDS_MAX: Final = 60.0
 """A store of a million records takes 7 s to load; a busy machine some times that."""
@@ -104,10 +105,11 @@ def start_agent(directory: DataDirectory, environment: Mapping[str, str]) -> sub
 
 
 def wait_for_agent(
-    process: subprocess.Popen[bytes] | None, directory: DataDirectory, *, environment: Mapping[str, str], terminal: Terminal
+    process: subprocess.Popen[bytes] | None, directory: DataDirectory, *, environment: Mapping[str, str], terminal: Terminal, since: Instant = 0.0
 ) -> dict[str, Any]:
-    """Return, with the container instance, when this machine's instance is ACTIVE and connected.
+    """Return, with the container instance, when this machine's instance is ACTIVE and its connection was made at or after `since`.
 
+    A server that was killed remembers the connections of its life before for a while, so "connected" alone says little right after its start.
     Raises CommandError with the end of the agent's log when it ends or takes too long.
     """
     api = _api_of(environment, terminal)
@@ -115,7 +117,7 @@ def wait_for_agent(
     deadline = terminal.deadline(AGENT_SECONDS_MAX)
     while True:
         instance = this_instance(api, cluster, instance_id)
-        if instance is not None and instance["agentConnected"]:
+        if instance is not None and instance["agentConnected"] and _connected_at(instance) >= since:
             return instance
         ended = process.poll() is not None if process else programs.find(directory, "agent") is None
         if ended or terminal.is_past(deadline):
@@ -128,12 +130,18 @@ def this_instance(api: Api, cluster: str, instance_id: str) -> dict[str, Any] | 
     """The ACTIVE container instance with that ec2InstanceId, or None while there is none."""
     try:
         arns = api.listed("ListContainerInstances", "containerInstanceArns", cluster=cluster, status="ACTIVE")
-        found = api.described("DescribeContainerInstances", "containerInstances", arns, cluster=cluster)
+        found = api.described("DescribeContainerInstances", "containerInstances", arns, cluster=cluster, include=["CONTAINER_INSTANCE_HEALTH"])
     except (ApiCallError, ApiUnreachableError):
         return None  # the cluster comes with its first instance
     mine = [instance for instance in found if instance.get("ec2InstanceId") == instance_id]
     connected = [instance for instance in mine if instance["agentConnected"]]
     return next(iter(connected or mine), None)
+
+
+def _connected_at(instance: Mapping[str, Any]) -> Instant:
+    """When the agent's present connection was made, 0 when the answer does not tell."""
+    details = instance.get("healthStatus", {}).get("details", [])
+    return max((item.get("lastStatusChange", 0.0) for item in details if item["type"] == "AGENT_CONNECTIVITY"), default=0.0)
 
 
 def _api_of(environment: Mapping[str, str], terminal: Terminal) -> Api:

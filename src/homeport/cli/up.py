@@ -75,6 +75,8 @@ class _Run:
         # `up` joins its own server, whatever the shell holds.
         self.environ = {name: value for name, value in environ.items() if name != "ECS_BACKEND_HOST"}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._started_at = 0.0
+        """When the latest program was started here: the connection of server and agent that counts is a newer one."""
 
     def server(self) -> LocalCredentials:
         """The server answers when this returns. Raises CommandError."""
@@ -82,6 +84,7 @@ class _Run:
         began = self._terminal.clock.monotonic()
         program = programs.find(self._directory, "server")
         if program is None:
+            self._started_at = self._terminal.clock.now()
             self._children["server"] = start_server(self._options, self._directory, self.environ)
         else:
             self._refuse_other_port(port, program.pid)
@@ -96,8 +99,11 @@ class _Run:
         environment = agent_environment(self._options, self._directory, self.environ)
         runs = programs.find(self._directory, "agent")
         if runs is None:
+            self._started_at = self._terminal.clock.now()
             self._children["agent"] = start_agent(self._directory, environment)
-        instance = wait_for_agent(self._children.get("agent"), self._directory, environment=environment, terminal=self._terminal)
+        instance = wait_for_agent(
+            self._children.get("agent"), self._directory, environment=environment, terminal=self._terminal, since=self._started_at
+        )
         verb = "already runs" if runs else "runs"
         identity = instance["containerInstanceArn"].rpartition("/")[2]
         self._terminal.say(f"agent: {verb}; this machine is container instance {identity} in cluster {environment['ECS_CLUSTER']}")
