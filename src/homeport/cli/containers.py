@@ -17,6 +17,8 @@ from homeport.cli.terminal import CommandError
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 API_VERSION_MAX: Final = (1, 47)
 """The latest version known here; the engine's own is taken when it is older (Docker 29 refuses the oldest, so none is fixed)."""
+STOP_SECONDS_MAX: Final = 180.0
+"""A container's own timeout is at most 120 s."""
 INSTALLATION_LABEL: Final = "homeport.installation"
 TASK_LABEL: Final = "com.amazonaws.ecs.task-arn"
 NAME_LABEL: Final = "com.amazonaws.ecs.container-name"
@@ -84,9 +86,9 @@ class DockerSocket:
         finally:
             connection.close()
 
-    def stop(self, container_id: str, seconds: int = 30) -> None:
-        """Stop a container: its stop signal, SIGKILL after `seconds`."""
-        self._exchange("POST", f"{self._prefix()}/containers/{container_id}/stop?t={seconds}", timeout=seconds + 60.0)
+    def stop(self, container_id: str) -> None:
+        """Stop a container: its stop signal, then SIGKILL after its own timeout (Docker's is 10 s)."""
+        self._exchange("POST", f"{self._prefix()}/containers/{container_id}/stop", timeout=STOP_SECONDS_MAX)
 
     def remove(self, container_id: str) -> None:
         """Remove a container and its anonymous volumes, running or not; one that is gone is no error."""

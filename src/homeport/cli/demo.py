@@ -18,7 +18,7 @@ from homeport.cli.installation import DataDirectory, LocalCredentials
 from homeport.cli.packages import download
 from homeport.cli.terminal import CommandError, Terminal
 
-IMAGE: Final = "homeport-demo:1"
+IMAGE: Final = "homeport-demo:2"
 SERVICE: Final = "demo"
 CLUSTER: Final = "default"
 TASKS: Final = 3
@@ -33,7 +33,10 @@ cat > /www/index.html <<END
 <p>This page comes from container $(hostname), one of the tasks of the service "demo".</p>
 END
 echo "serving on port 8080 as $(hostname)"
-exec httpd -f -vv -p 8080 -h /www
+trap 'kill $server' TERM INT
+httpd -f -vv -p 8080 -h /www &
+server=$!
+wait $server
 """
 _DEFINITION: Final[dict[str, Any]] = {
     "family": SERVICE,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from homeport.cli import programs
@@ -17,6 +18,9 @@ from homeport.cli.terminal import CommandError, Terminal
 
 TASKS_SECONDS_MAX: Final = 180.0
 """Longest wait for tasks to stop: Docker's 30 s, or a container's own stopTimeout of at most 120 s, and some."""
+
+STOPS_AT_ONCE_MAX: Final = 16
+"""Containers that are stopped at one time; each may take its whole stop timeout."""
 
 
 def down(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
@@ -74,9 +78,13 @@ def _remove_containers(directory: DataDirectory, terminal: Terminal, environ: Ma
     except OSError:
         terminal.say("Docker does not answer, so no container was removed")
         return
-    for container in found:
+
+    def clear(container: Mapping[str, Any]) -> None:
         if container["State"] == "running":
             docker.stop(container["Id"])
         docker.remove(container["Id"])
+
+    with ThreadPoolExecutor(STOPS_AT_ONCE_MAX) as pool:
+        list(pool.map(clear, found))
     if found:
         terminal.say(f"removed {len(found)} containers")
