@@ -20,7 +20,8 @@ import msgspec
 import uvicorn
 
 from homeport.api.call import Context
-from homeport.api.ecs.operations import OPERATIONS
+from homeport.api.ecs.operations import OPERATIONS as ECS_OPERATIONS
+from homeport.api.homeport.operations import OPERATIONS as HOMEPORT_OPERATIONS
 from homeport.api.requestlog import RequestLog
 from homeport.api.server import SERVER_OPTIONS, Application
 from homeport.api.signature import AccessKeys, Verifier
@@ -197,7 +198,7 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         loop = Loop(store=store, clock=clock, controllers=controllers_of(context), sweep_seconds=settings.sweep_seconds)
         requests = RequestLog(options.data_dir / "log" / "requests.log", clock=clock)
         websockets = {"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs}
-        application = Application(context, OPERATIONS, verifier=verifier, websockets=websockets, request_log=requests)
+        application = Application(context, ECS_OPERATIONS | HOMEPORT_OPERATIONS, verifier=verifier, websockets=websockets, request_log=requests)
         await dispatcher.start()
         running = [asyncio.create_task(loop.run()), asyncio.create_task(keep_journal(store, clock, settings))]
         # What is loaded and built now lives as long as the server: the collector need not look at it again (worth 10 to 18 % in architecture trials).

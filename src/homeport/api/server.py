@@ -28,6 +28,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiHandler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+SERVICES: Final = ("ecs", "homeport")
+"""The models whose operations this front door has. A request says in its target which one it means, and is signed for that one."""
 REQUEST_ID: Final = "homeport.request_id"
 """Key under which a websocket's scope holds the id of the handshake's request."""
 
@@ -95,18 +97,20 @@ class Application:
         websockets: Mapping[str, AsgiHandler],
         request_log: RequestLog | None = None,
     ) -> None:
-        """`operations`: name → handler; `websockets`: path → ASGI handler, which verifies the handshake itself. No `request_log`: no log.
+        """`operations`: name → handler, of any of `SERVICES`; `websockets`: path → ASGI handler, which verifies the handshake itself.
 
-        Raises KeyError for a handler of an operation that the model does not have.
+        No `request_log`: no log. Raises KeyError for a handler of an operation that no model has.
         """
-        service = model.load()
-        unknown = operations.keys() - service.operations.keys()
+        services = [model.load(name) for name in SERVICES]
+        unknown = operations.keys() - {name for service in services for name in service.operations}
         if unknown:
             raise KeyError(f"no such operations: {', '.join(sorted(unknown))}")
         self.context = context
         self.verifier = verifier
         self.routes = {
-            f"{service.target_prefix}.{name}".encode(): Route(operation, operations.get(name)) for name, operation in service.operations.items()
+            f"{service.target_prefix}.{name}".encode(): Route(operation, operations.get(name))
+            for service in services
+            for name, operation in service.operations.items()
         }
         self._websockets = websockets
         self._request_log = request_log
@@ -241,8 +245,9 @@ def route(application: Application, exchange: Exchange) -> None:
 def verify_signature(application: Application, exchange: Exchange) -> None:
     """Find out who calls, and that the request is theirs."""
     scope = exchange.scope
+    service = exchange.route.operation.model.signing_name if exchange.route else SERVICES[0]
     signed = sigv4.Request(scope["method"], scope["raw_path"], scope["query_string"], exchange.headers, hashlib.sha256(exchange.body).hexdigest())
-    exchange.principal = application.verifier.principal(signed)
+    exchange.principal = application.verifier.principal(signed, service=service)
 
 
 def refuse_not_built(application: Application, exchange: Exchange) -> None:

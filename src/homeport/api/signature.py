@@ -17,7 +17,7 @@ from homeport.model.record import Record
 from homeport.store.tables import ACCESS_KEYS
 
 SERVICE: Final = "ecs"
-"""The signing name of the API."""
+"""The signing name of Amazon ECS, which agents' websockets use too."""
 
 
 class Principal(NamedTuple):
@@ -52,7 +52,7 @@ class AccessKeys:
 
 
 class Verifier:
-    """Finds the principal behind a signature, for one region and the ECS API."""
+    """Finds the principal behind a signature, for one region."""
 
     def __init__(self, keys: AccessKeys, *, clock: Clock, settings: Settings, region: str) -> None:
         self._keys = keys
@@ -60,14 +60,14 @@ class Verifier:
         self._region = region
         self._skew_seconds = settings.clock_skew_seconds
 
-    def principal(self, request: sigv4.Request) -> Principal:
-        """The principal who signed `request`.
+    def principal(self, request: sigv4.Request, *, service: str = SERVICE) -> Principal:
+        """The principal who signed `request` for the API with the signing name `service`.
 
         Raises MissingAuthenticationTokenError, IncompleteSignatureError, UnrecognizedClientError or InvalidSignatureError.
         """
         authorization = sigv4.read_authorization(request.headers)
         key = self._keys.active(authorization.access_key_id)
-        sigv4.check_scope(authorization, region=self._region, service=SERVICE)
+        sigv4.check_scope(authorization, region=self._region, service=service)
         sigv4.verify(request, authorization, secret=key.secret, now=self._clock.now(), skew_seconds=self._skew_seconds)
         return Principal(key.account, key.principal_arn)
 

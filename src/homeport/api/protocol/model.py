@@ -195,7 +195,13 @@ def python_pattern(pattern: str) -> str:
 
 @functools.cache
 def load(service: str = "ecs") -> ServiceModel:
-    """The newest model of `service` in the installed botocore; ModelNotFoundError if there is none."""
+    """The model of `service`: Homeport's own (`api/SERVICE/service-2.json`), else the newest in the installed botocore.
+
+    Raises ModelNotFoundError if there is none.
+    """
+    own = pathlib.Path(__file__).parents[1] / service / "service-2.json"
+    if own.is_file():
+        return ServiceModel(own.read_bytes())
     found = importlib.util.find_spec("botocore")
     if found is None or not found.submodule_search_locations:
         raise ModelNotFoundError("botocore is not installed; it holds the model of the API")

@@ -1,0 +1,16 @@
+"""Homeport's own operations, in one list.
+
+Owns: `OPERATIONS` (name → handler). Never holds logic.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from homeport.api.call import Handler
+from homeport.api.homeport import history, past
+
+OPERATIONS: Final[dict[str, Handler]] = {
+    "DescribeAt": past.describe_at,
+    "DescribeHistory": history.describe_history,
+}

@@ -1,0 +1,113 @@
+"""From what a caller wrote to the records that it may mean, also of resources that are long gone.
+
+Owns: `Place`, `places`, `arn_of`. Never asks whether a record exists: the history of a deleted one is wanted too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from homeport.api.call import Call
+from homeport.api.ecs import lookup
+from homeport.errors import InvalidParameterError
+from homeport.model import arn
+from homeport.model.arn import parse_arn
+from homeport.store.table import Reader, Table
+from homeport.store.tables import CLUSTERS, CONTAINER_INSTANCES, DEPLOYMENTS, SERVICES, TASK_DEFINITIONS, TASKS
+
+IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
+"""Kinds of resources whose names are unique in a cluster only, by the word that their ARNs have."""
+_WITH_IDS: Final[tuple[Table[Any], ...]] = (TASKS, CONTAINER_INSTANCES)
+KINDS: Final = ("cluster", "service", "task", "container-instance", "task-definition", "service-deployment")
+PREFIX_CHARACTERS_MIN: Final = 4
+"""So many first characters of an id stand for it."""
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_ID_START = re.compile(rf"[0-9a-f]{{{PREFIX_CHARACTERS_MIN},31}}")
+_REVISION = re.compile(r"(\S+?):([0-9]{1,7})")
+
+
+class Place(NamedTuple):
+    """A record's table and key."""
+
+    table: Table[Any]
+    key: str
+
+
+def places(reader: Reader, call: Call, text: str, cluster: str | None) -> list[Place]:
+    """What `text` can mean, the likeliest first: an ARN, KIND/NAME, KIND/CLUSTER/NAME, a name, an id or the first characters of one.
+
+    Raises InvalidParameterError for what can mean nothing, and for an ARN of another account or region.
+    """
+    name = lookup.cluster_name(call, cluster)
+    if text.startswith("arn:"):
+        return [_of_kind(call, _own(call, text), name)]
+    if text.partition("/")[0] in KINDS:
+        return [_of_kind(call, text, name)]
+    if "/" in text:
+        raise InvalidParameterError(f"{text} is none of {', '.join(f'{kind}/…' for kind in KINDS)}")
+    return list(dict.fromkeys(_bare(reader, call, text, name)))
+
+
+def arn_of(call: Call, place: Place) -> str:
+    """The ARN of the record at `place`."""
+    account, _, rest = place.key.partition("/")
+    parts = rest.split("/")
+    if place.table is CLUSTERS:
+        return arn.cluster_arn(call.region, account, rest)
+    if place.table is TASK_DEFINITIONS:
+        family, _, revision = rest.rpartition(":")
+        return arn.task_definition_arn(call.region, account, family, int(revision))
+    if place.table is DEPLOYMENTS:
+        return arn.service_deployment_arn(call.region, account, *parts)
+    make = {SERVICES.name: arn.service_arn, TASKS.name: arn.task_arn, CONTAINER_INSTANCES.name: arn.container_instance_arn}[place.table.name]
+    return make(call.region, account, *parts)
+
+
+def _own(call: Call, text: str) -> str:
+    """KIND/… of an ARN of this account and region."""
+    found = parse_arn(text)
+    if found is None or found.service != "ecs" or (found.region, found.account) != (call.region, call.account):
+        raise InvalidParameterError(f"{text} is no ARN of Amazon ECS in region {call.region} and account {call.account}")
+    return found.resource
+
+
+def _of_kind(call: Call, text: str, cluster: str) -> Place:
+    kind, *parts = text.split("/")
+    if not parts or not all(parts):
+        raise InvalidParameterError(f"{text} names nothing")
+    scope = f"{call.account}/{cluster}"
+    if kind == "cluster" and len(parts) == 1:
+        return Place(CLUSTERS, f"{call.account}/{parts[0]}")
+    if kind in IN_CLUSTER and len(parts) <= 2:
+        return Place(IN_CLUSTER[kind], "/".join((call.account, *parts)) if len(parts) == 2 else f"{scope}/{parts[0]}")
+    if kind == "service-deployment" and len(parts) in (2, 3):
+        return Place(DEPLOYMENTS, "/".join((call.account, *parts) if len(parts) == 3 else (scope, *parts)))
+    if kind == "task-definition" and len(parts) == 1 and (found := _REVISION.fullmatch(parts[0])):
+        return Place(TASK_DEFINITIONS, f"{call.account}/{found[1]}:{int(found[2]):07d}")
+    raise InvalidParameterError(f"{text} is not the name of a {kind}" if kind in KINDS else f"{kind} has no history")
+
+
+def _bare(reader: Reader, call: Call, text: str, cluster: str) -> Iterator[Place]:
+    scope = f"{call.account}/{cluster}"
+    if found := _REVISION.fullmatch(text):
+        yield Place(TASK_DEFINITIONS, f"{call.account}/{found[1]}:{int(found[2]):07d}")
+        return
+    if _ID.fullmatch(text):
+        yield Place(TASKS, f"{scope}/{text}")
+        yield Place(CONTAINER_INSTANCES, f"{scope}/{text}")
+        for known in reader.scan(CLUSTERS, f"{call.account}/"):  # an id is unique in all clusters
+            for table in _WITH_IDS:
+                if reader.get(table, f"{known.key}/{text}") is not None:
+                    yield Place(table, f"{known.key}/{text}")
+    yield Place(SERVICES, f"{scope}/{text}")
+    yield Place(CLUSTERS, f"{call.account}/{text}")
+    if _ID_START.fullmatch(text):
+        for table in _WITH_IDS:
+            begun = list(islice(reader.scan(table, f"{scope}/{text}"), 2))
+            if len(begun) > 1:
+                raise InvalidParameterError(f"several {table.name} begin with {text}; give more of the id")
+            yield from (Place(table, record.key) for record in begun)
