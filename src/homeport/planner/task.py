@@ -174,7 +174,7 @@ def _stopped_fields(task: Task, now: Instant) -> dict[str, Any]:
 def _why_stopped(task: Task) -> tuple[str, str]:
     """Stop code and reason of a task that nobody asked to stop."""
     failure = next((c.reason for c in task.containers if c.reason.startswith(_START_ERRORS)), "")
-    started = bool(task.started_at) or any(container.exit_code is not None for container in task.containers)
+    started = bool(task.started_at) or any(container.essential and container.exit_code is not None for container in task.containers)
     if failure and not task.started_at:
         return model.TASK_FAILED_TO_START, failure
     if not started:

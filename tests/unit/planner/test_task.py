@@ -110,6 +110,13 @@ def test_a_task_that_never_ran_failed_to_start_for_its_containers_reason() -> No
     assert (ended.stop_code, ended.stopped_reason) == ("TaskFailedToStart", reason)
 
 
+def test_the_end_of_an_inessential_container_is_no_start_of_the_task() -> None:
+    reason = "Task dependencies cannot be resolved: container web waits for container side to reach SUCCESS, which cannot happen any more"
+    seen = Seen(status=model.STOPPED, reason=reason, containers={"side": {"status": "STOPPED", "exit_code": 4}, "web": {"status": "STOPPED"}})
+    ended = observed(task(), seen, 30.0)
+    assert (ended.stop_code, ended.stopped_reason) == ("TaskFailedToStart", reason)
+
+
 def test_stop_keeps_the_first_reason_and_waits_for_the_agent() -> None:
     running = observed(task(), Seen(status=model.RUNNING), 20.0)
     stopping = stop(running, stop_code="UserInitiated", reason="first", now=25.0)
