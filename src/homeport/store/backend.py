@@ -63,7 +63,7 @@ class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Batch:
     """Transactions that become durable together. Several writes to one row are one write here; each transaction has its entry."""
 
-    __slots__ = ("bytes", "deletions", "entries", "head", "records", "rows")
+    __slots__ = ("anchor", "bytes", "deletions", "entries", "head", "records", "rows")
 
     def __init__(self) -> None:
         self.entries: list[tuple[int, bytes, bytes]] = []
@@ -73,6 +73,8 @@ class Batch:
         self.deletions: list[tuple[str, str, int]] = []
         """(table, key, revision) of records deleted, so that a deleted record's story can be found."""
         self.head = Head()
+        self.anchor: Anchor | None = None
+        """Where the journal's chain starts from now on: for a copy of another state, whose oldest entries may be gone. None: where it did."""
         self.records = 0
         """Rows that are written."""
         self.bytes = 0
@@ -121,4 +123,12 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Let go of everything. `load` may follow."""
+        ...
+
+
+class TargetBackend(Backend, Protocol):
+    """A backend into which another state can be copied."""
+
+    async def clear(self) -> None:
+        """Remove everything: an empty state, as before the first commit. Only between `load` and `close`. Raises as `commit`."""
         ...

@@ -5,7 +5,7 @@ Owns: `Codec`, and how an older version is read (the table's upgrades, one step 
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -15,6 +15,8 @@ from homeport.store.table import Table
 
 R = TypeVar("R", bound=Record)
 
+UNFINISHED: Final = 0
+"""Version of the one row that a state has while another state is being copied into it, so that nobody takes it for whole."""
 ENCODER = msgspec.msgpack.Encoder()
 """The one encoder of stored forms (it holds no state between calls)."""
 
@@ -40,6 +42,8 @@ class Codec(Generic[R]):
 
     def upgrade(self, version: int, fields: list[Any]) -> list[Any]:
         """The fields as the current version has them. Raises StoredFormError when `version` is not one that this program knows."""
+        if version == UNFINISHED:
+            raise StoredFormError("a copy of another state was being written here and was not finished; copy or restore it again")
         if not 1 <= version <= self.table.version:
             raise StoredFormError(
                 f"table {self.table.name}: stored in version {version}, but this program knows 1 to {self.table.version}; use a newer program"

@@ -64,8 +64,15 @@ class MemoryBackend:
         self._entries.extend(StoredEntry(*entry) for entry in batch.entries)
         self._deletions.extend(batch.deletions)
         self._head = batch.head
+        self._anchor = batch.anchor or self._anchor
         if len(self._entries) > self._entries_max:
             await self.prune(self._head.revision, len(self._entries) - self._entries_max)
+
+    async def clear(self) -> None:
+        """Remove everything."""
+        self._rows = {name: {} for name in self._rows}
+        self._entries, self._deletions = [], []
+        self._anchor, self._head = Anchor(), Head()
 
     async def prune(self, through: int, limit: int) -> int:
         """Remove the oldest entries."""

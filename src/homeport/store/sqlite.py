@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from homeport.errors import CommitFailedError, StoreClosedError, StoredFormError
-from homeport.store.backend import Anchor, Batch, BatchLimits, Head, StoredEntry, StoredRow
+from homeport.store.backend import NO_HASH, Anchor, Batch, BatchLimits, Head, StoredEntry, StoredRow
 from homeport.store.lock import FileLock
 from homeport.store.worker import Worker
 
@@ -48,6 +48,7 @@ _LAYOUT: Final = (
     " anchor_revision INTEGER NOT NULL, anchor_hash BLOB NOT NULL)",
 )
 _SET_HEAD: Final = "UPDATE head SET revision = ?, instant = ?, hash = ? WHERE one = 1"
+_SET_ANCHOR: Final = "UPDATE head SET anchor_revision = ?, anchor_hash = ? WHERE one = 1"
 
 
 class SqliteBackend:
@@ -176,6 +177,25 @@ class SqliteBackend:
             finally:
                 connection.close()
 
+    async def clear(self) -> None:
+        """Remove everything. Raises CommitFailedError when that cannot be written."""
+        connection = self._connection
+        if connection is None or self._worker is None:
+            raise CommitFailedError("the store is closed")
+        await self._checkpoints.finished()
+        try:
+            names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name != 'head'")]
+            connection.execute("BEGIN IMMEDIATE")
+            for name in names:
+                connection.execute(f'DELETE FROM "{name}"')
+            connection.execute(_SET_HEAD, (0, 0.0, NO_HASH))
+            connection.execute(_SET_ANCHOR, (0, NO_HASH))
+            connection.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            self._drop()
+            raise CommitFailedError(f"{self.path} could not be cleared: {error}") from error
+        self._durable = Head()
+
     async def prune(self, through: int, limit: int) -> int:
         """Remove the oldest entries. Raises CommitFailedError when that cannot be written."""
         if self._worker is None:
@@ -192,7 +212,7 @@ class SqliteBackend:
             if found is None:
                 return 0
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("UPDATE head SET anchor_revision = ?, anchor_hash = ? WHERE one = 1", (last, found[0]))
+            connection.execute(_SET_ANCHOR, (last, found[0]))
             removed = connection.execute("DELETE FROM journal WHERE revision <= ?", (last,)).rowcount
             connection.execute("DELETE FROM deletions WHERE revision <= ?", (last,))
             connection.execute("COMMIT")
@@ -305,14 +325,17 @@ def _insert(connection: sqlite3.Connection, batch: Batch) -> None:
         connection.executemany('INSERT INTO deletions ("table", "key", revision) VALUES (?, ?, ?)', batch.deletions)
     head = batch.head
     connection.execute(_SET_HEAD, (head.revision, head.instant, head.hash))
+    if batch.anchor is not None:
+        connection.execute(_SET_ANCHOR, (batch.anchor.revision, batch.anchor.hash))
 
 
 def _head(connection: sqlite3.Connection) -> Head:
-    return Head(*connection.execute("SELECT revision, instant, hash FROM head").fetchone())
+    return _ends(connection)[1]
 
 
 def _ends(connection: sqlite3.Connection) -> tuple[Anchor, Head]:
-    revision, instant, digest, anchor_revision, anchor_hash = connection.execute(
-        "SELECT revision, instant, hash, anchor_revision, anchor_hash FROM head"
-    ).fetchone()
+    found = connection.execute("SELECT revision, instant, hash, anchor_revision, anchor_hash FROM head").fetchone()
+    if found is None:
+        raise StoredFormError("the head of the state is missing: the file was tampered with")
+    revision, instant, digest, anchor_revision, anchor_hash = found
     return Anchor(anchor_revision, anchor_hash), Head(revision, instant, digest)

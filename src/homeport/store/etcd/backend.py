@@ -207,13 +207,9 @@ class EtcdBackend:
         Raises CommitFailedError, after which none of it is there and never will be; LeadershipLostError when that is so because another
         server leads; CommitUnknownError when nobody could tell in time. After the latter two nothing more can be committed.
         """
-        head = batch.head
+        head, anchor = batch.head, batch.anchor or self._standing.anchor
         standing = Standing(
-            revision=head.revision,
-            instant=head.instant,
-            hash=head.hash,
-            anchor_revision=self._standing.anchor_revision,
-            anchor_hash=self._standing.anchor_hash,
+            revision=head.revision, instant=head.instant, hash=head.hash, anchor_revision=anchor.revision, anchor_hash=anchor.hash
         )
         rows = self._row_operations(batch)
         journal = [put(key, value) for key, value in self.layout.journal_parts(batch.entries)]
@@ -223,6 +219,11 @@ class EtcdBackend:
             await self._stage(journal)
             journal = []
         await self._write(rows + journal, standing)
+
+    async def clear(self) -> None:
+        """Remove everything but the leadership. Raises as `commit`."""
+        layout = self.layout
+        await self._write([delete(prefix, end_of(prefix)) for prefix in (layout.rows, layout.journal, layout.deletions)], Standing())
 
     def _row_operations(self, batch: Batch) -> list[Any]:
         operations: list[Any] = []
