@@ -31,6 +31,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a deregistered container instance stays describable."""
     idempotency_seconds: float = 86_400.0
     """How long a client token is remembered."""
+    effect_retention_seconds: float = 300.0
+    """How long the answer of a change is kept for the same call sent again: longer than SDKs go on trying."""
     start_throttle_base_seconds: float = 15.0
     """First delay of the launch throttle, after the third task in a row that never ran; doubles with each further one."""
     start_throttle_max_seconds: float = 1_620.0

@@ -141,6 +141,20 @@ class ServerError(ApiError):
     temporary = True
 
 
+class ServiceUnavailableError(ApiError):
+    """The servers cannot agree at the moment: there is no leader, or no majority of etcd. Nothing is wrong with the call; try it again."""
+
+    code = "ServiceUnavailable"
+    temporary = True
+
+
+class MisdirectedError(ApiError):
+    """A call that another server sent here because this one led, and it leads no more. Only servers see it; they look for the leader again."""
+
+    code = "NotLeader"
+    temporary = True
+
+
 class InvalidTransitionError(HomeportError):
     """A record was about to move along an edge that its transition table does not have. The message tells the record's story."""
 

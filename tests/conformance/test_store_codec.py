@@ -16,7 +16,7 @@ from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy, S
 from homeport.model.ecs.task import Container, HostPortUse, NetworkBinding, Task
 from homeport.model.ecs.task_definition import HostPort, TaskDefinition, TaskDefinitionFamily
 from homeport.model.iam.access_key import AccessKey
-from homeport.model.installation import IdempotencyToken, Installation
+from homeport.model.installation import Effect, IdempotencyToken, Installation
 from homeport.model.record import Record
 from homeport.store.codec import ENCODER, Codec
 from homeport.store.memory import MemoryBackend
@@ -40,6 +40,7 @@ SAMPLES: dict[str, Record] = {
         created_at=NOW,
         status="Active",
     ),
+    "effects": Effect(key="AKIAEXAMPLEEXAMPLE00/3030/0123456789abcdef/1", answer=b'{"cluster":{}}', record="Cluster", made_at=NOW),
     "idempotency_tokens": IdempotencyToken(
         account=ACCOUNT,
         operation="RunTask",

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from homeport.api.invocation import Invocation
 from homeport.clock import Clock
 from homeport.config import Settings
 from homeport.ids import Ids
@@ -44,6 +45,8 @@ class Call:
     account: str
     """12 digits."""
     principal_arn: str
+    invocation: Invocation | None = None
+    """Under what the answer is kept, for calls that their client may send again as they are."""
 
     @property
     def region(self) -> str:
@@ -65,8 +68,14 @@ class Call:
         return await self.context.store.view(function)
 
     async def update(self, function: Callable[[Transaction], T]) -> T:
-        """Run `function` as one durable transaction, with this call as its cause; see `Store.update`."""
-        return await self.context.store.update(function, cause=f"{self.operation} {self.request_id} {self.principal_arn}")
+        """Run `function` as one durable transaction, with this call as its cause; see `Store.update`.
+
+        A call that its client sent before, and that was done, gets what `function` returned then.
+        """
+        cause = f"{self.operation} {self.request_id} {self.principal_arn}"
+        if self.invocation is not None:
+            return await self.context.store.update(self.invocation.once(function), cause=cause)
+        return await self.context.store.update(function, cause=cause)
 
 
 Handler = Callable[[Call, Any], Awaitable[dict[str, Any]]]

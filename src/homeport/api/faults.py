@@ -17,7 +17,11 @@ from homeport.errors import (
     CommitFailedError,
     ConflictError,
     HomeportError,
+    LeadershipLostError,
+    NoQuorumError,
+    NotLeaderError,
     ServerError,
+    ServiceUnavailableError,
     TransactionTooLargeError,
     UnsupportedFeatureError,
 )
@@ -25,6 +29,8 @@ from homeport.errors import (
 _STATUS: Final[Mapping[str, int]] = {
     "ServerException": 500,
     "RequestEntityTooLargeException": 413,
+    "ServiceUnavailable": 503,
+    "NotLeader": 421,
 }
 """Every other code is a fault of the client and answered with 400, authentication faults included (ecs-reference 1)."""
 _CLIENT_FAULT: Final = 400
@@ -53,6 +59,8 @@ def fault(error: Exception) -> Fault:
         return Fault(_UNAVAILABLE if status == 500 and error.temporary else status, error.code, msgspec.json.encode(members))
     if isinstance(error, TransactionTooLargeError):
         return fault(ClientError("The request changes more than one call may change. Split it."))
+    if isinstance(error, NotLeaderError | NoQuorumError | LeadershipLostError):
+        return fault(ServiceUnavailableError(f"The servers cannot serve this call now ({error}). Try again."))
     if isinstance(error, HomeportError) and error.temporary:
         # SDKs retry a 503 with a delay, whatever its code.
         return Fault(_UNAVAILABLE, ServerError.code, _body(ServerError.code, _UNDONE), isinstance(error, CommitFailedError))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -16,11 +16,13 @@ from homeport import log
 from homeport.api import faults
 from homeport.api.call import Call, Context, Handler
 from homeport.api.connection import BoundedHttp
+from homeport.api.invocation import REPEATABLE, Invocation, invocation_of
 from homeport.api.protocol import json, model
 from homeport.api.requestlog import Answered, RequestLog
 from homeport.api.signature import Principal, Verifier, joined
-from homeport.errors import RequestTooLargeError, SerializationError, UnknownOperationError
+from homeport.errors import AccessDeniedError, RequestTooLargeError, SerializationError, UnknownOperationError
 from homeport.iam import sigv4
+from homeport.model import arn
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -54,6 +56,10 @@ SERVER_OPTIONS: Final[Mapping[str, Any]] = {
 _log = log.logger("api")
 
 
+FORWARDED: Final = b"x-homeport-forwarded"
+"""Header of a call that another server sent on, with its name: such a call is never sent on again."""
+
+
 class Disconnected(Exception):
     """The client went away before its request was complete; nobody waits for an answer."""
 
@@ -63,6 +69,26 @@ class Route(NamedTuple):
 
     operation: model.Operation
     handler: Handler | None
+
+
+class Relayed(NamedTuple):
+    """The leader's answer to a call that was sent on to it."""
+
+    status: int
+    request_id: str
+    body: bytes
+
+
+class Elsewhere(Protocol):
+    """Runs a call here or on the leader; `api/forward.py` has the one that there is."""
+
+    async def run(self, exchange: Exchange, attempt: Callable[[], Awaitable[Any]], *, repeatable: bool) -> Any:
+        """What `attempt` answers, or `Relayed`."""
+        ...
+
+
+Internal = Callable[[bytes], Awaitable[bytes]]
+"""What one server asks of another: body in, body out; raises HomeportError."""
 
 
 class Exchange:
@@ -96,10 +122,15 @@ class Application:
         verifier: Verifier,
         websockets: Mapping[str, AsgiHandler],
         request_log: RequestLog | None = None,
+        elsewhere: Elsewhere | None = None,
+        internal: Mapping[str, Internal] | None = None,
+        health: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         """`operations`: name → handler, of any of `SERVICES`; `websockets`: path → ASGI handler, which verifies the handshake itself.
 
-        No `request_log`: no log. Raises KeyError for a handler of an operation that no model has.
+        No `request_log`: no log. With several servers `elsewhere` runs the calls, and `internal` has what other servers ask (path → function,
+        with the root key's signature). `health` adds members to the answer of /health.
+        Raises KeyError for a handler of an operation that no model has.
         """
         services = [model.load(name) for name in SERVICES]
         unknown = operations.keys() - {name for service in services for name in service.operations}
@@ -114,6 +145,9 @@ class Application:
         }
         self._websockets = websockets
         self._request_log = request_log
+        self.elsewhere = elsewhere
+        self._internal = internal or {}
+        self._more_health = health
         # Unique because of the random half, cheap because of the counted one.
         self._request_id_prefix = context.ids.uuid()[:24]
         self._requests = 0
@@ -132,6 +166,10 @@ class Application:
         if scope["path"] == "/health" and scope["method"] == "GET":
             await self._respond(send, self._next_request_id(), 200, self._health())
             return
+        internal = self._internal.get(scope["path"])
+        if internal is not None:
+            await self._between_servers(internal, scope, receive, send)
+            return
         clock = self.context.clock
         began = clock.monotonic()
         exchange = Exchange(scope, receive, request_id=self._next_request_id(), now=clock.now())
@@ -147,6 +185,21 @@ class Application:
             body = self._fault(error, exchange)
         await self._respond(send, exchange.request_id, exchange.status, body)
         self._note(exchange, clock.monotonic() - began)
+
+    async def _between_servers(self, internal: Internal, scope: Scope, receive: Receive, send: Send) -> None:
+        """Another server, or the command line, asks; only the account's root may."""
+        exchange = Exchange(scope, receive, request_id=self._next_request_id(), now=self.context.clock.now())
+        try:
+            await read_body(self, exchange)
+            verify_signature(self, exchange)
+            if exchange.principal is None or exchange.principal.arn != arn.root_arn(exchange.principal.account):
+                raise AccessDeniedError("Only the account's root may ask this.")
+            body = await internal(exchange.body)
+        except Disconnected:
+            return
+        except Exception as error:  # as in `_http`
+            body = self._fault(error, exchange)
+        await self._respond(send, exchange.request_id, exchange.status, body)
 
     async def _respond(self, send: Send, request_id: str, status: int, body: bytes) -> None:
         headers = [
@@ -179,7 +232,7 @@ class Application:
 
     def _health(self) -> bytes:
         context = self.context
-        return msgspec.json.encode({"status": "ok", "region": context.region, "revision": context.store.revision})
+        return msgspec.json.encode({"status": "ok", "region": context.region, "revision": context.store.revision, **self._more_health()})
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the connection to the handler of its path, with the request's id in the scope."""
@@ -268,19 +321,36 @@ async def handle(application: Application, exchange: Exchange) -> None:
     found, principal = exchange.route, exchange.principal
     if found is None or found.handler is None or principal is None:
         raise SerializationError("no operation")
-    call = Call(
-        context=application.context,
-        operation=found.operation.name,
-        request_id=exchange.request_id,
-        account=principal.account,
-        principal_arn=principal.arn,
-    )
-    exchange.answer = await found.handler(call, exchange.request)
+    handler = found.handler
+    invocation = invocation_of(found.operation.name, principal, exchange.headers, exchange.body)
+
+    def attempt() -> Awaitable[Any]:
+        call = Call(
+            context=application.context,
+            operation=found.operation.name,
+            request_id=exchange.request_id,
+            account=principal.account,
+            principal_arn=principal.arn,
+            invocation=Invocation(invocation) if invocation else None,
+        )
+        return handler(call, exchange.request)
+
+    if application.elsewhere is None:
+        exchange.answer = await attempt()
+    else:
+        repeatable = bool(invocation) or found.operation.name in REPEATABLE
+        exchange.answer = await application.elsewhere.run(exchange, attempt, repeatable=repeatable)
 
 
 def encode(application: Application, exchange: Exchange) -> None:
-    """Turn the handler's answer into the body of the response."""
-    exchange.body = json.encode(exchange.answer)
+    """Turn the handler's answer into the body of the response; the leader's goes on as it came."""
+    answer = exchange.answer
+    if isinstance(answer, Relayed):
+        exchange.status, exchange.request_id, exchange.body = answer
+        if answer.status != 200:
+            exchange.code = "relayed"
+    else:
+        exchange.body = json.encode(answer)
 
 
 STEPS: Final[tuple[Callable[[Application, Exchange], Awaitable[None] | None], ...]] = (

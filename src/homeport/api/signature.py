@@ -26,6 +26,7 @@ class Principal(NamedTuple):
     account: str
     """12 digits."""
     arn: str
+    access_key_id: str = ""
 
 
 class AccessKeys:
@@ -69,7 +70,7 @@ class Verifier:
         key = self._keys.active(authorization.access_key_id)
         sigv4.check_scope(authorization, region=self._region, service=service)
         sigv4.verify(request, authorization, secret=key.secret, now=self._clock.now(), skew_seconds=self._skew_seconds)
-        return Principal(key.account, key.principal_arn)
+        return Principal(key.account, key.principal_arn, key.id)
 
     def verify(self, method: str, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, str]:
         """(account, principal ARN) behind a request without a body, such as a websocket's handshake; raises as `principal` does.

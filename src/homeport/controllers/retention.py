@@ -1,6 +1,6 @@
 """Forgets what has been kept long enough: the only part that deletes records; `planner/retention.py` has the rules.
 
-Owns: the deletion of tasks, services with their events and deployments, container instances, client tokens and task definitions.
+Owns: the deletion of tasks, services with their events and deployments, container instances, client tokens, kept answers and task definitions.
 Never deletes what something else still refers to. The journal has a retention of its own, in the store.
 
 Its keys are kinds of record. An activation deletes a portion and asks for the next at once when there is more.
@@ -20,6 +20,8 @@ from homeport.store.table import Change, Reader, Table, Transaction
 from homeport.store.tables import (
     CONTAINER_INSTANCES,
     DEPLOYMENTS,
+    EFFECT_MINUTES,
+    EFFECTS,
     IDEMPOTENCY_TOKENS,
     SERVICE_EVENTS,
     SERVICES,
@@ -52,6 +54,7 @@ class RetentionController:
             "container_instances": self._instances,
             "idempotency_tokens": self._tokens,
             "task_definitions": self._task_definitions,
+            "effects": self._effects,
         }
         # When each kind was last gone over without anything left to delete. Only a brake: forgetting it costs one look more.
         self._clean_at: dict[str, float] = {}
@@ -112,6 +115,14 @@ class RetentionController:
 
     def _tokens(self, reader: Reader, now: float) -> Iterator[Deletion]:
         return ((IDEMPOTENCY_TOKENS, token.key) for token in self._over(reader.scan(IDEMPOTENCY_TOKENS), now))
+
+    def _effects(self, reader: Reader, now: float) -> Iterator[Deletion]:
+        """By the minute in which they were made, so that those that stay are not looked at."""
+        kept_minutes = int(self._settings.effect_retention_seconds // 60) + 2
+        this_minute = int(now // 60)
+        for minute in range(this_minute + 1 - EFFECT_MINUTES, this_minute + 1 - kept_minutes + 2):
+            found = reader.find(EFFECTS, "minute", str(minute % EFFECT_MINUTES))
+            yield from ((EFFECTS, effect.key) for effect in self._over(found, now))
 
     def _task_definitions(self, reader: Reader, now: float) -> Iterator[Deletion]:
         for definition in self._over(reader.scan(TASK_DEFINITIONS), now):

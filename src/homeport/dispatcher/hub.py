@@ -17,6 +17,7 @@ import msgspec
 from homeport.clock import Clock
 from homeport.config import Settings
 from homeport.dispatcher import assignments, liveness
+from homeport.dispatcher.command import CarryOut, EndSession, OpenSession, commit_to
 from homeport.dispatcher.liveness import SessionRefusedError, Wheel
 from homeport.dispatcher.session import GOING_AWAY, NORMAL, SERVICE_RESTART, Event, House, Receive, Send, Session
 from homeport.dispatcher.telemetry import TelemetrySession
@@ -59,9 +60,24 @@ class _PendingEnd:
 class Dispatcher:
     """The control plane's end of every agent conversation. `start` it before the first connection."""
 
-    def __init__(self, *, store: Store, clock: Clock, ids: Ids, settings: Settings, region: str, verify: Verify, server: str = "server") -> None:
-        """`server`: this server's name in the store; the same after a restart, so that it finds the sessions of its life before."""
-        self._house = House(store=store, clock=clock, ids=ids, settings=settings, region=region, spawn=self._spawn)
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        ids: Ids,
+        settings: Settings,
+        region: str,
+        verify: Verify,
+        server: str = "server",
+        commit: CarryOut | None = None,
+    ) -> None:
+        """`server`: this server's name in the store; the same after a restart, so that it finds the sessions of its life before.
+
+        `commit`: what carries out changes, by default the store; with several servers only the leader's may.
+        """
+        commit = commit or commit_to(store)
+        self._house = House(store=store, commit=commit, clock=clock, ids=ids, settings=settings, region=region, spawn=self._spawn)
         self._verify = verify
         self._server = server
         self._sessions: dict[str, Session] = {}
@@ -105,7 +121,7 @@ class Dispatcher:
         try:
             key = await self._admit(scope, cluster="clusterArn", instance="containerInstanceArn")
             session_id = self._house.ids.hex()
-            instance = await liveness.open_session(self._house.store, key, session_id=session_id, server=self._server)
+            instance = await self._house.commit(OpenSession(key, session_id, self._server))
         except HomeportError as error:
             await _refuse(scope, receive, send, error)
             return
@@ -183,7 +199,7 @@ class Dispatcher:
 
     async def _write_end(self, key: str, session_id: str) -> None:
         try:
-            await liveness.end_session(self._house.store, key, session_id=session_id, why="the agent went away")
+            await self._house.commit(EndSession(key, session_id, "the agent went away"))
         except HomeportError as error:
             _log.warning("instance %s: the end of its session could not be written and is tried again: %s", key, error)
             self._end_later(key, session_id)

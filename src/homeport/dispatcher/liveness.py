@@ -14,7 +14,6 @@ import msgspec
 from homeport.clock import Clock
 from homeport.errors import HomeportError
 from homeport.model.ecs.container_instance import INACTIVE, AgentSession, ContainerInstance
-from homeport.store.store import Store
 from homeport.store.table import Reader, Transaction
 from homeport.store.tables import CONTAINER_INSTANCES
 
@@ -47,40 +46,32 @@ def admitted(instance: ContainerInstance | None, key: str) -> ContainerInstance:
     return instance
 
 
-async def open_session(store: Store, key: str, *, session_id: str, server: str) -> ContainerInstance:
+def opened(tx: Transaction, key: str, *, session_id: str, server: str) -> ContainerInstance:
     """Make `session_id` the one session of the instance under `key`, in place of any other; return the instance.
 
     Raises SessionRefusedError as `admitted` does.
     """
-
-    def write(tx: Transaction) -> ContainerInstance:
-        instance = admitted(tx.get(CONTAINER_INSTANCES, key), key)
-        opened = msgspec.structs.replace(
-            instance,
-            session=AgentSession(id=session_id, server=server, since=tx.now),
-            agent_connected=True,
-            version=instance.version + (not instance.agent_connected),
-        )
-        tx.put(CONTAINER_INSTANCES, opened)
-        return opened
-
-    return await store.update(write, cause=f"dispatcher: agent connects, session {session_id}")
+    instance = admitted(tx.get(CONTAINER_INSTANCES, key), key)
+    there = msgspec.structs.replace(
+        instance,
+        session=AgentSession(id=session_id, server=server, since=tx.now),
+        agent_connected=True,
+        version=instance.version + (not instance.agent_connected),
+    )
+    tx.put(CONTAINER_INSTANCES, there)
+    return there
 
 
-async def end_session(store: Store, key: str, *, session_id: str, why: str) -> bool:
+def ended(tx: Transaction, key: str, *, session_id: str) -> bool:
     """Say that `session_id` is over; return whether it was still the instance's session."""
-
-    def write(tx: Transaction) -> bool:
-        instance = tx.get(CONTAINER_INSTANCES, key)
-        if instance is None or instance.session is None or instance.session.id != session_id:
-            return False
-        ended = msgspec.structs.replace(
-            instance, session=None, agent_connected=False, disconnected_at=tx.now, version=instance.version + instance.agent_connected
-        )
-        tx.put(CONTAINER_INSTANCES, ended)
-        return True
-
-    return await store.update(write, cause=f"dispatcher: agent disconnects, session {session_id}: {why}")
+    instance = tx.get(CONTAINER_INSTANCES, key)
+    if instance is None or instance.session is None or instance.session.id != session_id:
+        return False
+    away = msgspec.structs.replace(
+        instance, session=None, agent_connected=False, disconnected_at=tx.now, version=instance.version + instance.agent_connected
+    )
+    tx.put(CONTAINER_INSTANCES, away)
+    return True
 
 
 def sessions_of(reader: Reader, server: str) -> tuple[tuple[str, str], ...]:

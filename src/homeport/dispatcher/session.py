@@ -35,6 +35,7 @@ from homeport.clock import Clock
 from homeport.config import Settings
 from homeport.dispatcher import assignments
 from homeport.dispatcher.assignments import Assignments
+from homeport.dispatcher.command import CarryOut
 from homeport.dispatcher.payload import stop_payload, task_key, task_payload
 from homeport.ids import Ids
 from homeport.model import arn
@@ -70,6 +71,7 @@ class House:
     """What every session of one server shares."""
 
     store: Store
+    commit: CarryOut
     clock: Clock
     ids: Ids
     settings: Settings

@@ -1,13 +1,13 @@
 """One agent's telemetry (TCS) connection: container health, instance status, metrics.
 
-Owns: the answers to an agent's publications, and the writes of container `health_status`, task `health_status` and instance `health`, each only
-when it changes. Never stores a sample: metrics are acknowledged and dropped until there is a place for them.
+Owns: the answers to an agent's publications, and when one is worth a write (health.py says which): only when something
+changes. Never stores a sample: metrics are acknowledged and dropped until there is a place for them.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -25,11 +25,13 @@ from homeport.acs.messages import (
     decode,
     encode,
 )
+from homeport.dispatcher.command import KeepHealth, KeepStatus
+from homeport.dispatcher.health import with_health
 from homeport.dispatcher.payload import task_key
 from homeport.dispatcher.session import INTERNAL_ERROR, NORMAL, House, Receive, Send
 from homeport.model.ecs.container_instance import ContainerInstance
-from homeport.model.ecs.task import HEALTHY, STOPPED, UNHEALTHY, UNKNOWN, Container, Task
-from homeport.store.table import Reader, Transaction
+from homeport.model.ecs.task import Task
+from homeport.store.table import Reader
 from homeport.store.tables import CONTAINER_INSTANCES, TASKS
 
 TASKS_PER_TRANSACTION_MAX: Final = 100
@@ -119,12 +121,7 @@ class TelemetrySession:
         changed = await self._house.store.view(differing)
         for start in range(0, len(changed), TASKS_PER_TRANSACTION_MAX):
             some = changed[start : start + TASKS_PER_TRANSACTION_MAX]
-
-            def write(tx: Transaction, some: list[str] = some) -> None:
-                for task in _records(tx, some):
-                    tx.put(TASKS, with_health(task, said[task.key], self.key))
-
-            await self._house.store.update(write, cause=f"dispatcher: container health from instance {self._instance.id}")
+            await self._house.commit(KeepHealth(self.key, {key: said[key] for key in some}))
 
     async def _keep_status(self, statuses: list[InstanceStatus]) -> None:
         said = next((status for status in statuses if status.type == CONTAINER_RUNTIME), None)
@@ -133,23 +130,7 @@ class TelemetrySession:
         known = await self._house.store.view(lambda reader: reader.get(CONTAINER_INSTANCES, self.key))
         if known is None or known.health == said.status:
             return
-
-        def write(tx: Transaction) -> None:
-            instance = tx.get(CONTAINER_INSTANCES, self.key)
-            if instance is not None and instance.health != said.status:
-                changed_at = said.lastStatusChange or tx.now
-                tx.put(
-                    CONTAINER_INSTANCES,
-                    msgspec.structs.replace(
-                        instance,
-                        health=said.status,
-                        health_updated_at=said.lastUpdated or tx.now,
-                        health_changed_at=changed_at,
-                        version=instance.version + 1,
-                    ),
-                )
-
-        await self._house.store.update(write, cause=f"dispatcher: status of instance {self._instance.id}")
+        await self._house.commit(KeepStatus(self.key, said))
 
     async def _end(self, code: int, why: str) -> None:
         try:
@@ -160,30 +141,3 @@ class TelemetrySession:
 
 def _records(reader: Reader, keys: Iterable[str]) -> list[Task]:
     return [task for key in keys if (task := reader.get(TASKS, key)) is not None]
-
-
-def with_health(task: Task, report: TaskHealth, instance_key: str) -> Task:
-    """`task` as it is after `report` of the agent on `instance_key`: the same record when nothing changes."""
-    if task.instance_key != instance_key or task.last_status == STOPPED:
-        return task
-    said: Mapping[str, str] = {container.containerName: container.healthStatus for container in report.containers}
-    containers = tuple(_container_with_health(container, said) for container in task.containers)
-    health = worst(containers)
-    if containers == task.containers and health == task.health_status:
-        return task
-    return msgspec.structs.replace(task, containers=containers, health_status=health, version=task.version + 1)
-
-
-def _container_with_health(container: Container, said: Mapping[str, str]) -> Container:
-    status = said.get(container.name, container.health_status)
-    if status == container.health_status or status not in (HEALTHY, UNHEALTHY, UNKNOWN):
-        return container
-    return msgspec.structs.replace(container, health_status=status)
-
-
-def worst(containers: Iterable[Container]) -> str:
-    """Health of a task: the worst of its essential containers with a check; UNKNOWN when none has one (ecs-reference 3.6)."""
-    statuses = {container.health_status for container in containers if container.essential and container.has_health_check}
-    if UNHEALTHY in statuses:
-        return UNHEALTHY
-    return HEALTHY if statuses == {HEALTHY} else UNKNOWN

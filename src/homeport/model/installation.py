@@ -1,6 +1,6 @@
 """One installation: its account, region and identity; and the records of one-time effects.
 
-Owns: `Installation`, `IdempotencyToken`. Never holds settings (those are `config.Settings`).
+Owns: `Installation`, `IdempotencyToken`, `Effect`. Never holds settings (those are `config.Settings`).
 """
 
 from __future__ import annotations
@@ -41,3 +41,15 @@ class IdempotencyToken(Record, frozen=True, kw_only=True):
     def key(self) -> str:
         """account/operation/scope/token."""
         return f"{self.account}/{self.operation}/{self.scope}/{self.token}"
+
+
+class Effect(Record, frozen=True, kw_only=True):
+    """What one change of a call answered, kept for some minutes in the transaction of the change, so that the call sent again has no second effect."""
+
+    key: str
+    """ACCESS-KEY-ID/INVOCATION-ID/HASH-OF-THE-CALL/ORDINAL: the ordinal counts the changes within one call."""
+    answer: bytes
+    """JSON of what the change returned."""
+    record: str = ""
+    """Name of the class when it returned a record; `answer` is MessagePack then."""
+    made_at: Instant

@@ -19,7 +19,7 @@ from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition
-from homeport.model.installation import IdempotencyToken
+from homeport.model.installation import Effect, IdempotencyToken
 from homeport.model.record import Instant, Record
 
 
@@ -49,6 +49,11 @@ def _(instance: ContainerInstance, settings: Settings) -> Instant:
 @over_at.register
 def _(token: IdempotencyToken, settings: Settings) -> Instant:
     return token.expires_at
+
+
+@over_at.register
+def _(effect: Effect, settings: Settings) -> Instant:
+    return effect.made_at + settings.effect_retention_seconds
 
 
 @over_at.register

@@ -17,7 +17,7 @@ from homeport.model.ecs.service import Service, ServiceEvent
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition, TaskDefinitionFamily
 from homeport.model.iam.access_key import AccessKey
-from homeport.model.installation import IdempotencyToken, Installation
+from homeport.model.installation import Effect, IdempotencyToken, Installation
 from homeport.store.table import Table
 
 
@@ -42,6 +42,9 @@ def guard_container_instance(before: ContainerInstance | None, after: ContainerI
 INSTALLATION: Final = Table("installation", Installation, lambda r: "installation")
 ACCESS_KEYS: Final = Table("access_keys", AccessKey, lambda r: r.id)
 IDEMPOTENCY_TOKENS: Final = Table("idempotency_tokens", IdempotencyToken, lambda r: r.key)
+EFFECT_MINUTES: Final = 240
+"""Values of the index `minute`: minutes of four hours."""
+EFFECTS: Final = Table("effects", Effect, lambda r: r.key, indexes={"minute": lambda r: (str(int(r.made_at // 60) % EFFECT_MINUTES),)})
 CLUSTERS: Final = Table("clusters", Cluster, lambda r: r.key, indexes={"account": lambda r: (r.account,)})
 TASK_DEFINITION_FAMILIES: Final = Table(
     "task_definition_families", TaskDefinitionFamily, lambda r: r.key, indexes={"account": lambda r: (r.account,)}
@@ -115,4 +118,5 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     SERVICES,
     DEPLOYMENTS,
     SERVICE_EVENTS,
+    EFFECTS,
 )

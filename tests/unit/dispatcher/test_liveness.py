@@ -6,8 +6,20 @@ import pytest
 from unit.dispatcher.cell import instance
 
 from homeport.dispatcher import liveness
+from homeport.dispatcher.command import EndSession, OpenSession, commit_to
 from homeport.dispatcher.liveness import SessionRefusedError, Wheel
+from homeport.store.tables import CONTAINER_INSTANCES
 from homeport.testing.clock import VirtualClock
+
+
+async def opened(cell, key: str, session_id: str, server: str):
+    return await commit_to(cell.store)(OpenSession(key, session_id, server))
+
+
+async def ended(cell, key: str, session_id: str) -> bool:
+    before = await cell.store.view(lambda reader: reader.get(CONTAINER_INSTANCES, key))
+    await commit_to(cell.store)(EndSession(key, session_id, "test"))
+    return await cell.store.view(lambda reader: reader.get(CONTAINER_INSTANCES, key)) != before
 
 
 class Item:
@@ -41,22 +53,22 @@ def test_the_wheel_calls_up_to_one_step_late_and_never_early():
 
 async def test_ending_compares_the_id(cell):
     key = instance().key
-    await liveness.open_session(cell.store, key, session_id="a", server="s1")
-    await liveness.open_session(cell.store, key, session_id="b", server="s2")
-    assert not await liveness.end_session(cell.store, key, session_id="a", why="test")
+    await opened(cell, key, "a", "s1")
+    await opened(cell, key, "b", "s2")
+    assert not await ended(cell, key, "a")
     assert (await cell.stored_instance()).agent_connected
-    assert await liveness.end_session(cell.store, key, session_id="b", why="test")
+    assert await ended(cell, key, "b")
     assert not (await cell.stored_instance()).agent_connected
-    assert not await liveness.end_session(cell.store, key, session_id="b", why="test")
+    assert not await ended(cell, key, "b")
 
 
 async def test_the_version_grows_when_the_agent_comes_and_goes_not_when_a_session_is_replaced(cell):
     key = instance().key
     versions = []
     for act in (
-        lambda: liveness.open_session(cell.store, key, session_id="a", server="s"),
-        lambda: liveness.open_session(cell.store, key, session_id="b", server="s"),
-        lambda: liveness.end_session(cell.store, key, session_id="b", why="test"),
+        lambda: opened(cell, key, "a", "s"),
+        lambda: opened(cell, key, "b", "s"),
+        lambda: ended(cell, key, "b"),
     ):
         await act()
         versions.append((await cell.stored_instance()).version)
@@ -64,16 +76,16 @@ async def test_the_version_grows_when_the_agent_comes_and_goes_not_when_a_sessio
 
 
 async def test_sessions_of_a_server(cell):
-    await liveness.open_session(cell.store, instance().key, session_id="a", server="s1")
+    await opened(cell, instance().key, "a", "s1")
     assert await cell.store.view(lambda reader: liveness.sessions_of(reader, "s1")) == ((instance().key, "a"),)
     assert await cell.store.view(lambda reader: liveness.sessions_of(reader, "s2")) == ()
 
 
 async def test_nobody_connects_for_an_instance_that_is_not_there(cell):
     with pytest.raises(SessionRefusedError) as unknown:
-        await liveness.open_session(cell.store, "123456789012/default/none", session_id="a", server="s")
+        await opened(cell, "123456789012/default/none", "a", "s")
     assert unknown.value.exception == "InvalidInstanceException"
     await cell.change(instance(), status="INACTIVE")
     with pytest.raises(SessionRefusedError) as inactive:
-        await liveness.open_session(cell.store, instance().key, session_id="a", server="s")
+        await opened(cell, instance().key, "a", "s")
     assert inactive.value.exception == "InactiveInstanceException"

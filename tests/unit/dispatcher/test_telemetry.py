@@ -8,7 +8,8 @@ import pytest
 from unit.dispatcher.cell import INSTANCE_ARN, instance
 
 from homeport.acs.messages import ContainerHealth, TaskHealth
-from homeport.dispatcher.telemetry import body_of, with_health, worst
+from homeport.dispatcher.health import with_health, worst
+from homeport.dispatcher.telemetry import body_of
 from homeport.model.ecs.task import Container
 from homeport.testing import records
 from homeport.testing.agent import RefusedError, Socket

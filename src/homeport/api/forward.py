@@ -1,0 +1,118 @@
+"""A call that changes something, on a server that does not lead: sent to the leader as it came, and the leader's answer sent back.
+
+Owns: `Forwarder`: how often and how long a leader is looked for, and which failure may be tried again. Never changes a call: the original headers and
+body go on, so that the leader verifies the same signature.
+
+What is tried again must have one effect. That is so when nothing was done (nobody leads, no connection was made, the leader says that it leads no
+more), and when the call is one that may be repeated: it has an invocation, under which the first answer is kept, or is a report of an agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import aiohttp
+
+from homeport.api.server import FORWARDED, Exchange, Relayed
+from homeport.clock import Clock
+from homeport.errors import CommitUnknownError, LeadershipLostError, MisdirectedError, NotLeaderError, ServiceUnavailableError
+
+PATIENCE_SECONDS: Final = 8.0
+"""How long a change waits for a leader that takes it, in all."""
+TRY_SECONDS: Final = 4.0
+"""How long one try at a leader may take: one that is paused or cut off does not refuse, it is silent. Its successor leads by then."""
+PAUSE_SECONDS: Final = 0.05
+"""Between two looks for the leader."""
+MISDIRECTED: Final = 421
+"""HTTP status of a server that does not lead (any more)."""
+_OWN_HEADERS: Final = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"expect", b"te", b"upgrade"))
+"""Headers that belong to one connection, not to the call."""
+_NOBODY: Final = "No server leads at the moment, or none that can be reached from here. Nothing was changed; try again."
+_UNKNOWN: Final = "The leader was lost while it worked on this call. Whether it was done cannot be told; look before you try again."
+
+
+class _TryAgainError(Exception):
+    """The leader did not take the call; it may be tried again."""
+
+
+class Forwarder:
+    """Runs handlers here and, when this server does not lead, elsewhere. Make it inside the running loop."""
+
+    def __init__(self, *, name: str, clock: Clock, leader: Callable[[], str]) -> None:
+        """`name` is this server's; `leader` says the address of the leader's API as far as it is known now, or ""."""
+        self._name = name
+        self._clock = clock
+        self._leader = leader
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            auto_decompress=False,
+        )
+
+    async def run(self, exchange: Exchange, attempt: Callable[[], Awaitable[Any]], *, repeatable: bool) -> Any:
+        """What `attempt` answers, or `Relayed` from the leader.
+
+        Raises what `attempt` or the search for a leader raises: ServiceUnavailableError after `PATIENCE_SECONDS`; MisdirectedError at once
+        when another server sent the call here.
+        """
+        sent_here = FORWARDED in exchange.headers
+        deadline = self._clock.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await attempt()
+            except NotLeaderError as error:
+                leader = error.leader
+            except LeadershipLostError as error:
+                if isinstance(error, CommitUnknownError) and not repeatable:
+                    raise
+                leader = ""
+            if sent_here:
+                raise MisdirectedError("This server does not lead any more.")
+            if leader:
+                try:
+                    return await self._relay(leader, exchange, repeatable=repeatable, deadline=deadline)
+                except _TryAgainError:
+                    pass
+            if self._clock.monotonic() >= deadline:
+                raise ServiceUnavailableError(_NOBODY)
+            await self._clock.sleep(PAUSE_SECONDS)
+
+    async def _relay(self, leader: str, exchange: Exchange, *, repeatable: bool, deadline: float) -> Relayed:
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in exchange.headers.items() if name not in _OWN_HEADERS]
+        headers.append((FORWARDED.decode(), self._name))
+        try:
+            status, answered, body = await self.post(leader, "/", headers=dict(headers), body=exchange.body, deadline=deadline)
+        except aiohttp.ClientConnectorError as error:
+            raise _TryAgainError from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if repeatable:
+                raise _TryAgainError from error
+            raise ServiceUnavailableError(_UNKNOWN) from error
+        if status == MISDIRECTED:
+            raise _TryAgainError
+        return Relayed(status, answered.get("x-amzn-requestid", exchange.request_id), body)
+
+    async def post(self, server: str, path: str, *, headers: Mapping[str, str], body: bytes, deadline: float) -> tuple[int, Mapping[str, str], bytes]:
+        """POST to another server: (status, headers, body). Given up when another one turns out to lead. Raises aiohttp.ClientError, TimeoutError."""
+        posting = asyncio.ensure_future(self._post(server + path, headers, body))
+        end = min(deadline, self._clock.monotonic() + TRY_SECONDS)
+        try:
+            while not posting.done():
+                await asyncio.wait((posting,), timeout=PAUSE_SECONDS)
+                now = self._clock.monotonic()
+                if not posting.done() and (now >= end or self._leader() not in ("", server)):
+                    raise TimeoutError(f"{server} does not answer")
+            return posting.result()
+        finally:
+            posting.cancel()
+
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        async with self._http.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            return response.status, response.headers, await response.read()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._http.close()
