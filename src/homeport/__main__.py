@@ -6,12 +6,17 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import homeport
 from homeport import log
 from homeport.cli import arguments, programs
 from homeport.cli.installation import DataDirectory
 from homeport.errors import HomeportError
+
+
+OFFLINE: Final = ("journal", "store", "backup", "restore")
+"""Programs that open a store themselves, which the command line never does."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if options.command is None:
         return 2
+    if options.command in OFFLINE:
+        from homeport.storekeeping import run
+
+        return run(options)
     foreground = {"server": _serve, "agent": _attend_tasks}.get(options.command)
     if foreground is None or options.detach:
         from homeport.cli import commands
@@ -54,6 +63,10 @@ def _serve(options: argparse.Namespace) -> None:
         settings=tuple(options.settings),
         root_access_key_id=access_key_id,
         root_secret_access_key=secret_access_key,
+        host=options.host,
+        name=options.name,
+        advertise=options.advertise,
+        local_reads=options.reads == "local",
     )
     uvloop.run(serve(server_options))
 

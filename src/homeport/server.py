@@ -12,9 +12,9 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import uvicorn
@@ -30,11 +30,13 @@ from homeport.config import Settings, parse_settings
 from homeport.controllers.deployment import DeploymentController
 from homeport.controllers.instance import InstanceController
 from homeport.controllers.journal import keep_journal
+from homeport.controllers.leading import while_leading
 from homeport.controllers.loop import Controller, Loop
 from homeport.controllers.retention import RetentionController
 from homeport.controllers.service import ServiceController
 from homeport.dispatcher.hub import Dispatcher
-from homeport.errors import HomeportError
+from homeport.errors import HomeportError, LeadershipLostError, NotLeaderError
+from homeport.iam.sigv4 import Credentials
 from homeport.ids import Ids
 from homeport.model import arn
 from homeport.model.iam.access_key import AccessKey
@@ -45,16 +47,22 @@ from homeport.store.lock import FileLock
 from homeport.store.memory import MemoryBackend
 from homeport.store.sqlite import SqliteBackend
 from homeport.store.store import Store
-from homeport.store.table import Transaction
+from homeport.store.table import Derived, Reader, Transaction
 from homeport.store.tables import ACCESS_KEYS, INSTALLATION, TABLES
 
+if TYPE_CHECKING:  # they bring gRPC, which a server that is alone does without
+    from homeport.servers import Fellowship
+    from homeport.store.etcd.backend import EtcdBackend
+
 BACKLOG: Final = 4096
+JOIN_PAUSE_SECONDS: Final = 0.1
+"""Between two looks for the installation that another server is making."""
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 """Records and requests are trees that reference counts free; a rare collection is for what is left (measured in benchmarks/store.py)."""
 
 
 class StoreNotKnownError(HomeportError):
-    """`--store` is neither `memory` nor `sqlite:PATH`."""
+    """`--store` is none of `memory`, `sqlite:PATH`, `etcd://…`."""
 
 
 class PortInUseError(HomeportError):
@@ -75,10 +83,21 @@ class ServerOptions:
     account_id: str | None = None
     region: str | None = None
     store: str | None = None
-    """`memory` or `sqlite:PATH`; by default SQLite in the data directory."""
+    """`memory`, `sqlite:PATH` or `etcd://HOST:PORT,…`; by default SQLite in the data directory."""
     settings: tuple[str, ...] = ()
     root_access_key_id: str | None = None
     root_secret_access_key: str | None = None
+    name: str = "server"
+    """This server's among several; the same after a restart."""
+    advertise: str | None = None
+    """URL under which agents and other servers reach this one; by default that of `host` and `port`."""
+    local_reads: bool = False
+    """Answer reads from this server's copy as it is, without asking whether it is the newest state."""
+
+    @property
+    def replicated(self) -> bool:
+        """Whether this is one of several servers."""
+        return bool(self.store and self.store.startswith("etcd:"))
 
 
 def _backend(options: ServerOptions) -> Backend:
@@ -87,7 +106,7 @@ def _backend(options: ServerOptions) -> Backend:
         return MemoryBackend()
     kind, _, path = store.partition(":")
     if kind != "sqlite" or not path:
-        raise StoreNotKnownError(f"--store {store} is not known; use memory or sqlite:PATH")
+        raise StoreNotKnownError(f"--store {store} is not known; use memory, sqlite:PATH or etcd://HOST:PORT,…")
     return SqliteBackend(Path(path))
 
 
@@ -102,17 +121,42 @@ def _found(tx: Transaction, options: ServerOptions, ids: Ids) -> tuple[Installat
             created_at=tx.now,
         )
         tx.put(INSTALLATION, installation)
+    _require_same(installation, options)
+    return installation, _root_key(tx, installation.account) or _make_root_key(tx, options, ids, installation.account)
+
+
+def _require_same(installation: Installation, options: ServerOptions) -> None:
     for name, given, kept in (("account id", options.account_id, installation.account), ("region", options.region, installation.region)):
         if given and given != kept:
             raise InstallationMismatchError(f"this installation's {name} is {kept}, not {given}; use another data directory for another one")
-    return installation, _root_key(tx, options, ids, installation.account)
 
 
-def _root_key(tx: Transaction, options: ServerOptions, ids: Ids, account: str) -> AccessKey:
+def _root_key(reader: Reader, account: str) -> AccessKey | None:
     root = arn.root_arn(account)
-    kept = next((key for key in tx.scan(ACCESS_KEYS) if key.principal_arn == root), None)
-    if kept is not None:
-        return kept
+    return next((key for key in reader.scan(ACCESS_KEYS) if key.principal_arn == root), None)
+
+
+async def _joined(store: Store, options: ServerOptions, ids: Ids, clock: Clock) -> tuple[Installation, AccessKey]:
+    """As `_found`, on a server that may not lead: whoever leads first makes them."""
+
+    def look(reader: Reader) -> tuple[Installation, AccessKey] | None:
+        installation = reader.get(INSTALLATION, "installation")
+        key = _root_key(reader, installation.account) if installation else None
+        return (installation, key) if installation and key else None
+
+    while True:
+        found = await store.view(look)
+        if found is not None:
+            _require_same(found[0], options)
+            return found
+        try:
+            return await store.update(lambda tx: _found(tx, options, ids), cause="server start")
+        except (NotLeaderError, LeadershipLostError):
+            await clock.sleep(JOIN_PAUSE_SECONDS)
+
+
+def _make_root_key(tx: Transaction, options: ServerOptions, ids: Ids, account: str) -> AccessKey:
+    root = arn.root_arn(account)
     made = AccessKey(
         id=options.root_access_key_id or ids.access_key_id(),
         secret=options.root_secret_access_key or ids.secret(),
@@ -147,7 +191,7 @@ def write_credentials(options: ServerOptions, installation: Installation, key: A
 
 def endpoint(options: ServerOptions) -> str:
     """The URL that clients of this server use."""
-    return f"http://{options.host}:{options.port}"
+    return options.advertise.rstrip("/") if options.advertise else f"http://{options.host}:{options.port}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,29 +201,32 @@ class ControlPlane:
     application: Any
     store: Store
     context: Context
-    loop: Loop
     dispatcher: Dispatcher
+    fellowship: Fellowship | None
+    """This server's place among several; None for one that is alone."""
 
 
 @contextlib.asynccontextmanager
 async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids | None = None) -> AsyncIterator[ControlPlane]:
     """The control plane, started; stopped in reverse order on leaving.
 
-    Raises StoreLockedError when another server holds the store, InstallationMismatchError, StoreNotKnownError, UnknownSettingError.
+    Raises StoreLockedError when another server holds the store, InstallationMismatchError, StoreNotKnownError, UnknownSettingError; with
+    several servers EtcdUnavailableError when etcd does not answer.
     """
     clock, ids = clock or SystemClock(), ids or Ids()
     settings: Settings = parse_settings(options.settings)
     (options.data_dir / "log").mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = FileLock(options.data_dir / "server.lock")
-    lock.take()
-    placement, access_keys = PlacementIndex(), AccessKeys()
-    try:
-        store = await Store.open(_backend(options), tables=TABLES, clock=clock, derived=(placement, access_keys))
-    except BaseException:
-        lock.release()
-        raise
-    try:
-        installation, root_key = await store.update(lambda tx: _found(tx, options, ids), cause="server start")
+    async with contextlib.AsyncExitStack() as stack:
+        lock = FileLock(options.data_dir / "server.lock")
+        lock.take()
+        stack.callback(lock.release)
+        placement, access_keys = PlacementIndex(), AccessKeys()
+        store, backend = await _open(options, clock, (placement, access_keys))
+        stack.push_async_callback(store.close)
+        if backend is None:
+            installation, root_key = await store.update(lambda tx: _found(tx, options, ids), cause="server start")
+        else:
+            installation, root_key = await _joined(store, options, ids, clock)
         write_credentials(options, installation, root_key)
         context = Context(
             store=store,
@@ -191,31 +238,90 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
             installation_id=installation.id,
             endpoint=f"{endpoint(options)}/",
         )
+        keys = Credentials(root_key.id, root_key.secret, installation.region)
+        fellowship = _fellowship(store, backend, keys, clock) if backend else None
+        if fellowship is not None:
+            stack.push_async_callback(fellowship.close)
         verifier = Verifier(access_keys, clock=clock, settings=settings, region=installation.region)
-        dispatcher = Dispatcher(
-            store=store, clock=clock, ids=ids.child("dispatcher"), settings=settings, region=installation.region, verify=verifier.verify
-        )
-        loop = Loop(store=store, clock=clock, controllers=controllers_of(context), sweep_seconds=settings.sweep_seconds)
+        dispatcher = _dispatcher(context, verifier, fellowship, name=options.name)
+        stack.push_async_callback(dispatcher.close)
         requests = RequestLog(options.data_dir / "log" / "requests.log", clock=clock)
-        websockets = {"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs}
-        application = Application(context, ECS_OPERATIONS | HOMEPORT_OPERATIONS, verifier=verifier, websockets=websockets, request_log=requests)
+        stack.callback(requests.close)
+        application = _application(context, verifier, dispatcher, fellowship, requests)
         await dispatcher.start()
-        running = [asyncio.create_task(loop.run()), asyncio.create_task(keep_journal(store, clock, settings))]
+        if fellowship is not None:
+            fellowship.start()
+        leading = asyncio.create_task(while_leading(fellowship.leading() if fellowship else _always(), lambda: _leader_work(context, fellowship)))
+        stack.push_async_callback(_end, leading)
         # What is loaded and built now lives as long as the server: the collector need not look at it again (worth 10 to 18 % in architecture trials).
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        try:
-            yield ControlPlane(application=application, store=store, context=context, loop=loop, dispatcher=dispatcher)
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            await dispatcher.close()
-            requests.close()
-    finally:
-        await store.close()
-        lock.release()
+        yield ControlPlane(application=application, store=store, context=context, dispatcher=dispatcher, fellowship=fellowship)
+
+
+async def _open(options: ServerOptions, clock: Clock, derived: tuple[Derived, ...]) -> tuple[Store, EtcdBackend | None]:
+    """The store, and etcd behind it if there are several servers."""
+    if not options.replicated:
+        return await Store.open(_backend(options), tables=TABLES, clock=clock, derived=derived), None
+    from homeport.servers import backend_at
+    from homeport.store.replica import Replica
+
+    backend = backend_at(options.store or "", name=options.name, advertised=endpoint(options), clock=clock)
+    return await Replica.join(backend, tables=TABLES, clock=clock, derived=derived, local_reads=options.local_reads), backend
+
+
+def _fellowship(store: Store, backend: EtcdBackend, keys: Credentials, clock: Clock) -> Fellowship:
+    from homeport.servers import Fellowship
+    from homeport.store.replica import Replica
+
+    assert isinstance(store, Replica)
+    return Fellowship(store, backend, keys=keys, clock=clock)
+
+
+def _dispatcher(context: Context, verifier: Verifier, fellowship: Fellowship | None, *, name: str) -> Dispatcher:
+    return Dispatcher(
+        store=context.store,
+        clock=context.clock,
+        ids=context.ids.child("dispatcher"),
+        settings=context.settings,
+        region=context.region,
+        verify=verifier.verify,
+        server=name,
+        commit=fellowship.commit if fellowship else None,
+    )
+
+
+def _application(context: Context, verifier: Verifier, dispatcher: Dispatcher, fellowship: Fellowship | None, requests: RequestLog) -> Application:
+    return Application(
+        context,
+        ECS_OPERATIONS | HOMEPORT_OPERATIONS,
+        verifier=verifier,
+        websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs},
+        request_log=requests,
+        elsewhere=fellowship.forwarder if fellowship else None,
+        internal=fellowship.internal if fellowship else None,
+        health=fellowship.health if fellowship else dict,
+    )
+
+
+async def _always() -> AsyncIterator[bool]:
+    """A server that is alone leads until it ends."""
+    yield True
+    await asyncio.Event().wait()
+
+
+def _leader_work(context: Context, fellowship: Fellowship | None) -> list[Coroutine[Any, Any, None]]:
+    """What one server of an installation does for all."""
+    settings = context.settings
+    loop = Loop(store=context.store, clock=context.clock, controllers=controllers_of(context), sweep_seconds=settings.sweep_seconds)
+    work = [loop.run(), keep_journal(context.store, context.clock, settings)]
+    return [*work, *fellowship.leader_work()] if fellowship else work
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def controllers_of(context: Context) -> tuple[Controller, ...]:
@@ -251,8 +357,15 @@ async def serve(options: ServerOptions) -> None:
         server = uvicorn.Server(config)
         running = asyncio.get_running_loop()
 
-        def ask_to_exit() -> None:
+        async def exit_in_order() -> None:
+            if plane.fellowship is not None:
+                await plane.fellowship.resign()
             server.should_exit = True
+
+        ending: list[asyncio.Task[None]] = []
+
+        def ask_to_exit() -> None:
+            ending.append(running.create_task(exit_in_order()))
 
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, ask_to_exit)

@@ -113,6 +113,14 @@ class Forwarder:
         async with self._http.post(url, data=body, headers=headers, allow_redirects=False) as response:
             return response.status, response.headers, await response.read()
 
+    async def revision(self, server: str, *, seconds: float) -> int | None:
+        """The revision that another server has; None when it does not say so in `seconds`."""
+        try:
+            async with self._http.get(f"{server}/health", timeout=aiohttp.ClientTimeout(total=seconds)) as response:
+                return int((await response.json())["revision"])
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError):
+            return None
+
     async def close(self) -> None:
         """Close every connection."""
         await self._http.close()

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from homeport.cli.installation import default_data_dir
+from homeport.cli.moment import Moment, parse_moment
 
 DEFAULT_PORT: Final = 8470
+LISTED_KINDS: Final = ("clusters", "services", "tasks", "instances", "task-definitions")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -27,8 +29,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _status(commands.add_parser("status", help="show instances, services, tasks and the last events"))
     _down(commands.add_parser("down", help="stop the programs; tasks run on unless --tasks is given"))
     _logs(commands.add_parser("logs", help="show what a task printed"))
+    _list(commands.add_parser("list", help="list clusters, services, tasks, instances or task definitions, now or as they were"))
+    _describe(commands.add_parser("describe", help="show a resource, now or as it was"))
+    _history(commands.add_parser("history", help="who changed a resource, when, what and why"))
     _server(commands.add_parser("server", help="run the control plane alone"))
     _agent(commands.add_parser("agent", help="run the agent alone"))
+    _journal(commands.add_parser("journal", help="prove that the journal of changes is whole"))
+    _store(commands.add_parser("store", help="copy the state of a stopped installation to another store"))
+    _backup(commands.add_parser("backup", help="write the state to a file, while the server runs or not"))
+    _restore(commands.add_parser("restore", help="put a backup in the place of the state of a stopped installation"))
     _prepare(commands.add_parser("prepare", help="only install and start what `up` needs (Docker)"))
     parsed = parser.parse_args(arguments)
     if parsed.command is None and not parsed.version:
@@ -60,6 +69,12 @@ def _region(text: str) -> str:
 def _zone(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9-]{1,64}", text, re.ASCII):
         raise argparse.ArgumentTypeError("an availability zone looks like us-east-1a")
+    return text
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
+        raise argparse.ArgumentTypeError("a server's name has letters, digits, dots and hyphens")
     return text
 
 
@@ -102,11 +117,86 @@ def _logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--follow", "-f", action="store_true", help="go on until the task ends")
 
 
+def _moment(text: str) -> Moment:
+    try:
+        return parse_moment(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("a moment is a revision (1234), an instant (2026-11-24T08:00:00Z) or how long ago (10m)") from None
+
+
+def _reading(parser: argparse.ArgumentParser) -> None:
+    _data_dir(parser)
+    parser.add_argument("--cluster", metavar="NAME", help="default: every cluster for lists, else the cluster default")
+    parser.add_argument("--json", action="store_true", help="as the API answers it")
+
+
+def _at(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--at", type=_moment, metavar="MOMENT", help="the state after a revision (1234), at an instant, or some time ago (10m)")
+
+
+def _list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", choices=LISTED_KINDS)
+    _reading(parser)
+    _at(parser)
+    parser.add_argument("--all", action="store_true", help="with tasks that are wanted STOPPED and INACTIVE task definitions")
+
+
+def _resource(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "resource", metavar="RESOURCE", help="an ARN, KIND/NAME, KIND/CLUSTER/NAME (cluster, service, task, ...), a name, or the start of an id"
+    )
+
+
+def _describe(parser: argparse.ArgumentParser) -> None:
+    _resource(parser)
+    _reading(parser)
+    _at(parser)
+
+
+def _history(parser: argparse.ArgumentParser) -> None:
+    _resource(parser)
+    _reading(parser)
+
+
+def _store_address(parser: argparse.ArgumentParser) -> None:
+    _data_dir(parser)
+    parser.add_argument("--store", metavar="sqlite:PATH|etcd://HOST,...", help="default: SQLite in the data directory")
+
+
+def _journal(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    verify = actions.add_parser("verify", help="walk the chain of hashes; name the first edit, loss or reorder")
+    _store_address(verify)
+    verify.add_argument("--json", action="store_true", help="the verdict as a JSON object")
+
+
+def _store(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    copy = actions.add_parser("copy", help="records and journal, into an empty store")
+    _data_dir(copy)
+    copy.add_argument("--from", required=True, metavar="sqlite:PATH|etcd://HOST,...")
+    copy.add_argument("--to", required=True, metavar="etcd://HOST,...|sqlite:PATH")
+
+
+def _backup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=lambda text: Path(text).absolute(), metavar="FILE")
+    _store_address(parser)
+
+
+def _restore(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=lambda text: Path(text).absolute(), metavar="FILE")
+    _store_address(parser)
+
+
 def _server(parser: argparse.ArgumentParser) -> None:
     _data_dir(parser)
     _detach(parser, "the API answers")
     _control_plane(parser)
-    parser.add_argument("--store", metavar="memory|sqlite:PATH", help="default: SQLite in the data directory")
+    parser.add_argument("--store", metavar="memory|sqlite:PATH|etcd://HOST:PORT,…", help="default: SQLite in the data directory")
+    parser.add_argument("--name", type=_name, default="server", help="with etcd: this server's name, the same after a restart")
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; default: 127.0.0.1")
+    parser.add_argument("--advertise", metavar="URL", help="with etcd: where agents and other servers reach this one; default: http://HOST:PORT")
+    parser.add_argument("--reads", choices=("linearizable", "local"), default="linearizable", help="with etcd: local answers from a copy as it is")
 
 
 def _agent(parser: argparse.ArgumentParser) -> None:

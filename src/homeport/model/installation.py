@@ -44,7 +44,7 @@ class IdempotencyToken(Record, frozen=True, kw_only=True):
 
 
 class Effect(Record, frozen=True, kw_only=True):
-    """What one change of a call answered, kept for some minutes in the transaction of the change, so that the call sent again has no second effect."""
+    """What one change of a call answered, kept for some minutes in the change's transaction, so that the call sent again has one effect."""
 
     key: str
     """ACCESS-KEY-ID/INVOCATION-ID/HASH-OF-THE-CALL/ORDINAL: the ordinal counts the changes within one call."""
