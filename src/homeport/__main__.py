@@ -14,7 +14,6 @@ from homeport.cli import arguments, programs
 from homeport.cli.installation import DataDirectory
 from homeport.errors import HomeportError
 
-
 OFFLINE: Final = ("journal", "store", "backup", "restore")
 """Programs that open a store themselves, which the command line never does."""
 

@@ -19,6 +19,9 @@ from homeport.clock import Clock
 from homeport.iam.sigv4 import Credentials, Request, sign
 
 TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113"
+OWN_TARGET_PREFIX: Final = "HomeportV20261101"
+OWN_OPERATIONS: Final = ("DescribeAt", "DescribeHistory")
+"""Homeport's own operations, which have another target and signing name."""
 CALL_TIMEOUT_SECONDS: Final = 30.0
 
 
@@ -32,10 +35,11 @@ class ApiCallError(CommandError):
     def __init__(self, operation: str, code: str, message: str) -> None:
         super().__init__(f"{operation}: {code}: {message}")
         self.code = code
+        self.message = message
 
 
 class Api:
-    """The ECS API of one installation. One connection per call: the command line makes few."""
+    """The ECS API of one installation, and Homeport's own operations beside it. One connection per call: the command line makes few."""
 
     def __init__(self, credentials: LocalCredentials, clock: Clock, *, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> None:
         self.endpoint = credentials.endpoint
@@ -43,13 +47,16 @@ class Api:
         self._clock = clock
         self._timeout = timeout_seconds
 
-    def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+    def call(self, operation: str, /, **parameters: Any) -> dict[str, Any]:
         """The answer of one operation. Raises ApiUnreachableError, ApiCallError."""
         body = msgspec.json.encode(parameters)
         place = urlsplit(self.endpoint)
-        headers = {"host": place.netloc, "content-type": "application/x-amz-json-1.1", "x-amz-target": f"{TARGET_PREFIX}.{operation}"}
+        own = operation in OWN_OPERATIONS
+        target = f"{OWN_TARGET_PREFIX if own else TARGET_PREFIX}.{operation}"
+        keys = self._keys._replace(service="homeport") if own else self._keys
+        headers = {"host": place.netloc, "content-type": "application/x-amz-json-1.1", "x-amz-target": target}
         covered = {name.encode(): value.encode() for name, value in headers.items()}
-        signed = sign(Request("POST", b"/", b"", covered, hashlib.sha256(body).hexdigest()), self._keys, self._clock.now())
+        signed = sign(Request("POST", b"/", b"", covered, hashlib.sha256(body).hexdigest()), keys, self._clock.now())
         kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
         connection = kind(place.hostname or "", place.port, timeout=self._timeout)
         try:

@@ -16,9 +16,11 @@ from homeport.cli.demo import busybox
 from homeport.cli.down import down
 from homeport.cli.engine import ensure_engine
 from homeport.cli.env import env
+from homeport.cli.history import history
 from homeport.cli.installation import DataDirectory
 from homeport.cli.logs import logs
 from homeport.cli.packages import FOR_TESTS, ensure
+from homeport.cli.reading import describe, list_resources
 from homeport.cli.start import agent_environment, port_of, start_agent, start_server, wait_for_agent, wait_for_server
 from homeport.cli.status import status
 from homeport.cli.terminal import Terminal
@@ -76,6 +78,9 @@ COMMANDS: Final[dict[str, Command]] = {
     "status": status,
     "down": down,
     "logs": logs,
+    "list": list_resources,
+    "describe": describe,
+    "history": history,
     "server": server,
     "agent": agent,
     "prepare": prepare,

@@ -28,6 +28,8 @@ R = TypeVar("R", bound=Record)
 
 READ_ENTRIES: Final = 1_000
 """Entries read at a time by `verify`."""
+INSTANT_SLACK_SECONDS: Final = 5e-7
+"""Instants are told to the microsecond, which is also the least time between two of them."""
 DELETED_BYTES_MAX: Final = 8_192
 """Up to what size a deleted record is kept in the entry of its deletion: a hundred of them must fit a transaction."""
 
@@ -150,7 +152,7 @@ class Journal:
         while low < high:  # instants grow with revisions
             middle = (low + high + 1) // 2
             entries = await self.entries(middle, 1)
-            if entries and entries[0].instant <= instant:
+            if entries and entries[0].instant <= instant + INSTANT_SLACK_SECONDS:
                 low = middle
             else:
                 high = middle - 1

@@ -1,0 +1,97 @@
+"""Where a state is kept, as the command line names it: `sqlite:PATH`, `etcd://A,B,C`, `memory`.
+
+Owns: `Address`, `parse_address`, `backend_of`. Never opens anything: a backend connects when it is used.
+
+    etcd://127.0.0.1:2379,127.0.0.2:2379                      three endpoints or one; without a port 2379
+    etcd://a,b,c/prefix?ca=FILE&cert=FILE&key=FILE            keys under /prefix/ (default /homeport/); TLS, with a client certificate
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from homeport.errors import HomeportError
+from homeport.store.backend import TargetBackend
+from homeport.store.memory import MemoryBackend
+from homeport.store.sqlite import SqliteBackend
+
+SQLITE: Final = "sqlite"
+ETCD: Final = "etcd"
+MEMORY: Final = "memory"
+ETCD_PORT: Final = 2379
+DEFAULT_PREFIX: Final = "/homeport/"
+_TLS: Final = ("ca", "cert", "key")
+
+
+class StoreAddressError(HomeportError):
+    """What was given does not name a store."""
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """A store's address, taken apart."""
+
+    kind: str
+    """sqlite, etcd or memory."""
+    text: str
+    """As it was given."""
+    path: Path = Path()
+    """Of SQLite: the file."""
+    endpoints: tuple[str, ...] = ()
+    """Of etcd: host:port each."""
+    prefix: str = DEFAULT_PREFIX
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    secure: bool = False
+    """Whether etcd is reached by TLS."""
+
+
+def parse_address(text: str) -> Address:
+    """The parts of `text`. Raises StoreAddressError when it is no address of a store."""
+    if text == MEMORY:
+        return Address(kind=MEMORY, text=text)
+    kind, _, rest = text.partition(":")
+    if kind == SQLITE and rest:
+        return Address(kind=SQLITE, text=text, path=Path(rest).absolute())
+    if kind == ETCD and rest.startswith("//"):
+        return _etcd(text)
+    raise StoreAddressError(f"{text} names no store; use sqlite:PATH or etcd://HOST:PORT,HOST:PORT,…")
+
+
+def _etcd(text: str) -> Address:
+    parts = urlsplit(text)
+    options = parse_qs(parts.query, keep_blank_values=True)
+    hosts = [host for host in parts.netloc.split(",") if host]
+    if not hosts or "@" in parts.netloc:
+        raise StoreAddressError(f"{text} names no member of etcd; use etcd://HOST:PORT,HOST:PORT,…")
+    if unknown := sorted(options.keys() - set(_TLS)):
+        raise StoreAddressError(f"{text}: {', '.join(unknown)} is not known; known are {', '.join(_TLS)}")
+    files = {name: Path(values[-1]).absolute() for name, values in options.items() if values[-1]}
+    inner = parts.path.strip("/")
+    return Address(
+        kind=ETCD,
+        text=text,
+        endpoints=tuple(host if host.rpartition(":")[2].isdigit() else f"{host}:{ETCD_PORT}" for host in hosts),
+        prefix=f"/{inner}/" if inner else DEFAULT_PREFIX,
+        ca=files.get("ca"),
+        certificate=files.get("cert"),
+        key=files.get("key"),
+        secure=bool(options),
+    )
+
+
+def backend_of(address: Address, *, name: str = "homeport") -> TargetBackend:
+    """A backend for that address, not opened. `name` is what others see of who leads, where somebody leads."""
+    if address.kind == MEMORY:
+        return MemoryBackend()
+    if address.kind == SQLITE:
+        return SqliteBackend(address.path)
+    from homeport.store.etcd.backend import EtcdBackend, EtcdSettings
+    from homeport.store.etcd.client import Tls
+
+    tls = Tls(ca=address.ca, certificate=address.certificate, key=address.key) if address.secure else None
+    return EtcdBackend(address.endpoints, address.prefix, tls=tls, settings=EtcdSettings(name=name))
