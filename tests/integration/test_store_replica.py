@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.integration.etcd_members import EtcdMembers, etcd_members
 
 from homeport.clock import SystemClock
@@ -240,6 +241,25 @@ async def test_a_leader_that_was_asleep_changes_nothing(servers):
         await two.update(lambda tx: [thing.name for thing in tx.scan(THINGS)], cause="read")
     assert await names(two) == await names(one) == ["a", "b", "f"]
     assert (await one.journal.verify()).entries == one.revision == 3
+
+
+async def test_a_leader_that_is_known_to_be_gone_is_deposed_at_once(servers):
+    one = await servers.join()
+    await leading(one)
+    two = await servers.join()
+    await put_thing(one, "a")
+    leader = two.role.leader
+    assert leader is not None
+    assert not await two.depose(replace(leader, address="http://another"))
+    await one._stop_campaigning()
+    pause(one)
+    assert await two.depose(leader)
+    assert await until(lambda: two.role.leading) < 1
+    assert not await two.depose(leader)
+    await put_thing(two, "b")
+    with pytest.raises(LeadershipLostError):  # it was not gone after all
+        await put_thing(one, "c")
+    assert await names(two) == ["a", "b"]
 
 
 async def test_what_a_follower_missed_it_reads_anew(servers):

@@ -122,6 +122,17 @@ class Election:
             created = found[0].create_revision  # an earlier try of this Txn did it
         return Leadership(self._client, self._key, lease=lease, seconds=seconds, create_revision=created)
 
+    async def depose(self, leader: Leader) -> bool:
+        """Take the leader key from `leader`, so that nobody waits for its lease: for those who know that it is gone. True when that was done.
+
+        Being wrong costs an election and nothing else: who is deposed notices at its next Txn. Raises as `attempt`.
+        """
+        answer = await self._client.read(messages.RangeRequest(key=self._key))
+        if not answer.kvs or decode_leader(answer.kvs[0].value) != leader:
+            return False
+        compare = [equal(self._key, create_revision=answer.kvs[0].create_revision)]
+        return bool((await self._client.txn(messages.TxnRequest(compare=compare, success=[delete(self._key)]))).succeeded)
+
     async def acquire(self, candidate: Leader) -> Leadership:
         """Lead, as soon as nobody else does. Waits for ever, and through any trouble with etcd but a refusal (EtcdRefusedError)."""
         while True:

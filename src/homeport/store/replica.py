@@ -141,6 +141,14 @@ class Replica(Store):
         else:
             await self._follow_again()
 
+    async def depose(self, leader: Leader) -> bool:
+        """Let somebody else lead now: for a server that knows that `leader` is gone, because its address refuses connections.
+
+        Without it that takes until the leader's lease ends. True when the leader was deposed. Being wrong is safe and costs an election.
+        Raises EtcdUnavailableError.
+        """
+        return await self._etcd.election.depose(leader)
+
     async def _stop_campaigning(self) -> None:
         campaigning, self._campaigning = self._campaigning, None
         if campaigning is not None:
