@@ -1,0 +1,115 @@
+"""Who may write which field, as data: architecture section 7 as the invariants check it.
+
+Owns: `OWNERS`, `CREATORS`, `DELETERS`, `actor_of`. Never looks at a value.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_REPORTS: Final = ("SubmitTaskStateChange", "SubmitContainerStateChange")
+_ENDERS: Final = ("DeregisterContainerInstance", "controller/instance")
+_STOPPERS: Final = ("StopTask", "controller/service", *_ENDERS, *_REPORTS)
+_MOVERS: Final = ("UpdateContainerInstancesState", "DeregisterContainerInstance")
+_REGISTRATION: Final = ("RegisterContainerInstance",)
+_SERVICE_SPEC: Final = ("UpdateService",)
+
+OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "tasks": {
+        "desired_status": _STOPPERS,
+        "stop_code": _STOPPERS,
+        "stopped_reason": _STOPPERS,
+        "stopping_at": _STOPPERS,
+        "last_status": _STOPPERS,
+        "stopped_at": _STOPPERS,
+        "started_at": _REPORTS,
+        "observed_status": (*_REPORTS, *_ENDERS),
+        "observed_reason": _REPORTS,
+        "pull_started_at": _REPORTS,
+        "pull_stopped_at": _REPORTS,
+        "execution_stopped_at": (*_REPORTS, *_ENDERS),
+        "connectivity": (*_REPORTS, "DeregisterContainerInstance"),
+        "connectivity_at": (*_REPORTS, "DeregisterContainerInstance"),
+        "containers": (*_REPORTS, *_ENDERS, "dispatcher"),
+        "health_status": ("dispatcher",),
+        "healthy_since": ("controller/deployment",),
+        "version": (*_STOPPERS, "dispatcher", "controller/deployment"),
+        "tags": ("TagResource", "UntagResource"),
+    },
+    "services": {
+        "status": ("DeleteService", "controller/service"),
+        "desired_count": ("UpdateService", "DeleteService"),
+        "family": _SERVICE_SPEC,
+        "revision": _SERVICE_SPEC,
+        "maximum_percent": _SERVICE_SPEC,
+        "minimum_healthy_percent": _SERVICE_SPEC,
+        "deployment_configuration": _SERVICE_SPEC,
+        "placement_constraints": _SERVICE_SPEC,
+        "placement_strategy": _SERVICE_SPEC,
+        "enable_ecs_managed_tags": _SERVICE_SPEC,
+        "propagate_tags": _SERVICE_SPEC,
+        "placement_failure": ("controller/service", "DeleteService"),
+        "steady": ("controller/service", "UpdateService", "DeleteService"),
+        "events_written": ("controller/service", "controller/deployment"),
+        "drained_at": ("controller/service",),
+        "tags": ("TagResource", "UntagResource"),
+    },
+    "deployments": {
+        "status": ("UpdateService", "controller/deployment", "controller/service"),
+        "updated_at": ("UpdateService", "controller/deployment", "controller/service"),
+        "finished_at": ("UpdateService", "controller/deployment"),
+        "throttled_until": ("UpdateService", "controller/deployment"),
+        "rollout_state": ("controller/deployment",),
+        "rollout_state_reason": ("controller/deployment",),
+        "failed_tasks": ("controller/deployment",),
+        "failures_to_start": ("controller/deployment",),
+        "failure_round_at": ("controller/deployment",),
+        "crashes": ("controller/deployment",),
+        "impaired": ("controller/deployment",),
+        "ends_counted_at": ("controller/deployment",),
+    },
+    "container_instances": {
+        "status": _MOVERS,
+        "version": (*_MOVERS, *_REGISTRATION, "dispatcher", "PutAttributes", "DeleteAttributes", "controller/instance"),
+        "session": ("dispatcher", "DeregisterContainerInstance"),
+        "agent_connected": ("dispatcher", "DeregisterContainerInstance"),
+        "disconnected_at": ("dispatcher", "DeregisterContainerInstance"),
+        "health": ("dispatcher",),
+        "health_updated_at": ("dispatcher",),
+        "health_changed_at": ("dispatcher",),
+        "left_at": ("controller/instance",),
+        "cpu": _REGISTRATION,
+        "memory_mib": _REGISTRATION,
+        "attributes": (*_REGISTRATION, "PutAttributes", "DeleteAttributes"),
+        "reserved_tcp_ports": _REGISTRATION,
+        "reserved_udp_ports": _REGISTRATION,
+        "agent_version": _REGISTRATION,
+        "agent_hash": _REGISTRATION,
+        "docker_version": _REGISTRATION,
+        "client_token": _REGISTRATION,
+        "tags": (*_REGISTRATION, "TagResource", "UntagResource"),
+    },
+}
+"""Table → field → who may change it after the record was made. A field that is not here never changes."""
+
+CREATORS: Final[dict[str, tuple[str, ...]]] = {
+    "tasks": ("RunTask", "StartTask", "controller/service"),
+    "services": ("CreateService",),
+    "deployments": ("CreateService", "UpdateService"),
+    "service_events": ("controller/service", "controller/deployment"),
+    "container_instances": ("RegisterContainerInstance",),
+    "clusters": ("CreateCluster", "RegisterContainerInstance"),
+    "task_definitions": ("RegisterTaskDefinition",),
+}
+DELETERS: Final[dict[str, tuple[str, ...]]] = {
+    "tasks": ("controller/retention",),
+    "services": ("controller/retention",),
+    "deployments": ("controller/retention",),
+    "service_events": ("controller/retention", "controller/service", "controller/deployment"),
+    "container_instances": ("controller/retention",),
+}
+
+
+def actor_of(cause: str) -> str:
+    """Who wrote: the operation's name, `controller/NAME`, or `dispatcher`."""
+    return cause.split(" ", 1)[0].rstrip(":")

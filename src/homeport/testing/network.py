@@ -1,0 +1,389 @@
+"""The network of a simulation: calls and websockets between clients and whichever server lives now, with everything that networks do to them.
+
+Owns: `Network`, `Link` (one machine's way to the server), `VirtualSocket` (a client's websocket). Never opens a socket; never looks into a message.
+
+A call may be lost on its way there or back, come late, or come twice. A websocket is a stream: what is sent arrives in order or the stream breaks,
+with what was under way lost; or it goes dead without a word. Repeated and reordered frames, which no stream does, can be had as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from homeport.agent.client import CallFailedError, UnreachableError
+from homeport.testing.virtual_loop import Chance, Process
+
+Event = MutableMapping[str, Any]
+Application = Callable[[Event, Callable[[], Awaitable[Event]], Callable[[Event], Awaitable[None]]], Awaitable[None]]
+
+CONTENT_TYPE: Final = "application/x-amz-json-1.1"
+TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113."
+REFUSED_SECONDS: Final = 0.002
+"""How long it takes to learn that nobody listens."""
+
+
+class NetworkFaults(msgspec.Struct, kw_only=True):
+    """Probabilities per message, and delays in seconds. Change it while the simulation runs."""
+
+    latency_min: float = 0.0003
+    latency_max: float = 0.003
+    call_lost: float = 0.0
+    """A call that never arrives."""
+    answer_lost: float = 0.0
+    """A call that has its effect, but whose answer never arrives."""
+    call_repeated: float = 0.0
+    """A call that arrives a second time, later."""
+    late: float = 0.0
+    """A call, answer or frame that takes up to `late_seconds_max`."""
+    late_seconds_max: float = 8.0
+    frame_repeated: float = 0.0
+    frame_reordered: float = 0.0
+    """A frame that overtakes the one before it, if that is still under way."""
+    connection_broken: float = 0.0
+    """A frame at which the connection breaks; both ends learn it a little later."""
+    connection_dead: float = 0.0
+    """A frame from which on nothing arrives, in either direction, and nobody is told."""
+
+
+class Link:
+    """One machine's way to the server."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cut = False
+        """While true nothing gets through, and nobody is told."""
+        self.sockets: dict[VirtualSocket, None] = {}
+
+
+class Network:
+    """Everything between the machines and the server. `attach` a server's life to it, `detach` it when it dies."""
+
+    def __init__(self, *, chance: Chance, faults: NetworkFaults) -> None:
+        self.faults = faults
+        self._chance = chance
+        self._application: Application | None = None
+        self._server: Process | None = None
+        self._exchanges: dict[asyncio.Future[tuple[int, bytes]], None] = {}
+        self._sockets: dict[VirtualSocket, None] = {}
+        self.calls = 0
+        self.frames = 0
+
+    def attach(self, server: Process, application: Application) -> None:
+        """`application` answers from now on."""
+        self._server, self._application = server, application
+
+    def detach(self) -> None:
+        """The server is gone: calls under way and connections break."""
+        self._server = self._application = None
+        for answer in tuple(self._exchanges):
+            if not answer.done():
+                answer.set_exception(UnreachableError("connection reset by peer"))
+        for socket in tuple(self._sockets):
+            socket.snap()
+
+    def latency(self) -> float:
+        """Seconds that the next message takes."""
+        faults = self.faults
+        if self._chance.happens(faults.late):
+            return self._chance.between(0.1, faults.late_seconds_max)
+        return self._chance.between(faults.latency_min, faults.latency_max)
+
+    # -- calls -----------------------------------------------------------------------------------------------------------
+
+    async def call(self, link: Link, operation: str, request: Any, *, timeout_seconds: float, repeated: bool = True) -> dict[str, Any]:
+        """The answer to one call. Raises CallFailedError for an error of the API, UnreachableError when no answer came.
+
+        `repeated`: whether the network may deliver it twice, the second time after a later call of the same client.
+        """
+        self.calls += 1
+        body = msgspec.json.encode(request)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[tuple[int, bytes]] = loop.create_future()
+        self._exchanges[answer] = None
+        faults, chance = self.faults, self._chance
+        try:
+            if not chance.happens(faults.call_lost):
+                loop.call_later(self.latency(), self._arrive, link, operation, body, answer)
+            if repeated and chance.happens(faults.call_repeated):
+                loop.call_later(chance.between(0.01, faults.late_seconds_max), self._arrive, link, operation, body, None)
+            async with asyncio.timeout(timeout_seconds):
+                status, content = await answer
+        except TimeoutError:
+            raise UnreachableError(f"{operation}: no answer within {timeout_seconds:g} s") from None
+        finally:
+            self._exchanges.pop(answer, None)
+        decoded: dict[str, Any] = msgspec.json.decode(content) if content else {}
+        if status == 200:
+            return decoded
+        code = str(decoded.get("__type", "")).rpartition("#")[2]
+        if not code:
+            raise UnreachableError(f"{operation}: HTTP status {status}")
+        raise CallFailedError(code, str(decoded.get("message") or ""))
+
+    def _arrive(self, link: Link, operation: str, body: bytes, answer: asyncio.Future[tuple[int, bytes]] | None) -> None:
+        if link.cut:
+            return
+        if self._server is None or self._application is None or self._server.dead:
+            if answer is not None and not answer.done():
+                answer.set_exception(UnreachableError(f"{operation}: connection refused"))
+            return
+        self._server.spawn(self._serve(self._application, link, operation, body, answer))
+
+    async def _serve(
+        self, application: Application, link: Link, operation: str, body: bytes, answer: asyncio.Future[tuple[int, bytes]] | None
+    ) -> None:
+        status, content = 0, b""
+        scope: Event = {
+            "type": "http",
+            "method": "POST",
+            "path": "/",
+            "raw_path": b"/",
+            "query_string": b"",
+            "headers": [(b"content-type", CONTENT_TYPE.encode()), (b"x-amz-target", (TARGET_PREFIX + operation).encode())],
+        }
+
+        async def receive() -> Event:
+            return {"type": "http.request", "body": body}
+
+        async def send(event: Event) -> None:
+            nonlocal status, content
+            if event["type"] == "http.response.start":
+                status = event["status"]
+            else:
+                content += event.get("body", b"")
+
+        await application(scope, receive, send)
+        if answer is not None and not self._chance.happens(self.faults.answer_lost):
+            asyncio.get_running_loop().call_later(self.latency(), _answered, link, answer, (status, content))
+
+    # -- websockets ------------------------------------------------------------------------------------------------------
+
+    async def connect(self, link: Link, path: str, query: str, *, timeout_seconds: float) -> VirtualSocket:
+        """Open a websocket. Raises CallFailedError when the server refuses, UnreachableError when there is no connection."""
+        socket = VirtualSocket(self, link)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await asyncio.sleep(self.latency())  # noqa: TID251 - virtual time on the simulation's loop
+                if link.cut:
+                    await asyncio.get_running_loop().create_future()
+                if self._server is None or self._application is None or self._server.dead:
+                    raise UnreachableError(f"{path}: connection refused")
+                self._sockets[socket] = link.sockets[socket] = None
+                self._server.spawn(socket.serve(self._application, path, query))
+                await socket.accepted
+        except TimeoutError:
+            socket.snap()
+            raise UnreachableError(f"{path}: no answer within {timeout_seconds:g} s") from None
+        except BaseException:
+            socket.snap()
+            raise
+        return socket
+
+    def forget(self, socket: VirtualSocket) -> None:
+        """The connection is over at both ends."""
+        self._sockets.pop(socket, None)
+        socket.link.sockets.pop(socket, None)
+
+    def dice(self) -> Chance:
+        """The network's chance, for its sockets."""
+        return self._chance
+
+
+def _answered(link: Link, answer: asyncio.Future[tuple[int, bytes]], result: tuple[int, bytes]) -> None:
+    if not link.cut and not answer.done():
+        answer.set_result(result)
+
+
+class _Pipe:
+    """One direction of a connection: what goes in comes out later, in order."""
+
+    __slots__ = ("_deliver", "_due", "_loop", "_timer", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[Any], None]) -> None:
+        self._loop = loop
+        self._deliver = deliver
+        self._waiting: deque[tuple[float, Any]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+
+    def put(self, item: Any, delay: float, *, overtake: bool = False) -> None:
+        self._due = max(self._due, self._loop.time() + delay)
+        self._waiting.append((self._due, item))
+        if overtake and len(self._waiting) > 1:
+            (first_due, first), (second_due, second) = self._waiting.pop(), self._waiting.pop()
+            self._waiting.extend([(second_due, first), (first_due, second)])
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._waiting[0][0], self._flow)
+
+    def _flow(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        while self._waiting and self._waiting[0][0] <= now:
+            self._deliver(self._waiting.popleft()[1])
+        if self._waiting and self._timer is None:
+            self._timer = self._loop.call_at(self._waiting[0][0], self._flow)
+
+    def clear(self) -> None:
+        self._waiting.clear()
+
+
+class VirtualSocket:
+    """A websocket: the client's end, as much of aiohttp's `ClientWebSocketResponse` as the agent uses, and the ASGI server's end."""
+
+    def __init__(self, network: Network, link: Link) -> None:
+        loop = asyncio.get_running_loop()
+        self.link = link
+        self._network = network
+        self._loop = loop
+        self._up = _Pipe(loop, self._at_server)
+        self._down = _Pipe(loop, self._at_client)
+        self._server_inbox: asyncio.Queue[Event] = asyncio.Queue()
+        self._client_inbox: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
+        self.accepted: asyncio.Future[None] = loop.create_future()
+        self.close_code: int | None = None
+        self.dead = False
+        """Nothing gets through any more and nobody knows."""
+        self._server_gone = False
+        self._status = 0
+
+    # -- the client's end ------------------------------------------------------------------------------------------------
+
+    async def receive(self, timeout: float | None = None) -> aiohttp.WSMessage:
+        """The next frame; one of type CLOSED when it is over. Raises TimeoutError."""
+        if self.close_code is not None and self._client_inbox.empty():
+            return _CLOSED
+        async with asyncio.timeout(timeout):
+            return await self._client_inbox.get()
+
+    def __aiter__(self) -> VirtualSocket:
+        return self
+
+    async def __anext__(self) -> aiohttp.WSMessage:
+        """The next frame, until it is over."""
+        frame = await self.receive()
+        if frame.type is not aiohttp.WSMsgType.TEXT:
+            raise StopAsyncIteration
+        return frame
+
+    async def send_str(self, text: str) -> None:
+        """One text frame. Raises ConnectionResetError when it is known to be over."""
+        if self.close_code is not None:
+            raise ConnectionResetError("the connection is closed")
+        self._carry(self._up, {"type": "websocket.receive", "text": text})
+
+    async def close(self, *, code: int = 1000) -> None:
+        """Say goodbye; the server learns it when the frame arrives."""
+        if self.close_code is None:
+            self.close_code = code
+            if not (self.dead or self.link.cut):
+                self._up.put({"type": "websocket.disconnect", "code": code}, self._network.latency())
+            self._client_inbox.put_nowait(_CLOSED)
+
+    # -- what happens to it ----------------------------------------------------------------------------------------------
+
+    def snap(self) -> None:
+        """The connection breaks now: what is under way is lost, both ends learn it."""
+        self._up.clear()
+        self._down.clear()
+        self._at_server({"type": "websocket.disconnect", "code": 1006})
+        if not self.accepted.done():
+            self.accepted.set_exception(UnreachableError("connection reset by peer"))
+            self.accepted.exception()
+        self._end_client(1006)
+        self._network.forget(self)
+
+    def _carry(self, pipe: _Pipe, frame: Any) -> None:
+        network = self._network
+        network.frames += 1
+        faults, dice = network.faults, network.dice()
+        if self.dead or self.link.cut:
+            return
+        if dice.happens(faults.connection_dead):
+            self.dead = True
+            return
+        if dice.happens(faults.connection_broken):
+            self._loop.call_later(dice.between(0.0, 1.0), self.snap)
+            self.dead = True
+            return
+        pipe.put(frame, network.latency(), overtake=dice.happens(faults.frame_reordered))
+        if dice.happens(faults.frame_repeated):
+            pipe.put(frame, network.latency())
+
+    # -- the server's end ------------------------------------------------------------------------------------------------
+
+    async def serve(self, application: Application, path: str, query: str) -> None:
+        """Run the server's handler of this connection; in the server's process."""
+        scope: Event = {
+            "type": "websocket",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "headers": [],
+            "extensions": {"websocket.http.response": {}},
+        }
+        self._server_inbox.put_nowait({"type": "websocket.connect"})
+        try:
+            with contextlib.suppress(OSError):  # a web server says nothing when its client has gone
+                await application(scope, self._server_inbox_get, self._server_send)
+        finally:
+            self._server_gone = True
+            if not self.dead and not self.link.cut:
+                self._down.put(_CLOSED, self._network.latency())
+
+    async def _server_inbox_get(self) -> Event:
+        if self._server_gone and self._server_inbox.empty():
+            return {"type": "websocket.disconnect", "code": 1006}
+        return await self._server_inbox.get()
+
+    async def _server_send(self, event: Event) -> None:
+        kind = event["type"]
+        if self._server_gone:
+            raise ConnectionResetError("the agent has gone")
+        if kind == "websocket.send":
+            self._carry(self._down, aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, event["text"], None))
+        elif kind == "websocket.close" and self.accepted.done():
+            self._carry(self._down, aiohttp.WSMessage(aiohttp.WSMsgType.CLOSE, int(event.get("code", 1000)), None))
+            self._at_server({"type": "websocket.disconnect", "code": int(event.get("code", 1000))})
+        elif kind == "websocket.http.response.start":
+            self._status = event["status"]
+        else:
+            self._down.put(event, self._network.latency())
+
+    def _at_server(self, event: Event) -> None:
+        if self._server_gone:
+            return
+        self._server_inbox.put_nowait(event)
+        if event["type"] == "websocket.disconnect":
+            self._server_gone = True
+
+    def _at_client(self, frame: Any) -> None:
+        if self.dead or self.link.cut:
+            return
+        if isinstance(frame, aiohttp.WSMessage):
+            if frame.type is aiohttp.WSMsgType.TEXT:
+                self._client_inbox.put_nowait(frame)
+            else:
+                self._end_client(int(frame.data or 1006))
+                self._network.forget(self)
+        elif not self.accepted.done():
+            if frame["type"] == "websocket.accept":
+                self.accepted.set_result(None)
+            else:
+                name = next(iter(msgspec.json.decode(frame["body"]))) if frame.get("body") else "ServerException"
+                self.accepted.set_exception(CallFailedError(name, f"HTTP status {self._status}"))
+                self._at_server({"type": "websocket.disconnect", "code": 1006})
+
+    def _end_client(self, code: int) -> None:
+        if self.close_code is None:
+            self.close_code = code
+            self._client_inbox.put_nowait(_CLOSED)
+
+
+_CLOSED: Final = aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, None, None)

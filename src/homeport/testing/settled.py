@@ -1,0 +1,150 @@
+"""What must come true in time: while a simulation runs, and once its faults have ended.
+
+Owns: `Patience` (a service below its desired count must say why within half a minute) and `unsettled` (what is not yet where it is wanted).
+Never changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+from homeport.controllers.service import placement_request
+from homeport.model.arn import task_arn
+from homeport.model.ecs.service import Service
+from homeport.model.ecs.task import RANK, Task
+from homeport.model.ecs.task_definition import task_definition_key
+from homeport.placement.reasons import Refusal
+from homeport.testing.control_plane import ControlPlane
+from homeport.testing.hosts import Host
+from homeport.testing.invariants import Invariants
+
+PATIENCE_SECONDS: Final = 45.0
+"""How long a service may be below its desired count without a reason: two sweeps and some work."""
+
+
+class Users(Protocol):
+    """What is asked of the workload."""
+
+    busy_hosts: set[str]
+
+
+class Patience:
+    """Watches services that have fewer tasks than desired and give no reason."""
+
+    def __init__(self, plane: ControlPlane, invariants: Invariants, violated: Callable[[str], None]) -> None:
+        self._plane = plane
+        self._invariants = invariants
+        self._violated = violated
+        self._since: dict[str, tuple[float, tuple[Any, ...]]] = {}
+
+    def look(self, now: float) -> None:
+        """Look at every service; complain of one that has been short and silent for too long."""
+        records = self._invariants.records
+        for key, service in records["services"].items():
+            short = _shortage(service, records, self._plane.clock.now()) if service.status == "ACTIVE" else ""
+            # A new life, a jump of the clock, a full disk or another wish starts the wait anew.
+            faults = self._plane.faults
+            situation = (self._plane.lives, self._plane.up, self._plane.clock.offset, service.desired_count, service.family, service.revision)
+            if not short or not self._plane.up or faults.full or faults.failure:
+                self._since.pop(key, None)
+                continue
+            since, before = self._since.setdefault(key, (now, situation))
+            if before != situation:
+                self._since[key] = (now, situation)
+            elif now - since > PATIENCE_SECONDS:
+                self._violated(f"service {service.name} {short} for {now - since:.0f} s and nothing says why")
+
+
+def _tasks_of(records: dict[str, dict[str, Any]], service: Service) -> list[Task]:
+    return [task for task in records["tasks"].values() if task.service_key == service.key and task.last_status != "STOPPED"]
+
+
+def _primary(records: dict[str, dict[str, Any]], service: Service) -> Any:
+    return next((item for item in records["deployments"].values() if item.service_key == service.key and item.status == "PRIMARY"), None)
+
+
+def _shortage(service: Service, records: dict[str, dict[str, Any]], now: float) -> str:
+    """What the service lacks without a reason; "" when nothing."""
+    primary = _primary(records, service)
+    if primary is None:
+        return "has no PRIMARY deployment"
+    tasks = _tasks_of(records, service)
+    wanted = sum(1 for task in tasks if task.desired_status == "RUNNING" and task.deployment_id == primary.id)
+    occupied = sum(1 for task in tasks if RANK[task.last_status] <= RANK["RUNNING"])
+    if wanted >= service.desired_count or service.placement_failure or primary.throttled_until > now - 1.0 or primary.rollout_state == "FAILED":
+        return ""
+    if occupied >= service.desired_count * service.maximum_percent // 100:
+        return ""
+    if any(task.desired_status == "STOPPED" for task in tasks):
+        return ""  # what they hold may be what is missing; their ends bring the next try
+    return f"has {wanted} of {service.desired_count} tasks"
+
+
+def unsettled(plane: ControlPlane, invariants: Invariants, hosts: Iterable[Host], users: Users) -> list[str]:
+    """Everything that is not where it is wanted, in words; empty when the installation is at rest."""
+    del users
+    if not plane.up or plane.context is None:
+        return ["the server is down"]
+    records = invariants.records
+    by_arn = {host.instance_arn: host for host in hosts}
+    problems = [problem for service in records["services"].values() for problem in _service_problems(plane, records, service)]
+    for task in records["tasks"].values():
+        if task.desired_status == "STOPPED" and task.last_status != "STOPPED":
+            problems.append(f"task {task.id} is wanted STOPPED and is {task.last_status}")
+        elif task.last_status in ("PENDING", "PROVISIONING"):
+            problems.append(f"task {task.id} of {task.family} is still {task.last_status}")
+    for arn, host in sorted(by_arn.items()):
+        problems.extend(_host_problems(records, arn, host))
+    return problems
+
+
+def _service_problems(plane: ControlPlane, records: dict[str, dict[str, Any]], service: Service) -> Iterable[str]:
+    primary = _primary(records, service)
+    if service.status == "DRAINING":
+        yield f"service {service.name} is still DRAINING"
+    if service.status != "ACTIVE":
+        return
+    if primary is None:
+        yield f"service {service.name} has no PRIMARY deployment"
+        return
+    if service.family in ("sick", "failing", "crashing", "unstartable", "missing"):
+        return
+    tasks = [task for task in _tasks_of(records, service) if task.desired_status == "RUNNING"]
+    running = [task for task in tasks if task.last_status == "RUNNING" and task.deployment_id == primary.id]
+    if len(running) == service.desired_count:
+        old = [task for task in tasks if task.deployment_id != primary.id]
+        if old:
+            yield f"service {service.name}: {len(old)} tasks of older deployments still run"
+        return
+    if not service.placement_failure:
+        yield (
+            f"service {service.name} ({service.family}) runs {len(running)} of {service.desired_count} with {len(tasks)} wanted tasks; "
+            f"throttled until {primary.throttled_until:.0f}, now {plane.clock.now():.0f}, {primary.rollout_state}"
+        )
+    elif plane.context is not None:
+        definition = records["task_definitions"].get(task_definition_key(service.account, service.family, service.revision))
+        if not isinstance(plane.context.placement.place(placement_request(service, definition)), Refusal) and len(tasks) < service.desired_count:
+            yield f"service {service.name} could place a task and says: {service.placement_failure}"
+
+
+def _host_problems(records: dict[str, dict[str, Any]], arn: str, host: Host) -> Iterable[str]:
+    instance = next((item for item in records["container_instances"].values() if arn and item.id == arn.rpartition("/")[2]), None)
+    if instance is None or not host.on:
+        yield f"{host.name} is no instance"
+        return
+    if instance.status == "INACTIVE":
+        return  # deregistered, with an agent that waits for the operator
+    if not instance.agent_connected:
+        yield f"{host.name} is not connected"
+        return
+    wanted = {
+        task_arn("us-east-1", task.account, task.cluster, task.id)
+        for task in records["tasks"].values()
+        if task.container_instance_id == instance.id and task.last_status == "RUNNING"
+    }
+    held = set(host.own_running())
+    for name in sorted(wanted - held):
+        yield f"{host.name} does not run {name}, which is RUNNING in the books"
+    for name in sorted(held - wanted):
+        yield f"{host.name} runs {name}, which is not RUNNING in the books"

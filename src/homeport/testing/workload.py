@@ -1,0 +1,289 @@
+"""What users do in a simulation: services that come, change and go, tasks that are run and stopped, an operator who moves hosts about.
+
+Owns: `Workload`, the task definitions that it uses, and the memory of what was acknowledged. Never touches a store, an agent or a host's inside:
+everything goes through the API and over the network, with an SDK's retries. Every acknowledgement is checked against what is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from homeport.agent.client import CallFailedError, UnreachableError
+from homeport.testing.hosts import Host
+from homeport.testing.invariants import Invariants
+from homeport.testing.network import Link, Network
+from homeport.testing.records import ACCOUNT
+from homeport.testing.virtual_loop import Chance, ProcessClock
+
+CLUSTER: Final = "default"
+ATTEMPTS_MAX: Final = 30
+RETRY_SECONDS: Final = 1.0
+TIMEOUT_SECONDS: Final = 20.0
+
+Container = dict[str, Any]
+
+
+def _container(command: str, **members: Any) -> Container:
+    return {"name": "app", "image": "app:1", "cpu": 128, "memory": 128, "essential": True, "command": ["sh", "-c", command], **members}
+
+
+_SERVES: Final = "trap; sleep 1000000"
+_CHECK: Final = {"command": ["CMD", "true"], "interval": 5, "timeout": 2, "retries": 1}
+
+DEFINITIONS: Final[dict[str, list[Container]]] = {
+    "web": [_container(_SERVES)],
+    "slow-to-stop": [_container("sleep 1000000", stopTimeout=6)],
+    "port": [_container(_SERVES, portMappings=[{"containerPort": 80, "hostPort": 8080}])],
+    "dynamic": [_container(_SERVES, portMappings=[{"containerPort": 80}])],
+    "heavy": [_container(_SERVES, cpu=1500, memory=2500)],
+    "pair": [
+        _container(_SERVES, dependsOn=[{"containerName": "side", "condition": "START"}]),
+        _container(_SERVES, name="side", essential=False, cpu=64, memory=64),
+    ],
+    "checked": [_container(_SERVES, healthCheck=_CHECK)],
+    "sick": [_container(f"sick; {_SERVES}", healthCheck=_CHECK)],
+    "pulled": [_container(_SERVES, image="slow:1")],
+    "job": [_container("sleep 12; exit 0")],
+    "failing": [_container("sleep 15; exit 3")],
+    "crashing": [_container("sleep 1; exit 1")],
+    "unstartable": [_container("x")],
+    "missing": [_container(_SERVES, image="missing:1")],
+}
+"""Family → its containers. What a container does is read from its command by `testing/runtime.py`."""
+DEFINITIONS["unstartable"][0]["command"] = ["/nothing"]
+
+STEADY: Final = ("web", "web", "slow-to-stop", "port", "dynamic", "heavy", "pair", "checked", "pulled")
+"""Families whose tasks run until they are stopped: services of them must get where they are wanted."""
+UNSTEADY: Final = ("sick", "failing", "crashing", "unstartable", "missing")
+PERCENTS: Final = ((100, 200), (100, 200), (50, 100), (50, 150), (0, 100), (100, 150), (100, 125))
+"""(minimumHealthyPercent, maximumPercent)."""
+STRATEGIES: Final[tuple[list[dict[str, str]], ...]] = (
+    [],
+    [{"type": "spread", "field": "attribute:ecs.availability-zone"}, {"type": "spread", "field": "instanceId"}],
+    [{"type": "binpack", "field": "memory"}],
+    [{"type": "spread", "field": "instanceId"}],
+)
+
+
+class Workload:
+    """See the module. `run` does it until cancelled."""
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        chance: Chance,
+        clock: ProcessClock,
+        invariants: Invariants,
+        hosts: list[Host],
+        note: Callable[[str], None],
+        services: int,
+    ) -> None:
+        self._network = network
+        self._chance = chance
+        self._clock = clock
+        self._invariants = invariants
+        self._hosts = hosts
+        self._note = note
+        self._services = services
+        self.link = Link("user")
+        self.acknowledged = 0
+        self.ran: dict[str, int] = {}
+        """startedBy of each RunTask → how many tasks it may have made."""
+        self.busy_hosts: set[str] = set()
+        """Hosts that somebody is doing something to, by name."""
+
+    # -- calls -----------------------------------------------------------------------------------------------------------
+
+    async def call(self, operation: str, request: dict[str, Any], *, repeated: bool = False) -> dict[str, Any]:
+        """One call as an SDK makes it: again after a 503 or when no answer came. Raises CallFailedError for a refusal."""
+        for attempt in range(ATTEMPTS_MAX):
+            try:
+                answer = await self._network.call(self.link, operation, request, timeout_seconds=TIMEOUT_SECONDS, repeated=repeated)
+            except UnreachableError:
+                pass
+            except CallFailedError as error:
+                if error.code != "ServerException":
+                    self._note(f"{operation} refused: {error}")
+                    raise
+            else:
+                self.acknowledged += 1
+                return answer
+            await self._clock.sleep(min(5.0, RETRY_SECONDS * (attempt + 1)))
+        raise UnreachableError(f"{operation} did not come through in {ATTEMPTS_MAX} attempts")
+
+    # -- people ----------------------------------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """The cluster and the task definitions."""
+        await self.call("CreateCluster", {"clusterName": CLUSTER})
+        for family, containers in DEFINITIONS.items():
+            await self.call("RegisterTaskDefinition", {"family": family, "containerDefinitions": containers})
+        for image in ("app:1", "app:1"):
+            await self.call("RegisterTaskDefinition", {"family": "web", "containerDefinitions": [_container(_SERVES, image=image, cpu=192)]})
+
+    async def run(self) -> None:
+        """Everybody at once, until cancelled."""
+        people = [self._owner(f"service{number}", self._chance.child(f"service{number}")) for number in range(self._services)]
+        people += [self._runner(self._chance.child("runner")), self._operator(self._chance.child("operator"))]
+        await asyncio.gather(*people)
+
+    async def _owner(self, name: str, chance: Chance) -> None:
+        """Somebody who has one service, changes it, and now and then deletes it."""
+        await self._clock.sleep(chance.between(0.0, 20.0))
+        while True:
+            try:
+                await self._create(name, chance)
+                for _ in range(chance.number(3, 12)):
+                    await self._clock.sleep(chance.wait(30.0))
+                    await self._update(name, chance)
+                await self._clock.sleep(chance.wait(30.0))
+                await self._delete(name, chance)
+            except UnreachableError:
+                continue
+            except CallFailedError as error:
+                # Too early for a name that still drains: that is the answer that ECS gives.
+                if "Draining" not in error.message and "not idempotent" not in error.message and error.code != "ServiceNotActiveException":
+                    raise
+            await self._clock.sleep(chance.between(5.0, 30.0))
+
+    def _definition(self, chance: Chance) -> str:
+        family = chance.pick(UNSTEADY) if chance.happens(0.12) else chance.pick(STEADY)
+        return f"{family}:{chance.number(1, 3)}" if family == "web" else f"{family}:1"
+
+    def _durable_service(self, name: str) -> Any:
+        return self._invariants.records["services"].get(f"{ACCOUNT}/{CLUSTER}/{name}")
+
+    async def _create(self, name: str, chance: Chance) -> None:
+        minimum, maximum = chance.pick(PERCENTS)
+        request: dict[str, Any] = {
+            "serviceName": name,
+            "cluster": CLUSTER,
+            "taskDefinition": self._definition(chance),
+            "desiredCount": chance.number(0, 8),
+            "clientToken": chance.ids.hex(20),
+            "deploymentConfiguration": {"minimumHealthyPercent": minimum, "maximumPercent": maximum},
+            "placementStrategy": chance.pick(STRATEGIES),
+        }
+        if chance.happens(0.2):
+            request["placementConstraints"] = [{"type": "distinctInstance"}]
+        await self.call("CreateService", request, repeated=True)
+        service = self._durable_service(name)
+        right = service is not None and service.status == "ACTIVE" and service.desired_count == request["desiredCount"]
+        self._invariants.acknowledged("CreateService", right, f"what is durable of {name} is {service}")
+        answer = await self.call("DescribeServices", {"cluster": CLUSTER, "services": [name]})
+        self._invariants.acknowledged("DescribeServices", not answer["failures"], f"it does not show {name}, which was created before")
+
+    async def _update(self, name: str, chance: Chance) -> None:
+        request: dict[str, Any] = {"cluster": CLUSTER, "service": name}
+        kind = chance.pick(("scale", "scale", "definition", "force", "percent", "both"))
+        if kind in ("scale", "both"):
+            request["desiredCount"] = chance.number(0, 10)
+        if kind in ("definition", "both"):
+            request["taskDefinition"] = self._definition(chance)
+        if kind == "force":
+            request["forceNewDeployment"] = True
+        if kind == "percent":
+            minimum, maximum = chance.pick(PERCENTS)
+            request["deploymentConfiguration"] = {"minimumHealthyPercent": minimum, "maximumPercent": maximum}
+        await self.call("UpdateService", request)
+        service = self._durable_service(name)
+        right = service is not None and service.desired_count == request.get("desiredCount", service.desired_count)
+        if service is not None and "taskDefinition" in request:
+            right = right and f"{service.family}:{service.revision}" == request["taskDefinition"]
+        self._invariants.acknowledged("UpdateService", right, f"what is durable of {name} is {service}")
+
+    async def _delete(self, name: str, chance: Chance) -> None:
+        force = chance.happens(0.5)
+        if not force:
+            await self.call("UpdateService", {"cluster": CLUSTER, "service": name, "desiredCount": 0})
+        try:
+            await self.call("DeleteService", {"cluster": CLUSTER, "service": name, "force": force})
+        except CallFailedError as error:
+            if error.code == "ServiceNotFoundException":
+                return  # an earlier attempt whose answer was lost
+            if "while deployments are active" not in error.message:
+                raise
+            await self.call("DeleteService", {"cluster": CLUSTER, "service": name, "force": True})
+        service = self._durable_service(name)
+        self._invariants.acknowledged("DeleteService", service is None or service.status != "ACTIVE", f"{name} is {service and service.status}")
+
+    async def _runner(self, chance: Chance) -> None:
+        """Somebody who runs standalone tasks, and stops some of them."""
+        while True:
+            await self._clock.sleep(chance.wait(6.0))
+            try:
+                await self._run_some(chance)
+            except UnreachableError:
+                continue
+
+    async def _run_some(self, chance: Chance) -> None:
+        count, marker = chance.number(1, 3), chance.ids.hex(24)
+        family = chance.pick(("job", "job", "failing", "pulled", "port", "web", "unstartable"))
+        self.ran[marker] = count
+        request = {"cluster": CLUSTER, "taskDefinition": family, "count": count, "clientToken": marker, "startedBy": marker}
+        answer = await self.call("RunTask", request, repeated=True)
+        arns = [task["taskArn"] for task in answer["tasks"]]
+        self._invariants.acknowledged("RunTask", all(self._invariants.task(arn) for arn in arns), f"of {arns} not all are durable")
+        if arns and (family not in ("job", "failing", "unstartable") or chance.happens(0.3)):
+            asyncio.get_running_loop().create_task(self._stop_later(arns, chance.child(marker)))
+
+    async def _stop_later(self, arns: list[str], chance: Chance) -> None:
+        await self._clock.sleep(chance.wait(20.0))
+        for arn in arns:
+            try:
+                answer = await self.call("DescribeTasks", {"cluster": CLUSTER, "tasks": [arn]})
+                self._invariants.acknowledged("DescribeTasks", not answer["failures"], f"it does not show {arn}, which was acknowledged before")
+                await self.call("StopTask", {"cluster": CLUSTER, "task": arn, "reason": "no longer wanted"})
+            except UnreachableError:
+                continue
+            task = self._invariants.task(arn)
+            self._invariants.acknowledged("StopTask", task is not None and task.desired_status == "STOPPED", f"what is durable of it is {task}")
+
+    # -- the operator ----------------------------------------------------------------------------------------------------
+
+    async def _operator(self, chance: Chance) -> None:
+        """Somebody who drains hosts and takes them back, or takes them out and installs them anew."""
+        while True:
+            await self._clock.sleep(chance.wait(25.0))
+            host = chance.pick(self._hosts)
+            if host.lost or not host.instance_arn or host.name in self.busy_hosts:
+                continue
+            self.busy_hosts.add(host.name)
+            try:
+                if chance.happens(0.75):
+                    await self._drain(host, chance)
+                else:
+                    self._note(f"operator replaces {host.name}")
+                    await self.deregister(host.instance_arn)
+                    await self._clock.sleep(chance.between(0.0, 10.0))
+                    await host.reinstall()
+            except UnreachableError:
+                continue
+            finally:
+                self.busy_hosts.discard(host.name)
+
+    async def _drain(self, host: Host, chance: Chance) -> None:
+        for status in ("DRAINING", "ACTIVE"):
+            arn = host.instance_arn
+            answer = await self.call(
+                "UpdateContainerInstancesState", {"cluster": CLUSTER, "containerInstances": [arn], "status": status}
+            )
+            if answer["failures"]:
+                return
+            record = self._instance(arn)
+            right = record is not None and record.status == status
+            self._invariants.acknowledged("UpdateContainerInstancesState", right, f"{arn} is {record and record.status}, not {status}")
+            await self._clock.sleep(chance.between(10.0, 60.0))
+
+    def _instance(self, arn: str) -> Any:
+        return self._invariants.records["container_instances"].get(f"{ACCOUNT}/{CLUSTER}/{arn.rpartition('/')[2]}")
+
+    async def deregister(self, arn: str) -> None:
+        """Take an instance out, whatever runs on it."""
+        await self.call("DeregisterContainerInstance", {"cluster": CLUSTER, "containerInstance": arn, "force": True})
+        record = self._instance(arn)
+        right = record is None or record.status == "INACTIVE"
+        self._invariants.acknowledged("DeregisterContainerInstance", right, f"{arn} is {record and record.status}")

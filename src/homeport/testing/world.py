@@ -1,0 +1,385 @@
+"""One simulated installation: control plane, hosts, network, users and trouble on one virtual clock and one seed.
+
+Owns: `World`, `Options`, `Outcome`, `simulate`, and the trace. Never decides what is right (`invariants.py` and `settled.py` do).
+The same seed and options give the same trace, line by line, provided that PYTHONHASHSEED is the same (`simulation.py` sees to that).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import hashlib
+import logging
+import traceback
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from homeport.api.call import Context
+from homeport.config import Settings
+from homeport.errors import CommitFailedError, HomeportError, StoreClosedError
+from homeport.ids import Ids
+from homeport.model.ecs.task import Task
+from homeport.store.journal import verify
+from homeport.store.store import Store
+from homeport.store.table import Commit
+from homeport.testing.control_plane import ControlPlane
+from homeport.testing.faults import Trouble
+from homeport.testing.hosts import Host, host_settings
+from homeport.testing.invariants import Invariants
+from homeport.testing.network import Network, NetworkFaults
+from homeport.testing.settled import Patience, unsettled
+from homeport.testing.virtual_loop import Chance, LivelockError, NothingLeftToDoError, VirtualLoop, current_process
+from homeport.testing.workload import CLUSTER, Workload
+
+TRACE_LINES: Final = 60
+"""Lines of the trace that a failure shows."""
+ZONES: Final = ("us-east-1a", "us-east-1b", "us-east-1c")
+LOOK_SECONDS: Final = 5.0
+"""Between two looks at what need not hold after every commit."""
+SETTLE_SECONDS_MAX: Final = 420.0
+"""Virtual time in which everything must be where it is wanted once faults and users have stopped."""
+END_ROUNDS_MAX: Final = 20
+"""Rounds of cancellation at the end of a run."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """The size of a simulation."""
+
+    minutes: float = 10.0
+    """Virtual minutes with users and faults; settling comes on top."""
+    agents: int = 30
+    services: int = 6
+    faults: tuple[str, ...] | None = None
+    """Kinds of faults; None: as the seed chooses."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one seed."""
+
+    seed: int
+    violation: str
+    """"" when everything held."""
+    digest: str
+    """Hash of the whole trace."""
+    tail: tuple[str, ...]
+    """The trace's last lines."""
+    commits: int
+    tasks: int
+    calls: int
+    lives: int
+    acknowledged: int
+    settled_after: float
+    """Virtual seconds from the end of the faults until everything was where it was wanted."""
+    kinds: tuple[str, ...]
+    """The faults of this seed."""
+
+
+class World:
+    """See the module. Made and run inside its own loop by `simulate`."""
+
+    def __init__(self, seed: int, options: Options, loop: VirtualLoop) -> None:
+        self.seed = seed
+        self.options = options
+        self.loop = loop
+        self.failed: asyncio.Future[str] = loop.create_future()
+        self._digest = hashlib.sha256()
+        self._tail: deque[str] = deque(maxlen=TRACE_LINES)
+        chance = Chance(Ids(seed))
+        self.settings = Settings()
+        self.invariants = Invariants(healthy_after_seconds=self.settings.healthy_after_seconds, violated=self.violated)
+        self.network = Network(chance=chance.child("network"), faults=NetworkFaults())
+        self.plane = ControlPlane(
+            loop=loop,
+            network=self.network,
+            chance=chance.child("server"),
+            settings=self.settings,
+            opened=self._opened,
+            committed=self._committed,
+            crashed=self._crashed,
+        )
+        self.hosts = [self._host(number, chance) for number in range(options.agents)]
+        clock = self.hosts[0].clock
+        self.workload = Workload(
+            network=self.network,
+            chance=chance.child("workload"),
+            clock=clock,
+            invariants=self.invariants,
+            hosts=self.hosts,
+            note=self.note,
+            services=options.services,
+        )
+        self.trouble = Trouble(
+            chance=chance.child("trouble"),
+            clock=clock,
+            control_plane=self.plane,
+            network=self.network,
+            hosts=self.hosts,
+            operator=self.workload,
+            note=self.note,
+            only=options.faults,
+        )
+        self.patience = Patience(self.plane, self.invariants, self.violated)
+        self._errands: set[asyncio.Task[Any]] = set()
+        self.settled_after = 0.0
+
+    def _host(self, number: int, chance: Chance) -> Host:
+        name = f"host{number:02d}"
+        size = chance.child("sizes").number(0, 2) if number == 0 else number % 3
+        return Host(
+            name,
+            loop=self.loop,
+            network=self.network,
+            chance=chance.child(name),
+            settings=host_settings(
+                name, cluster=CLUSTER, zone=ZONES[number % len(ZONES)], cpu=(2048, 2048, 4096)[size], memory_mib=(2048, 4096, 8192)[size]
+            ),
+            observer=self,
+            images=("app:1",),
+            pullable={"slow:1": 8.0},
+        )
+
+    # -- the trace -------------------------------------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """One line of the trace."""
+        if not self.failed.done():
+            line = f"{self.loop.time():12.6f}  {text}"
+            self._digest.update(line.encode())
+            self._tail.append(line)
+
+    def violated(self, message: str) -> None:
+        """An invariant does not hold: the first ends the simulation."""
+        if not self.failed.done():
+            self.note(f"VIOLATION: {message}")
+            self.failed.set_result(message)
+
+    def _committed(self, commits: Sequence[Commit]) -> None:
+        for commit in commits:
+            self.note(f"commit {commit.revision} {commit.cause}: {_told(commit)}")
+        self.invariants.committed(commits)
+
+    def _opened(self, store: Store, context: Context) -> None:
+        self.note(f"a server opens the store at revision {store.revision}")
+
+        def look(reader: Any) -> None:
+            self.invariants.opened(reader, store.revision)
+
+        look(_reader_of(store))
+        self.invariants.derived(store, context.placement)
+
+    def _crashed(self) -> None:
+        self.note("the server crashes at a commit")
+        self._errand(self.trouble.recover())
+
+    def _errand(self, work: Coroutine[Any, Any, Any]) -> None:
+        # In an empty context: whoever causes an errand may be a process that dies of it.
+        task = self.loop.create_task(work, context=contextvars.Context())
+        self._errands.add(task)
+        task.add_done_callback(self._errand_done)
+
+    def _errand_done(self, task: asyncio.Task[Any]) -> None:
+        self._errands.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._broke(task.exception())
+
+    def _broke(self, error: BaseException | None) -> None:
+        text = "".join(traceback.format_exception(error)) if error is not None else ""
+        self.violated(f"the simulation itself broke: {error!r}\n{text}")
+
+    # -- what hosts tell -------------------------------------------------------------------------------------------------
+
+    def container_started(self, host: str, task_arn: str, container: str) -> None:
+        """A container's program began to run."""
+        self.note(f"{host} runs {container} of {task_arn.rpartition('/')[2]}")
+        self.invariants.container_started(host, task_arn, container)
+
+    def agent_ended(self, host: str, error: BaseException) -> None:
+        """An agent ended by itself: only a refusal may do that."""
+        self.note(f"the agent of {host} ended: {error!r}")
+        if not isinstance(error, HomeportError):
+            self.violated(f"the agent of {host} ended: {error!r}\n{''.join(traceback.format_exception(error))}")
+
+    def logged(self, record: logging.LogRecord) -> None:
+        """The program logged an error: only what a fault explains is expected."""
+        process = current_process()
+        error = record.exc_info[1] if record.exc_info else None
+        if (process is not None and process.dead) or isinstance(error, CommitFailedError | StoreClosedError):
+            return
+        text = "".join(traceback.format_exception(error)) if error is not None else ""
+        self.violated(f"an error was logged: {record.getMessage()}\n{text}")
+
+    def loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Something in the loop failed and nobody looked."""
+        error = context.get("exception")
+        if isinstance(error, HomeportError):
+            return
+        text = "".join(traceback.format_exception(error)) if error is not None else ""
+        self.violated(f"{context.get('message')}: {error!r}\n{text}")
+
+    # -- the run ---------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Users and faults for the options' minutes, then an end of both, then a check that everything settles."""
+        await self.plane.start()
+        for host in self.hosts:
+            host.power_on()
+        await self.workload.prepare()
+        self.note(f"faults of this seed: {' '.join(self.trouble.kinds) or 'none'}")
+        people, trouble, looks = (self.loop.create_task(work) for work in (self.workload.run(), self.trouble.run(), self._look()))
+        sleeping = self.loop.create_task(asyncio.sleep(self.options.minutes * 60.0))  # noqa: TID251 - virtual time
+        await asyncio.wait({people, trouble, looks, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (people, trouble, looks):
+            if task.done():
+                task.result()
+        trouble.cancel()
+        people.cancel()
+        await asyncio.gather(trouble, people, return_exceptions=True)
+        await self.trouble.mend()
+        await self._settle()
+        looks.cancel()
+        await self._last_look()
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)  # noqa: TID251 - virtual time
+            self.patience.look(self.loop.time())
+            if self.plane.store is not None and self.plane.context is not None:
+                self.invariants.derived(self.plane.store, self.plane.context.placement)
+
+    async def _settle(self) -> None:
+        began = self.loop.time()
+        problems = ["not looked yet"]
+        while self.loop.time() - began < SETTLE_SECONDS_MAX:
+            await asyncio.sleep(LOOK_SECONDS)  # noqa: TID251 - virtual time
+            for arn in self._ghosts():
+                await self.workload.deregister(arn)
+            problems = unsettled(self.plane, self.invariants, self.hosts, self.workload)
+            if not problems:
+                self.settled_after = self.loop.time() - began
+                self.note(f"settled after {self.settled_after:.1f} s")
+                return
+        self.violated(f"{SETTLE_SECONDS_MAX:g} s after the last fault not everything is where it is wanted:\n  " + "\n  ".join(problems[:12]))
+
+    def _ghosts(self) -> list[str]:
+        """Instances that no host speaks for: left by hosts that registered anew."""
+        living = {host.instance_arn for host in self.hosts}
+        found = []
+        for record in self.invariants.records["container_instances"].values():
+            arn = f"arn:aws:ecs:us-east-1:{record.account}:container-instance/{record.cluster}/{record.id}"
+            if record.status != "INACTIVE" and not record.agent_connected and arn not in living:
+                found.append(arn)
+        return found
+
+    async def _last_look(self) -> None:
+        verdict = await verify(self.plane.backend)
+        if verdict.problem:
+            self.violated(f"the journal's chain does not hold: {verdict.problem}")
+        made: dict[str, int] = {}
+        for task in self.invariants.records["tasks"].values():
+            if not task.service:
+                made[task.started_by] = made.get(task.started_by, 0) + 1
+        for marker, count in self.workload.ran.items():
+            if made.get(marker, 0) > count:
+                self.violated(f"one RunTask of {count} tasks made {made[marker]}")
+
+    def outcome(self, violation: str) -> Outcome:
+        """What became of it."""
+        return Outcome(
+            seed=self.seed,
+            violation=violation,
+            digest=self._digest.hexdigest()[:16],
+            tail=tuple(self._tail),
+            commits=self.invariants.checked,
+            tasks=len(self.invariants.records["tasks"]),
+            calls=self.network.calls,
+            lives=self.plane.lives,
+            acknowledged=self.workload.acknowledged,
+            settled_after=self.settled_after,
+            kinds=tuple(self.trouble.kinds),
+        )
+
+
+def _reader_of(store: Store) -> Any:
+    from homeport.store.transaction import StoreReader
+
+    return StoreReader(store._contents, store.revision)
+
+
+def _told(commit: Commit) -> str:
+    parts = []
+    for change in commit.changes:
+        name = f"{change.table[:4]}/{change.key.rpartition('/')[2][:12]}"
+        after = change.after
+        if after is None:
+            parts.append(f"{name} deleted")
+        elif isinstance(after, Task):
+            parts.append(f"{name} {after.desired_status[:4]}/{after.last_status}")
+        else:
+            parts.append(f"{name} {getattr(after, 'status', '')}".rstrip())
+    return ", ".join(parts)
+
+
+class _Ears(logging.Handler):
+    """Hears what the program logs as an error."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._world.logged(record)
+
+
+def simulate(seed: int, options: Options | None = None) -> Outcome:
+    """Run one seed in a loop of its own and tell what became of it."""
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()  # when garbage is collected depends on what ran before, and may run code
+    loop = VirtualLoop()
+    world = World(seed, options or Options(), loop)
+    loop.set_exception_handler(world.loop_error)
+    ears = _Ears(world)
+    logger = logging.getLogger("homeport")
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(ears)
+    try:
+        try:
+            violation = loop.run_until_complete(_race(world))
+        except (LivelockError, NothingLeftToDoError) as error:
+            violation = f"{type(error).__name__}: {error}"
+            world.note(violation)
+        outcome = world.outcome(violation)
+        world.violated("the run is over")  # nothing that unwinds counts any more
+        with contextlib.suppress(LivelockError, NothingLeftToDoError):
+            loop.run_until_complete(_end_all())
+            loop.close()
+    finally:
+        logger.removeHandler(ears)
+        logger.propagate = propagates
+        if collecting:
+            gc.enable()
+    return outcome
+
+
+async def _end_all() -> None:
+    """Cancel whatever is left, so that nothing unwinds in a loop that is closed."""
+    for _ in range(END_ROUNDS_MAX):
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=1.0)
+
+
+async def _race(world: World) -> str:
+    running = asyncio.get_running_loop().create_task(world.run())
+    await asyncio.wait({running, world.failed}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done() and not running.cancelled() and running.exception() is not None:
+        world._broke(running.exception())
+    return world.failed.result() if world.failed.done() else ""
