@@ -22,6 +22,11 @@ from homeport.iam import sigv4
 TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113."
 CONTENT_TYPE: Final = "application/x-amz-json-1.1"
 USER_AGENT: Final = "homeport-agent"
+SERVER_FAULT: Final = 500
+SERVICE_UNAVAILABLE: Final = 503
+"""HTTP status of a server that cannot serve now: whether the call was done is not known."""
+SILENT_SERVER_SECONDS: Final = 12.0
+"""Longest call where there is another server to ask; a server without a leader says so after 8 s."""
 _CLOSE_TIMEOUT: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
 """How long a close frame waits for its answer."""
 
@@ -50,20 +55,49 @@ class UnreachableError(HomeportError):
 
 
 class EcsClient:
-    """A client of one control plane with one pair of keys. Make it inside the running loop; close it at the end."""
+    """A client of one control plane with one pair of keys. Make it inside the running loop; close it at the end.
+
+    With several servers it stays at one until that fails, then goes on to the next.
+    """
+
+    _endpoints: tuple[str, ...] = ()
 
     def __init__(self, settings: AgentSettings, clock: Clock) -> None:
-        self._endpoint = settings.endpoint
+        self._endpoints = settings.endpoints
+        self._current = 0
         self._credentials = sigv4.Credentials(settings.access_key_id, settings.secret_access_key, settings.region)
         self._token = settings.session_token
         self._clock = clock
+        timeout_seconds = settings.call_timeout_seconds
+        if self.several:
+            timeout_seconds = min(timeout_seconds, SILENT_SERVER_SECONDS)
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=settings.report_pool_max + 4),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=settings.call_timeout_seconds),  # of a websocket it limits the handshake alone
+            timeout=aiohttp.ClientTimeout(total=timeout_seconds),  # of a websocket it limits the handshake alone
             skip_auto_headers=("User-Agent",),
             auto_decompress=False,
         )
+
+    @property
+    def several(self) -> bool:
+        """Whether there is another server to go to."""
+        return len(self._endpoints) > 1
+
+    @property
+    def endpoint(self) -> str:
+        """The server that is asked next."""
+        return self._endpoints[self._current]
+
+    def _leave(self, endpoint: str) -> None:
+        """`endpoint` failed; unless somebody moved on already, the next one is asked from now on."""
+        if endpoint == self.endpoint:
+            self._current = (self._current + 1) % len(self._endpoints)
+
+    def _leave_server_of(self, address: str) -> None:
+        """The same, for an address that a server gave as its own."""
+        if urlsplit(address).netloc == urlsplit(self.endpoint).netloc:
+            self._leave(self.endpoint)
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Call `operation` and return its answer.
@@ -72,14 +106,19 @@ class EcsClient:
         """
         body = msgspec.json.encode(request)
         headers = {"Content-Type": CONTENT_TYPE, "X-Amz-Target": TARGET_PREFIX + operation, "User-Agent": USER_AGENT}
-        url = self._endpoint + "/"
+        endpoint = self.endpoint
+        url = endpoint + "/"
         signed = self._signed("POST", url, headers, hashlib.sha256(body).hexdigest())
         try:
             async with self._http.post(url, data=body, headers=signed, allow_redirects=False) as response:
                 answer = await response.read()
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._leave(endpoint)
             raise UnreachableError(f"{operation}: {error or type(error).__name__}") from error
+        if status == SERVICE_UNAVAILABLE:
+            self._leave(endpoint)
+            raise UnreachableError(f"{operation}: {answer[:200].decode('utf-8', 'replace')}")
         return _read(operation, status, answer)
 
     async def connect(self, endpoint: str, query: Mapping[str, str]) -> aiohttp.ClientWebSocketResponse:
@@ -94,10 +133,13 @@ class EcsClient:
             return await self._http.ws_connect(address, headers=headers, max_msg_size=0, compress=0, timeout=_CLOSE_TIMEOUT)
         except aiohttp.WSServerHandshakeError as error:
             code = error.headers.get("x-amzn-errortype", "") if error.headers else ""
+            if error.status >= SERVER_FAULT:
+                self._leave_server_of(endpoint)
             if not code:
                 raise UnreachableError(f"{url}: HTTP status {error.status}") from error
             raise CallFailedError(code, f"the control plane refuses the connection (HTTP status {error.status})") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._leave_server_of(endpoint)
             raise UnreachableError(f"{url}: {error or type(error).__name__}") from error
 
     async def close(self) -> None:

@@ -225,6 +225,6 @@ class Agent:
             answer = await self._client.call("DiscoverPollEndpoint", {"containerInstance": self._arn, "cluster": self._settings.cluster})
             self._endpoints = {key: value for key, value in answer.items() if isinstance(value, str)}
         except HomeportError:
-            if name not in self._endpoints:
+            if name not in self._endpoints or self._client.several:  # there is another server to ask
                 raise
         return self._endpoints[name]

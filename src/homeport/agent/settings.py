@@ -6,6 +6,7 @@ The variables are those of the upstream agent wherever it has one, so that a hos
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -29,7 +30,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that an agent is told from outside."""
 
     endpoint: str
-    """URL of the control plane's ECS API, for example http://127.0.0.1:8470. ECS_BACKEND_HOST, else AWS_ENDPOINT_URL_ECS, else AWS_ENDPOINT_URL."""
+    """URL of the control plane's ECS API, for example http://127.0.0.1:8470, or the URLs of several servers with commas between them.
+    HOMEPORT_ENDPOINTS, else ECS_BACKEND_HOST, else AWS_ENDPOINT_URL_ECS, else AWS_ENDPOINT_URL."""
     region: str
     """Region of the signatures. AWS_REGION, else AWS_DEFAULT_REGION, else us-east-1."""
     access_key_id: str
@@ -102,6 +104,14 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """First delay after a failed connection; grows by half each time. HOMEPORT_BACKOFF_BASE."""
     backoff_max_seconds: float = 10.0
     """Longest delay between two attempts: how late an agent may notice that the control plane is back. HOMEPORT_BACKOFF_MAX."""
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Every server's URL, the one to begin with first: which that is depends on the instance, so that a fleet spreads."""
+        given = self.endpoint.split(",")
+        seed = hashlib.sha256(f"{self.instance_id} {self.data_dir}".encode()).digest()
+        start = int.from_bytes(seed[:4], "big") % len(given)
+        return (*given[start:], *given[:start])
 
 
 _DURATION_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -177,13 +187,17 @@ def _pull_behavior(text: str) -> str:
 
 def _endpoint(text: str) -> str:
     # The upstream agent takes a host without a scheme as https.
-    return (text if "://" in text else f"https://{text}").rstrip("/")
+    given = [part.strip() for part in text.split(",") if part.strip()]
+    if not given:
+        raise ValueError("a URL is needed, or several with commas between them")
+    return ",".join((part if "://" in part else f"https://{part}").rstrip("/") for part in given)
 
 
 _VARIABLES: Final = (
     ("AWS_ENDPOINT_URL", "endpoint", _endpoint),
     ("AWS_ENDPOINT_URL_ECS", "endpoint", _endpoint),
     ("ECS_BACKEND_HOST", "endpoint", _endpoint),
+    ("HOMEPORT_ENDPOINTS", "endpoint", _endpoint),
     ("AWS_DEFAULT_REGION", "region", str),
     ("AWS_REGION", "region", str),
     ("AWS_ACCESS_KEY_ID", "access_key_id", str),
