@@ -25,7 +25,10 @@ from tests.integration.etcd_members import EtcdMembers, etcd_members, free_ports
 
 import homeport
 from homeport.clock import SystemClock
+from homeport.errors import HomeportError
+from homeport.store.etcd import messages
 from homeport.store.etcd.backend import EtcdBackend
+from homeport.store.etcd.client import EtcdClient
 from homeport.store.replica import Replica
 from homeport.testing.store import THINGS
 
@@ -180,13 +183,15 @@ async def leader_of(servers: list[Server]) -> Server | None:
 
 async def etcd_leader(members: EtcdMembers) -> int:
     """The position of etcd's leader among the members."""
-    for number, member in enumerate(members.members):
-        command = ["etcdctl", f"--endpoints={member.endpoint}", "--command-timeout=1s", "endpoint", "status", "--write-out=json"]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, env={**os.environ, "ETCDCTL_API": "3"}, check=False)
-        if done.returncode == 0:
-            status = json.loads(done.stdout)[0]["Status"]
-            if status["header"]["member_id"] == status["leader"]:
-                return number
+    client = EtcdClient(members.endpoints, clock=SystemClock())
+    try:
+        for number, endpoint in enumerate(client.endpoints):
+            with contextlib.suppress(HomeportError):
+                status = await client.call("Status", messages.CALLS["Status"][1](), at=endpoint, seconds=1)
+                if status.leader == status.header.member_id:
+                    return number
+    finally:
+        await client.close()
     return 0
 
 

@@ -163,6 +163,10 @@ class Store:
             if await self._settled():
                 return result
 
+    async def view_local(self, function: Callable[[Reader], T]) -> T:
+        """As `view`. On one of several servers: of its own copy, without asking whether that is the newest state; for who acts by transactions."""
+        return await self.view(function)
+
     async def update(self, function: Callable[[Transaction], T], *, cause: str) -> T:
         """Run `function` as one transaction and return what it returns, once it is durable. `cause` says who wanted it, for the journal.
 

@@ -208,9 +208,7 @@ class EtcdBackend:
         server leads; CommitUnknownError when nobody could tell in time. After the latter two nothing more can be committed.
         """
         head, anchor = batch.head, batch.anchor or self._standing.anchor
-        standing = Standing(
-            revision=head.revision, instant=head.instant, hash=head.hash, anchor_revision=anchor.revision, anchor_hash=anchor.hash
-        )
+        standing = Standing(revision=head.revision, instant=head.instant, hash=head.hash, anchor_revision=anchor.revision, anchor_hash=anchor.hash)
         rows = self._row_operations(batch)
         journal = [put(key, value) for key, value in self.layout.journal_parts(batch.entries)]
         if batch.deletions:
