@@ -74,6 +74,8 @@ class VirtualClient(EcsClient):
 
     def __init__(self, network: Network, link: Link, *, timeout_seconds: float) -> None:
         # Not the parent's: it would open a pool of real connections.
+        self._endpoints = ("http://control-plane:8470",)
+        self._current = 0
         self._network = network
         self._link = link
         self._seconds = timeout_seconds

@@ -25,8 +25,7 @@ Application = Callable[[Event, Callable[[], Awaitable[Event]], Callable[[Event],
 
 CONTENT_TYPE: Final = "application/x-amz-json-1.1"
 TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113."
-REFUSED_SECONDS: Final = 0.002
-"""How long it takes to learn that nobody listens."""
+SERVICE_UNAVAILABLE: Final = 503
 
 
 class NetworkFaults(msgspec.Struct, kw_only=True):
@@ -123,7 +122,7 @@ class Network:
         if status == 200:
             return decoded
         code = str(decoded.get("__type", "")).rpartition("#")[2]
-        if not code:
+        if not code or status == SERVICE_UNAVAILABLE:
             raise UnreachableError(f"{operation}: HTTP status {status}")
         raise CallFailedError(code, str(decoded.get("message") or ""))
 

@@ -118,6 +118,8 @@ def _service_problems(plane: ControlPlane, records: dict[str, dict[str, Any]], s
             yield f"service {service.name}: {len(old)} tasks of older deployments still run"
         return
     if not service.placement_failure:
+        if _cannot_roll(records, service, primary):
+            return
         yield (
             f"service {service.name} ({service.family}) runs {len(running)} of {service.desired_count} with {len(tasks)} wanted tasks; "
             f"throttled until {primary.throttled_until:.0f}, now {plane.clock.now():.0f}, {primary.rollout_state}"
@@ -126,6 +128,14 @@ def _service_problems(plane: ControlPlane, records: dict[str, dict[str, Any]], s
         definition = records["task_definitions"].get(task_definition_key(service.account, service.family, service.revision))
         if not isinstance(plane.context.placement.place(placement_request(service, definition)), Refusal) and len(tasks) < service.desired_count:
             yield f"service {service.name} could place a task and says: {service.placement_failure}"
+
+
+def _cannot_roll(records: dict[str, dict[str, Any]], service: Service, primary: Any) -> bool:
+    """Whether the service's own percentages forbid the next step, and its events say so."""
+    upper = service.desired_count * service.maximum_percent // 100
+    lower = -(-service.desired_count * service.minimum_healthy_percent // 100)
+    said = any(event.service_key == service.key and event.cause == f"configuration {primary.id}" for event in records["service_events"].values())
+    return said and upper <= service.desired_count and lower >= service.desired_count
 
 
 def _host_problems(records: dict[str, dict[str, Any]], arn: str, host: Host) -> Iterable[str]:

@@ -199,14 +199,15 @@ class Workload:
         force = chance.happens(0.5)
         if not force:
             await self.call("UpdateService", {"cluster": CLUSTER, "service": name, "desiredCount": 0})
-        try:
-            await self.call("DeleteService", {"cluster": CLUSTER, "service": name, "force": force})
-        except CallFailedError as error:
-            if error.code == "ServiceNotFoundException":
-                return  # an earlier attempt whose answer was lost
-            if "while deployments are active" not in error.message:
-                raise
-            await self.call("DeleteService", {"cluster": CLUSTER, "service": name, "force": True})
+        for forced in (force, True):
+            try:
+                await self.call("DeleteService", {"cluster": CLUSTER, "service": name, "force": forced})
+                break
+            except CallFailedError as error:
+                if error.code == "ServiceNotFoundException":
+                    return  # an earlier attempt, whose answer was lost, has done it
+                if forced or "while deployments are active" not in error.message:
+                    raise
         service = self._durable_service(name)
         self._invariants.acknowledged("DeleteService", service is None or service.status != "ACTIVE", f"{name} is {service and service.status}")
 
