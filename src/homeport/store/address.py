@@ -4,6 +4,7 @@ Owns: `Address`, `parse_address`, `backend_of`. Never opens anything: a backend 
 
     etcd://127.0.0.1:2379,127.0.0.2:2379                      three endpoints or one; without a port 2379
     etcd://a,b,c/prefix?ca=FILE&cert=FILE&key=FILE            keys under /prefix/ (default /homeport/); TLS, with a client certificate
+    …&max-txn-ops=N&max-request-bytes=N                       what this etcd allows in a Txn, where that is not its default
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ MEMORY: Final = "memory"
 ETCD_PORT: Final = 2379
 DEFAULT_PREFIX: Final = "/homeport/"
 _TLS: Final = ("ca", "cert", "key")
+_LIMITS: Final = ("max-txn-ops", "max-request-bytes")
 
 
 class StoreAddressError(HomeportError):
@@ -46,8 +48,10 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
-    secure: bool = False
-    """Whether etcd is reached by TLS."""
+    txn_operations: int = 0
+    """Of etcd: how many operations it allows in a Txn; 0 for its default."""
+    txn_bytes: int = 0
+    """Of etcd: how many bytes it allows in a request; 0 for its default."""
 
 
 def parse_address(text: str) -> Address:
@@ -68,9 +72,12 @@ def _etcd(text: str) -> Address:
     hosts = [host for host in parts.netloc.split(",") if host]
     if not hosts or "@" in parts.netloc:
         raise StoreAddressError(f"{text} names no member of etcd; use etcd://HOST:PORT,HOST:PORT,…")
-    if unknown := sorted(options.keys() - set(_TLS)):
-        raise StoreAddressError(f"{text}: {', '.join(unknown)} is not known; known are {', '.join(_TLS)}")
-    files = {name: Path(values[-1]).absolute() for name, values in options.items() if values[-1]}
+    if unknown := sorted(options.keys() - {*_TLS, *_LIMITS}):
+        raise StoreAddressError(f"{text}: {', '.join(unknown)} is not known; known are {', '.join((*_TLS, *_LIMITS))}")
+    files = {name: Path(options[name][-1]).absolute() for name in _TLS if name in options}
+    limits = {name: options[name][-1] for name in _LIMITS if name in options}
+    if not all(value.isdigit() for value in limits.values()):
+        raise StoreAddressError(f"{text}: {' and '.join(_LIMITS)} are numbers")
     inner = parts.path.strip("/")
     return Address(
         kind=ETCD,
@@ -80,7 +87,8 @@ def _etcd(text: str) -> Address:
         ca=files.get("ca"),
         certificate=files.get("cert"),
         key=files.get("key"),
-        secure=bool(options),
+        txn_operations=int(limits.get("max-txn-ops", 0)),
+        txn_bytes=int(limits.get("max-request-bytes", 0)),
     )
 
 
@@ -93,5 +101,10 @@ def backend_of(address: Address, *, name: str = "homeport") -> TargetBackend:
     from homeport.store.etcd.backend import EtcdBackend, EtcdSettings
     from homeport.store.etcd.client import Tls
 
-    tls = Tls(ca=address.ca, certificate=address.certificate, key=address.key) if address.secure else None
-    return EtcdBackend(address.endpoints, address.prefix, tls=tls, settings=EtcdSettings(name=name))
+    secure = address.ca or address.certificate or address.key
+    tls = Tls(ca=address.ca, certificate=address.certificate, key=address.key) if secure else None
+    usual = EtcdSettings(name=name)
+    settings = msgspec.structs.replace(
+        usual, txn_operations=address.txn_operations or usual.txn_operations, txn_bytes=address.txn_bytes or usual.txn_bytes
+    )
+    return EtcdBackend(address.endpoints, address.prefix, tls=tls, settings=settings)

@@ -52,7 +52,7 @@ async def copy_state(source: Backend, source_head: Head, target: TargetBackend, 
     if not founding or any(row.version == UNFINISHED for row in founding):
         raise NothingToCopyError("there is no installation in the store to copy from")
     head = await target.load(TABLE_NAMES)
-    if not replace and (head.revision or await _holds_rows(target)):
+    if not replace and head.revision and not await _is_unfinished(target):
         raise NotEmptyError("the store to copy to is not empty; nothing was changed there")
     await target.clear()
     writer = _Writer(target, Head(revision=anchor.revision, hash=anchor.hash), anchor)
@@ -76,11 +76,9 @@ async def copy_state(source: Backend, source_head: Head, target: TargetBackend, 
     return Copied(source_head.revision, writer.records - 1, verdict.entries)
 
 
-async def _holds_rows(target: TargetBackend) -> bool:
-    """Whether there are rows of a state; those of a copy that was broken off do not count."""
-    async for page in target.rows(INSTALLATION.name):
-        return any(row.version != UNFINISHED for row in page)
-    return False
+async def _is_unfinished(target: TargetBackend) -> bool:
+    """Whether what the target holds is a copy that was broken off."""
+    return any([row.version == UNFINISHED async for page in target.rows(INSTALLATION.name) for row in page])
 
 
 async def _copy_journal(source: Backend, writer: _Writer, anchor: Anchor, head: Head) -> None:
