@@ -35,7 +35,9 @@ _STATUS: Final[Mapping[str, int]] = {
 """Every other code is a fault of the client and answered with 400, authentication faults included (ecs-reference 1)."""
 _CLIENT_FAULT: Final = 400
 _UNAVAILABLE: Final = 503
-_UNDONE: Final = "The service could not store the change and undid it. Try again."
+_UNDONE: Final = "The service could not store the change and undid it{why}. Try again."
+_DISK_TROUBLE: Final = ("database or disk is full", "disk I/O error", "attempt to write a readonly database", "unable to open database file")
+"""SQLite's words that the caller is told; what else stands in such an error names files of the server."""
 _OUR_FAULT: Final = "The server met an error of its own; its log has the details under this request's id."
 
 
@@ -63,7 +65,8 @@ def fault(error: Exception) -> Fault:
         return fault(ServiceUnavailableError(f"The servers cannot serve this call now ({error}). Try again."))
     if isinstance(error, HomeportError) and error.temporary:
         # SDKs retry a 503 with a delay, whatever its code.
-        return Fault(_UNAVAILABLE, ServerError.code, _body(ServerError.code, _UNDONE), isinstance(error, CommitFailedError))
+        why = next((f": {words}" for words in _DISK_TROUBLE if words in str(error)), "")
+        return Fault(_UNAVAILABLE, ServerError.code, _body(ServerError.code, _UNDONE.format(why=why)), isinstance(error, CommitFailedError))
     return Fault(500, ServerError.code, _body(ServerError.code, _OUR_FAULT), True)
 
 
