@@ -275,6 +275,18 @@ async def test_a_feed_resumes_and_says_when_it_cannot(members, prefix):
         await waiting
     third = await write("c")
     assert {event.kv.mod_revision for event in await feed.events()} == {third}
+    for cancel in (True, False):  # a cancellation that comes together with a kick is not lost, and no kick is taken for one
+        waiting = asyncio.create_task(feed.events())
+        await asyncio.sleep(0.05)
+        feed.kick()
+        if cancel:
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(waiting, 2)
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(waiting, 2)
     await write("d")
     await client.call("Compact", messages.CALLS["Compact"][1](revision=third))
     old = Feed(client, key, end, start=first)

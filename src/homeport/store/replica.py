@@ -35,8 +35,9 @@ T = TypeVar("T")
 
 _LOG: Final = logger("store")
 
-READ_SECONDS: Final = 8.0
-"""How long a view waits for etcd's word and for the copy to reach it, before it fails with NoQuorumError."""
+READ_SECONDS: Final = 4.0
+"""How long a view waits for etcd's word, and then for the copy to reach it, before it fails with NoQuorumError. (A question that was under way
+already may take as long again.)"""
 RETRY_SECONDS: Final = 0.2
 """Pause before this server stands for leader again after its election came to nothing."""
 OUT_OF_RANGE: Final = "OUT_OF_RANGE"

@@ -26,7 +26,7 @@ from homeport.errors import (
 )
 from homeport.store.backend import Anchor, Batch, BatchLimits, Head, StoredEntry, StoredRow
 from homeport.store.etcd import messages
-from homeport.store.etcd.client import PATIENCE_SECONDS, RETRY_SECONDS, EtcdClient, Tls, delete, equal, get, put
+from homeport.store.etcd.client import CALL_SECONDS, PATIENCE_SECONDS, RETRY_SECONDS, EtcdClient, Tls, delete, equal, get, put
 from homeport.store.etcd.layout import (
     EntryReader,
     Layout,
@@ -55,6 +55,8 @@ OPERATION_BYTES: Final = 64
 """What an operation takes beside its key and value, and more."""
 SPARE_BYTES: Final = 65_536
 """For everything else in a request, as its comparisons."""
+SLOW_BYTES_PER_SECOND: Final = 4 * 1_048_576
+"""What a Txn gets time for, beside the time of any call."""
 LOAD_ROWS: Final = 1_000
 """Rows read at a time at load."""
 SETTLE_SECONDS: Final = PATIENCE_SECONDS
@@ -257,7 +259,8 @@ class EtcdBackend:
         deadline = self.clock.monotonic() + SETTLE_SECONDS
         while True:
             try:
-                answer = await self.client.txn(self._txn(operations, wanted, leadership))
+                request = self._txn(operations, wanted, leadership)
+                answer = await self.client.txn(request, seconds=CALL_SECONDS + request.ByteSize() / SLOW_BYTES_PER_SECOND)
             except EtcdRefusedError as error:
                 raise CommitFailedError(str(error)) from error
             except EtcdUnavailableError as error:

@@ -23,6 +23,8 @@ CALL_SECONDS: Final = 2.0
 """How long one attempt may take; a member that is paused or cut off costs this much once."""
 PATIENCE_SECONDS: Final = 8.0
 """How long reads go on trying, member after member."""
+SILENT_SECONDS: Final = 5.0
+"""How long a member that let a call time out is passed over."""
 RETRY_SECONDS: Final = 0.05
 """Pause between two attempts."""
 HAS_LEADER: Final = (("hasleader", "true"),)
@@ -81,6 +83,8 @@ class Endpoint:
             self.channel: Any = grpc.aio.insecure_channel(self.address, options=OPTIONS)
         else:
             self.channel = grpc.aio.secure_channel(self.address, credentials, options=OPTIONS)
+        self.silent_until = 0.0
+        """Monotonic instant before which it is asked only when there is no other."""
         self.calls: dict[str, Any] = {}
         for name, (path, request, response) in messages.CALLS.items():
             make = {"LeaseKeepAlive": self.channel.stream_stream, "Watch": self.channel.stream_stream, "Snapshot": self.channel.unary_stream}
@@ -109,10 +113,15 @@ class EtcdClient:
         """All members of the configuration."""
         return tuple(self._endpoints)
 
-    def leave(self, endpoint: Endpoint) -> None:
-        """`endpoint` failed: ask the next one, unless somebody has moved on already."""
+    def leave(self, endpoint: Endpoint, *, silent: bool = False) -> None:
+        """`endpoint` failed: ask the next one, unless somebody has moved on already. One that was `silent` is passed over for a while."""
+        now = self.clock.monotonic()
+        if silent:
+            endpoint.silent_until = now + SILENT_SECONDS
         if self.endpoint is endpoint:
-            self._current = (self._current + 1) % len(self._endpoints)
+            count = len(self._endpoints)
+            others = [(self._current + step) % count for step in range(1, count + 1)]
+            self._current = next((number for number in others if self._endpoints[number].silent_until <= now), others[0])
 
     async def call(self, name: str, request: Any, *, seconds: float | None = None, at: Endpoint | None = None) -> Any:
         """One attempt of the call `name`.
@@ -130,7 +139,7 @@ class EtcdClient:
         code, details = error.code(), error.details()
         if code in REFUSALS:
             return EtcdRefusedError(f"etcd at {endpoint.address} refused: {details}", code.name)
-        self.leave(endpoint)
+        self.leave(endpoint, silent=code is grpc.StatusCode.DEADLINE_EXCEEDED)
         return EtcdUnavailableError(f"etcd at {endpoint.address} does not answer: {code.name}: {details}")
 
     async def txn(self, request: Any, *, seconds: float | None = None) -> Any:

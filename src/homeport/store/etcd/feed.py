@@ -48,10 +48,10 @@ class Feed:
                     raise EtcdUnavailableError("the watch ended")
             except asyncio.CancelledError:
                 self._stop()
-                if not self._kicked:
+                task = asyncio.current_task()
+                if not self._kicked or (task is not None and task.cancelling()):
                     raise
-                self._kicked = False
-                self._client.leave(self._endpoint)
+                self._client.leave(self._endpoint, silent=True)
             except grpc.aio.AioRpcError as error:
                 self._stop()
                 failure = self._client.failure(error, self._endpoint)
@@ -73,6 +73,7 @@ class Feed:
                     return list(answer.events)
 
     async def _start(self) -> None:
+        self._kicked = False
         self._endpoint = self._client.endpoint
         self._stream = self._endpoint.calls["Watch"](metadata=HAS_LEADER)
         create = messages.WatchCreateRequest(key=self._key, range_end=self._end, start_revision=self.position)
