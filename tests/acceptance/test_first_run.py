@@ -191,6 +191,30 @@ def test_up_starts_what_is_missing_and_down_stops_all(new_installation):
     assert installation.homeport("down").returncode == 0
 
 
+def test_up_on_a_drained_machine_says_so_and_leaves_the_programs_running(new_installation):
+    installation = new_installation()
+    installation.up()
+    arns = installation.ecs.list_container_instances()["containerInstanceArns"]
+    installation.ecs.update_container_instances_state(containerInstances=arns, status="DRAINING")
+    before = processes(installation)
+    said = installation.homeport("up", "--detach", check=False, timeout=20)
+    assert said.returncode == 1
+    assert f"update-container-instances-state --status ACTIVE --container-instances {arns[0]}" in said.stderr
+    assert processes(installation) == before
+    installation.ecs.update_container_instances_state(containerInstances=arns, status="ACTIVE")
+    installation.homeport("up", "--detach")
+
+
+def test_down_with_tasks_does_not_wait_for_an_agent_that_is_gone(new_installation):
+    installation = new_installation()
+    installation.up()
+    run_service(installation, "left", [talker("main", "")])
+    kill(installation, "agent")
+    assert "agent is away" in installation.homeport("down", "--tasks", timeout=60).stderr
+    assert processes(installation) == {}
+    assert installation.containers() == []
+
+
 def test_in_the_foreground_programs_are_kept_running_until_asked_to_end(new_installation, tmp_path):
     installation = new_installation()
     output = (tmp_path / "up.txt").open("wb")

@@ -28,7 +28,7 @@ def down(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, 
     directory = DataDirectory(options.data_dir)
     if options.tasks:
         _stop_tasks(directory, terminal)
-    stopped = [name for name in reversed(programs.NAMES) if programs.stop(directory, name, terminal)]
+    stopped = [name for name in reversed(programs.names(directory)) if programs.stop(directory, name, terminal)]
     if options.tasks:
         _remove_containers(directory, terminal, environ)
     terminal.say("all programs stopped" if stopped else f"no program of {directory.path} was running")
@@ -36,7 +36,10 @@ def down(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, 
 
 
 def _stop_tasks(directory: DataDirectory, terminal: Terminal) -> None:
-    """Every service wants 0 tasks and every task is STOPPED when this returns; without a control plane that answers, nothing."""
+    """Every service wants 0 tasks and every task is STOPPED when this returns; without a control plane that answers, nothing.
+
+    Tasks on machines whose agent is away are not waited for: nobody is there who could stop them, or say so.
+    """
     credentials = directory.credentials()
     api = Api(credentials, terminal.clock) if credentials else None
     if api is None or not api.answers():
@@ -50,11 +53,16 @@ def _stop_tasks(directory: DataDirectory, terminal: Terminal) -> None:
         for task in api.listed("ListTasks", "taskArns", cluster=cluster, desiredStatus="RUNNING"):
             api.call("StopTask", cluster=cluster, task=task, reason="homeport down --tasks")
     deadline = terminal.deadline(TASKS_SECONDS_MAX)
-    while (left := sum(len(_live_tasks(api, cluster)) for cluster in clusters)) > 0:
+    while True:
+        live = [task for cluster in clusters for task in _live_tasks(api, cluster)]
+        away = {instance for cluster in clusters for instance in _away(api, cluster)}
+        stopping = [task for task in live if task.get("containerInstanceArn") not in away]
+        if not stopping:
+            break
         if terminal.is_past(deadline):
-            raise CommandError(f"{left} tasks have not stopped after {TASKS_SECONDS_MAX:.0f} s; see: ./homeport status")
+            raise CommandError(f"{len(stopping)} tasks have not stopped after {TASKS_SECONDS_MAX:.0f} s; see: ./homeport status")
         terminal.pause(0.2)
-    terminal.say("all tasks stopped")
+    terminal.say(f"{len(live)} tasks are on machines whose agent is away; the others stopped" if live else "all tasks stopped")
 
 
 def _active_services(api: Api, cluster: str) -> list[dict[str, Any]]:
@@ -65,6 +73,13 @@ def _active_services(api: Api, cluster: str) -> list[dict[str, Any]]:
 def _live_tasks(api: Api, cluster: str) -> list[dict[str, Any]]:
     arns = [arn for wanted in ("RUNNING", "STOPPED") for arn in api.listed("ListTasks", "taskArns", cluster=cluster, desiredStatus=wanted)]
     return [task for task in api.described("DescribeTasks", "tasks", arns, cluster=cluster) if task["lastStatus"] != "STOPPED"]
+
+
+def _away(api: Api, cluster: str) -> list[str]:
+    """ARNs of the container instances whose agent is not connected."""
+    arns = api.listed("ListContainerInstances", "containerInstanceArns", cluster=cluster)
+    found = api.described("DescribeContainerInstances", "containerInstances", arns, cluster=cluster)
+    return [instance["containerInstanceArn"] for instance in found if not instance["agentConnected"]]
 
 
 def _remove_containers(directory: DataDirectory, terminal: Terminal, environ: Mapping[str, str]) -> None:

@@ -13,8 +13,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from homeport.cli import programs
-from homeport.cli.arguments import DEFAULT_PORT
+from homeport.cli.arguments import DEFAULT_PORT, SERVER
 from homeport.cli.client import Api, ApiCallError, ApiUnreachableError
+from homeport.cli.group import kept_group
 from homeport.cli.installation import DataDirectory, LocalCredentials
 from homeport.cli.terminal import CommandError, Terminal
 from homeport.model.record import Instant
@@ -26,8 +27,26 @@ AGENT_POLL_SECONDS: Final = 0.05
 CLUSTER: Final = "default"
 ROOT_KEY_VARIABLES: Final = ("HOMEPORT_ROOT_ACCESS_KEY_ID", "HOMEPORT_ROOT_SECRET_ACCESS_KEY")
 AGENT_RESERVED_PORTS: Final = (22, 2375, 2376, 51678, 51679)
-_FOREIGN_VARIABLES: Final = ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECS", "AWS_REGION", *ROOT_KEY_VARIABLES)
+_FOREIGN_VARIABLES: Final = (
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_ECS",
+    "AWS_REGION",
+    "HOMEPORT_ENDPOINTS",
+    *ROOT_KEY_VARIABLES,
+)
 """What a user's shell may hold for another purpose and the local agent must not see."""
+
+
+class InstanceDrainingError(CommandError):
+    """Everything runs, but this machine takes no tasks, because somebody drains it."""
+
+    def __init__(self, arn: str) -> None:
+        super().__init__(
+            f"the programs run, but this machine's container instance is DRAINING and takes no tasks; to end that:\n"
+            f"  aws ecs update-container-instances-state --status ACTIVE --container-instances {arn}"
+        )
 
 
 def port_of(options: argparse.Namespace, directory: DataDirectory) -> int:
@@ -44,28 +63,32 @@ def port_of(options: argparse.Namespace, directory: DataDirectory) -> int:
 def start_server(options: argparse.Namespace, directory: DataDirectory, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start the control plane with the options of `up` or `server`."""
     arguments = ["--data-dir", str(directory.path), "--port", str(port_of(options, directory))]
-    for name, value in (("--account-id", options.account_id), ("--region", options.region), ("--store", getattr(options, "store", None))):
+    for option in ("account_id", "region", "store", "name", "host", "advertise", "reads"):
+        value = getattr(options, option, None)
         if value:
-            arguments += [name, value]
+            arguments += [f"--{option.replace('_', '-')}", value]
     for setting in options.settings:
         arguments += ["--set", setting]
-    return programs.start(directory, "server", arguments, environ=environ)
+    return programs.start(directory, getattr(options, "name", SERVER), arguments, environ=environ, command=SERVER)
 
 
-def wait_for_server(process: subprocess.Popen[bytes] | None, directory: DataDirectory, *, port: int, terminal: Terminal) -> LocalCredentials:
-    """Return, with the root key, when the server answers a signed call on `port`.
+def wait_for_server(
+    process: subprocess.Popen[bytes] | None, directory: DataDirectory, *, port: int, terminal: Terminal, name: str = SERVER
+) -> LocalCredentials:
+    """Return, with the root key, when the server answers a signed call on `port`; `name` is its own among several.
 
     Raises CommandError with the end of its log when it ends or takes too long.
     """
     deadline = terminal.deadline(SERVER_SECONDS_MAX)
+    its_own = directory if name == SERVER else DataDirectory(directory.path / name)
     while True:
-        credentials = directory.credentials()
+        credentials = its_own.credentials()
         if credentials is not None and credentials.port == port and Api(credentials, terminal.clock).answers():
             return credentials
-        ended = process.poll() is not None if process else programs.find(directory, "server") is None
+        ended = process.poll() is not None if process else programs.find(directory, name) is None
         if ended or terminal.is_past(deadline):
             what = "ended" if ended else f"does not answer after {SERVER_SECONDS_MAX:.0f} s"
-            raise CommandError(f"the control plane {what}; its last words:\n{programs.log_tail(directory, 'server')}")
+            raise CommandError(f"the control plane {what}; its last words:\n{programs.log_tail(directory, name)}")
         terminal.pause(programs.POLL_SECONDS)
 
 
@@ -84,12 +107,13 @@ def agent_environment(options: argparse.Namespace, directory: DataDirectory, env
         kept = {name: value for name, value in environ.items() if name not in ROOT_KEY_VARIABLES}
         return {**given, **kept, "ECS_BACKEND_HOST": elsewhere} | ({"HOMEPORT_ZONE": options.zone} if options.zone else {})
     credentials = directory.known_credentials()
-    given["ECS_RESERVED_PORTS"] = json.dumps([*AGENT_RESERVED_PORTS, credentials.port])
+    group = kept_group(directory)
+    given["ECS_RESERVED_PORTS"] = json.dumps([*AGENT_RESERVED_PORTS, *(group.ports if group else (credentials.port,))])
     kept = {name: value for name, value in environ.items() if name not in _FOREIGN_VARIABLES}
     return (
         {**given, **kept}
         | {
-            "ECS_BACKEND_HOST": credentials.endpoint,
+            "ECS_BACKEND_HOST": ",".join(credentials.endpoints or (credentials.endpoint,)),
             "AWS_DEFAULT_REGION": credentials.region,
             "AWS_ACCESS_KEY_ID": credentials.access_key_id,
             "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
@@ -110,7 +134,7 @@ def wait_for_agent(
     """Return, with the container instance, when this machine's instance is ACTIVE and its connection was made at or after `since`.
 
     A server that was killed remembers the connections of its life before for a while, so "connected" alone says little right after its start.
-    Raises CommandError with the end of the agent's log when it ends or takes too long.
+    Raises CommandError with the end of the agent's log when it ends or takes too long, InstanceDrainingError.
     """
     api = _api_of(environment, terminal)
     cluster, instance_id = environment["ECS_CLUSTER"], environment["HOMEPORT_INSTANCE_ID"]
@@ -118,6 +142,8 @@ def wait_for_agent(
     while True:
         instance = this_instance(api, cluster, instance_id)
         if instance is not None and instance["agentConnected"] and _connected_at(instance) >= since:
+            if instance["status"] == "DRAINING":
+                raise InstanceDrainingError(instance["containerInstanceArn"])
             return instance
         ended = process.poll() is not None if process else programs.find(directory, "agent") is None
         if ended or terminal.is_past(deadline):
@@ -127,9 +153,13 @@ def wait_for_agent(
 
 
 def this_instance(api: Api, cluster: str, instance_id: str) -> dict[str, Any] | None:
-    """The ACTIVE container instance with that ec2InstanceId, or None while there is none."""
+    """The container instance with that ec2InstanceId, ACTIVE or DRAINING, or None while there is none."""
     try:
-        arns = api.listed("ListContainerInstances", "containerInstanceArns", cluster=cluster, status="ACTIVE")
+        arns = [
+            instance
+            for status in ("ACTIVE", "DRAINING")
+            for instance in api.listed("ListContainerInstances", "containerInstanceArns", cluster=cluster, status=status)
+        ]
         found = api.described("DescribeContainerInstances", "containerInstances", arns, cluster=cluster, include=["CONTAINER_INSTANCE_HEALTH"])
     except (ApiCallError, ApiUnreachableError):
         return None  # the cluster comes with its first instance
@@ -145,9 +175,11 @@ def _connected_at(instance: Mapping[str, Any]) -> Instant:
 
 
 def _api_of(environment: Mapping[str, str], terminal: Terminal) -> Api:
-    endpoint = environment["ECS_BACKEND_HOST"]
+    given = environment.get("HOMEPORT_ENDPOINTS") or environment["ECS_BACKEND_HOST"]
+    endpoints = tuple(part if urlsplit(part).scheme else f"https://{part}" for part in given.split(","))
     keys = LocalCredentials(
-        endpoint=endpoint if urlsplit(endpoint).scheme else f"https://{endpoint}",
+        endpoint=endpoints[0],
+        endpoints=endpoints,
         access_key_id=environment["AWS_ACCESS_KEY_ID"],
         secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
         region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1",

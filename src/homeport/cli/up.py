@@ -16,9 +16,10 @@ from typing import Final
 from homeport.cli import programs
 from homeport.cli.demo import run_demo
 from homeport.cli.engine import ensure_engine
+from homeport.cli.group import Starter, group_of
 from homeport.cli.installation import DataDirectory, LocalCredentials, default_data_dir
 from homeport.cli.packages import find_program
-from homeport.cli.start import agent_environment, port_of, start_agent, start_server, wait_for_agent, wait_for_server
+from homeport.cli.start import InstanceDrainingError, agent_environment, port_of, start_agent, start_server, wait_for_agent, wait_for_server
 from homeport.cli.terminal import CommandError, Terminal
 
 RESTART_PAUSE_SECONDS: Final = 1.0
@@ -44,6 +45,8 @@ def up(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, st
         ensure_engine(terminal, run.environ, directory.log / "dockerd.log")
         credentials = run.server()
         run.agent()
+    except InstanceDrainingError:
+        raise  # what runs goes on: a machine that was drained and rebooted still serves the API and keeps its tasks
     except BaseException as error:
         run.stop()
         if isinstance(error, _AskedToEndError | KeyboardInterrupt):
@@ -77,9 +80,13 @@ class _Run:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._started_at = 0.0
         """When the latest program was started here: the connection of server and agent that counts is a newer one."""
+        group = group_of(directory, servers=options.servers, port=options.port, default_port=port_of(options, directory))
+        self._starter = Starter(group, options, directory, terminal, self.environ) if group else None
 
     def server(self) -> LocalCredentials:
-        """The server answers when this returns. Raises CommandError."""
+        """The server answers when this returns, or all of several. Raises CommandError."""
+        if self._starter is not None:
+            return self._several(self._starter)
         port = port_of(self._options, self._directory)
         began = self._terminal.clock.monotonic()
         program = programs.find(self._directory, "server")
@@ -92,6 +99,24 @@ class _Run:
         verb = "already runs" if program else f"answers after {self._terminal.clock.monotonic() - began:.2f} s"
         where = f"{credentials.endpoint}, account {credentials.account_id}, region {credentials.region}"
         self._terminal.say(f"control plane: {verb} at {where}")
+        return credentials
+
+    def _several(self, starter: Starter) -> LocalCredentials:
+        """What is missing of etcd's members and the servers is started; the others are left alone."""
+        began = self._terminal.clock.monotonic()
+        for member in starter.group.etcd:
+            if programs.find(self._directory, member.name) is None:
+                self._children[member.name] = starter.start_etcd(member)
+        starter.wait_for_etcd(self._children)
+        starter.copy_from_sqlite()
+        for name, port in starter.group.servers:
+            if programs.find(self._directory, name) is None:
+                self._children[name] = starter.start_server(name, port)
+        credentials = starter.wait_for_servers(self._children)
+        verb = f"answers after {self._terminal.clock.monotonic() - began:.2f} s" if self._children else "already runs"
+        started = f"; started {', '.join(self._children)}" if self._children else ""
+        where = f"{' '.join(credentials.endpoints)}, account {credentials.account_id}, region {credentials.region}"
+        self._terminal.say(f"control plane: {verb} at {where}{started}")
         return credentials
 
     def agent(self) -> None:
@@ -142,6 +167,8 @@ class _Run:
         self._terminal.pause(RESTART_PAUSE_SECONDS)
         if name == "server":
             self._children[name] = start_server(self._options, self._directory, self.environ)
+        elif self._starter is not None and name != "agent":
+            self._children[name] = self._starter.start(name)
         else:
             self._children[name] = start_agent(self._directory, agent_environment(self._options, self._directory, self.environ))
 
