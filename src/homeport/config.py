@@ -58,6 +58,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Period in which every controller looks at every key of its own accord."""
     journal_retention_seconds: float = 2_592_000.0
     """How long journal entries are kept: 30 days."""
+    journal_bytes_max: int = 1_073_741_824
+    """About how large the journal may get before its oldest entries go, whatever their age; 0: as large as the disk allows."""
     custom_attributes_max: int = 10
     """Custom attributes per container instance."""
     tags_max: int = 50

@@ -495,3 +495,19 @@ async def test_close_makes_durable_what_waits(backend):
     store = await opened(backend())
     assert await store.view(names) == ["0", "1", "2"]
     await store.close()
+
+
+async def test_the_journal_is_kept_at_a_size(backend):
+    store = await opened(backend())
+    for number in range(400):
+        await store.update(put(Thing(name=str(number), blob=bytes(1_000 if number < 200 else 100))), cause="test")
+    payloads = [len(entry.payload) for entry in await store._backend.entries(1, 1_000)]
+    assert await store.prune_journal_to(10 * sum(payloads)) == 0
+    wanted = sum(payloads[300:]) + 48 * 100
+    assert 250 < await store.prune_journal_to(wanted) < 350
+    (anchor, head) = await store._backend.ends()
+    left = sum(payloads[anchor.revision :])
+    assert 0.8 * wanted < left + 48 * (head.revision - anchor.revision) < 1.2 * wanted
+    assert await store.prune_journal_to(wanted) <= 1
+    assert not (await store.journal.verify()).problem
+    await store.close()

@@ -26,6 +26,7 @@ from homeport.store.backend import Backend, Batch, Head
 from homeport.store.codec import ENCODER, Codec
 from homeport.store.contents import Contents, Row
 from homeport.store.journal import ENTRY_DECODER, Journal, entry_change
+from homeport.store.journal_size import surplus
 from homeport.store.table import Commit, Derived, Reader, Table, Transaction
 from homeport.store.transaction import StoreReader, StoreTransaction, Write, change_of, require_bytes
 from homeport.store.watch import RecentCommits, Watch
@@ -312,9 +313,16 @@ class Store:
                 low = middle
             else:
                 high = middle - 1
-        through = low
-        if through == anchor.revision:
-            return 0
+        return await self._prune_through(low) if low > anchor.revision else 0
+
+    async def prune_journal_to(self, bytes_max: int) -> int:
+        """Remove the oldest journal entries until about `bytes_max` bytes remain, and return how many; call again while it returns 10,000."""
+        self._require_open()
+        through = await surplus(self._backend, bytes_max)
+        anchor, _ = await self._backend.ends()
+        return await self._prune_through(through) if through > anchor.revision else 0
+
+    async def _prune_through(self, through: int) -> int:
         answer: asyncio.Future[int] = self._loop.create_future()
         self._errands.append((lambda: self._backend.prune(through, PRUNE_ENTRIES), answer))
         if self._wake is not None and not self._wake.done():
