@@ -53,6 +53,12 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     txn_bytes: int = 0
     """Of etcd: how many bytes it allows in a request; 0 for its default."""
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """What this etcd allows where that is not its default, by the names that etcd's settings have."""
+        given = {"txn_operations": self.txn_operations, "txn_bytes": self.txn_bytes}
+        return {name: value for name, value in given.items() if value}
+
 
 def parse_address(text: str) -> Address:
     """The parts of `text`. Raises StoreAddressError when it is no address of a store."""
@@ -92,8 +98,8 @@ def _etcd(text: str) -> Address:
     )
 
 
-def backend_of(address: Address, *, name: str = "homeport") -> TargetBackend:
-    """A backend for that address, not opened. `name` is what others see of who leads, where somebody leads."""
+def backend_of(address: Address, *, name: str = "homeport", advertised: str = "") -> TargetBackend:
+    """A backend for that address, not opened. `name` and `advertised` (its API's URL) are what others see of who leads, where somebody leads."""
     if address.kind == MEMORY:
         return MemoryBackend()
     if address.kind == SQLITE:
@@ -103,7 +109,7 @@ def backend_of(address: Address, *, name: str = "homeport") -> TargetBackend:
 
     secure = address.ca or address.certificate or address.key
     tls = Tls(ca=address.ca, certificate=address.certificate, key=address.key) if secure else None
-    usual = EtcdSettings(name=name)
+    usual = EtcdSettings(name=name, address=advertised)
     settings = msgspec.structs.replace(
         usual, txn_operations=address.txn_operations or usual.txn_operations, txn_bytes=address.txn_bytes or usual.txn_bytes
     )

@@ -25,7 +25,8 @@ def test_etcd_s_prefix_certificates_and_limits():
     etcd = parse_address("etcd://a/two/parts/?ca=/c/ca.pem&cert=/c/me.pem&key=/c/me.key&max-txn-ops=500&max-request-bytes=3000000")
     assert (etcd.endpoints, etcd.prefix) == (("a:2379",), "/two/parts/")
     assert (etcd.ca, etcd.certificate, etcd.key) == (Path("/c/ca.pem"), Path("/c/me.pem"), Path("/c/me.key"))
-    assert (etcd.txn_operations, etcd.txn_bytes) == (500, 3_000_000)
+    assert etcd.limits == {"txn_operations": 500, "txn_bytes": 3_000_000}
+    assert parse_address("etcd://a").limits == {}
 
 
 @pytest.mark.parametrize(
