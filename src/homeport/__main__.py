@@ -30,14 +30,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         from homeport.storekeeping import run
 
         return run(options)
+    if options.command == "simulate":
+        from homeport.testing import simulate
+
+        return simulate.run(options)
     foreground = {"server": _serve, "agent": _attend_tasks}.get(options.command)
-    if foreground is None or options.detach:
+    if foreground is None or options.detach or getattr(options, "action", None):
         from homeport.cli import commands
 
         return commands.run(options)
     log.configure(os.environ.get("HOMEPORT_LOG_LEVEL", "info"))
     try:
-        with programs.claim(DataDirectory(options.data_dir), options.command):
+        with programs.claim(DataDirectory(options.data_dir), getattr(options, "name", options.command)):
             foreground(options)
     except HomeportError as error:
         print(f"homeport {options.command}: {error}", file=sys.stderr, flush=True)
@@ -49,12 +53,14 @@ def _serve(options: argparse.Namespace) -> None:
     """Be the control plane until SIGTERM or Ctrl-C."""
     import uvloop
 
+    from homeport.cli.arguments import SERVER
     from homeport.cli.start import ROOT_KEY_VARIABLES, port_of
     from homeport.server import ServerOptions, serve
 
     access_key_id, secret_access_key = (os.environ.get(name) for name in ROOT_KEY_VARIABLES)
     server_options = ServerOptions(
-        data_dir=options.data_dir,
+        # Several servers of one machine share the directory; each has its own files in a directory of its name.
+        data_dir=options.data_dir if options.name == SERVER else options.data_dir / options.name,
         port=port_of(options, DataDirectory(options.data_dir)),
         account_id=options.account_id,
         region=options.region,

@@ -42,6 +42,7 @@ from homeport.model import arn
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.installation import Installation
 from homeport.placement.index import PlacementIndex
+from homeport.store.address import backend_of, parse_address
 from homeport.store.backend import Backend
 from homeport.store.lock import FileLock
 from homeport.store.memory import MemoryBackend
@@ -264,10 +265,11 @@ async def _open(options: ServerOptions, clock: Clock, derived: tuple[Derived, ..
     """The store, and etcd behind it if there are several servers."""
     if not options.replicated:
         return await Store.open(_backend(options), tables=TABLES, clock=clock, derived=derived), None
-    from homeport.servers import backend_at
+    from homeport.store.etcd.backend import EtcdBackend
     from homeport.store.replica import Replica
 
-    backend = backend_at(options.store or "", name=options.name, advertised=endpoint(options), clock=clock)
+    backend = backend_of(parse_address(options.store or ""), name=options.name, advertised=endpoint(options))
+    assert isinstance(backend, EtcdBackend)
     return await Replica.join(backend, tables=TABLES, clock=clock, derived=derived, local_reads=options.local_reads), backend
 
 

@@ -1,7 +1,7 @@
 """One server among several: what it has beside a server that is alone.
 
-Owns: `Fellowship` (its membership, what it asks of the leader and answers to the others) and the reading of `etcd://…`. Never decides who leads:
-the store does. Import it only where etcd is used, as `store.etcd`.
+Owns: `Fellowship`: its membership, what it asks of the leader, what it answers to the others. Never decides who leads: the store does.
+Import it only where etcd is used, as `store.etcd`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -22,10 +21,9 @@ from homeport.api.server import Internal
 from homeport.clock import Clock
 from homeport.dispatcher.command import Command, carry_out, request_of, result_of
 from homeport.dispatcher.departed import end_departed
-from homeport.errors import HomeportError, LeadershipLostError, NotLeaderError, ServiceUnavailableError
+from homeport.errors import LeadershipLostError, NotLeaderError, ServiceUnavailableError
 from homeport.iam import sigv4
-from homeport.store.etcd.backend import EtcdBackend, EtcdSettings
-from homeport.store.etcd.client import Tls
+from homeport.store.etcd.backend import EtcdBackend
 from homeport.store.etcd.members import Members, Server
 from homeport.store.replica import Replica
 
@@ -35,40 +33,6 @@ LOOK_SECONDS: Final = 2.0
 """How long another server may take to tell its revision."""
 RESIGN_SECONDS_MAX: Final = 5.0
 """How long a stopping server tries to resign; without etcd its lease ends by itself."""
-
-
-class EtcdAddressError(HomeportError):
-    """`--store etcd://…` cannot be read."""
-
-
-class Place(msgspec.Struct, frozen=True):
-    """Which etcd, and where in it."""
-
-    endpoints: tuple[str, ...]
-    prefix: str
-    tls: Tls | None
-    limits: Mapping[str, int]
-    """What this etcd allows in a Txn, where that is not its default."""
-
-
-def place_of(address: str) -> Place:
-    """`etcd://HOST:PORT,…[/PREFIX][?ca=FILE&cert=FILE&key=FILE&max-txn-ops=N&max-request-bytes=N]`. Raises EtcdAddressError."""
-    parts = urlsplit(address)
-    endpoints = tuple(item for item in parts.netloc.split(",") if item)
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    files = {field: Path(query.pop(name)) for name, field in (("ca", "ca"), ("cert", "certificate"), ("key", "key")) if name in query}
-    limits = {field: query.pop(name) for name, field in (("max-txn-ops", "txn_operations"), ("max-request-bytes", "txn_bytes")) if name in query}
-    if parts.scheme != "etcd" or not endpoints or query or not all(value.isdigit() for value in limits.values()):
-        raise EtcdAddressError(f"--store {address} cannot be read; it is etcd://HOST:PORT,HOST:PORT,…[/PREFIX][?ca=FILE&cert=FILE&key=FILE]")
-    prefix = parts.path.strip("/") or "homeport"
-    return Place(endpoints, f"/{prefix}/", Tls(**files) if files else None, {name: int(value) for name, value in limits.items()})
-
-
-def backend_at(address: str, *, name: str, advertised: str, clock: Clock) -> EtcdBackend:
-    """The backend of the server `name` whose API others reach at `advertised`. Raises EtcdAddressError."""
-    place = place_of(address)
-    settings = EtcdSettings(name=name, address=advertised, **place.limits)
-    return EtcdBackend(place.endpoints, place.prefix, tls=place.tls, clock=clock, settings=settings)
 
 
 class Fellowship:

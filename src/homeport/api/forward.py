@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
+import msgspec
 
 from homeport.api.server import FORWARDED, Exchange, Relayed
 from homeport.clock import Clock
@@ -117,8 +118,8 @@ class Forwarder:
         """The revision that another server has; None when it does not say so in `seconds`."""
         try:
             async with self._http.get(f"{server}/health", timeout=aiohttp.ClientTimeout(total=seconds)) as response:
-                return int((await response.json())["revision"])
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError):
+                return int(msgspec.json.decode(await response.read())["revision"])
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
             return None
 
     async def close(self) -> None:

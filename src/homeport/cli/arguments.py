@@ -16,6 +16,8 @@ from homeport.cli.installation import default_data_dir
 from homeport.cli.moment import Moment, parse_moment
 
 DEFAULT_PORT: Final = 8470
+SERVER: Final = "server"
+"""Name of the one server of an installation that has no more."""
 LISTED_KINDS: Final = ("clusters", "services", "tasks", "instances", "task-definitions")
 
 
@@ -39,10 +41,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _backup(commands.add_parser("backup", help="write the state to a file, while the server runs or not"))
     _restore(commands.add_parser("restore", help="put a backup in the place of the state of a stopped installation"))
     _prepare(commands.add_parser("prepare", help="only install and start what `up` needs (Docker)"))
+    _simulate(commands.add_parser("simulate", help="join a server with thousands of simulated instances, to try how far it goes"))
     parsed = parser.parse_args(arguments)
+    if parsed.command == "server" and not (parsed.name and _is_replicated(parsed.store)):
+        parsed.name = os.uname().nodename if _is_replicated(parsed.store) else SERVER
     if parsed.command is None and not parsed.version:
         parser.print_help()
     return parsed
+
+
+def _is_replicated(store: str | None) -> bool:
+    return store is not None and store.startswith("etcd:")
 
 
 def _data_dir(parser: argparse.ArgumentParser) -> None:
@@ -98,6 +107,9 @@ def _up(parser: argparse.ArgumentParser) -> None:
     _detach(parser, "the API answers and this machine's instance is ACTIVE and connected")
     _control_plane(parser)
     parser.add_argument("--zone", type=_zone, help="this instance's availability zone; default: the region's first")
+    parser.add_argument(
+        "--servers", type=_count, metavar="N", help="with its own etcd of N members and N servers, on --port and the next ones; fixed at first start"
+    )
     parser.add_argument("--demo", action="store_true", help="run a service of three tasks and print URLs that answer")
 
 
@@ -189,11 +201,13 @@ def _restore(parser: argparse.ArgumentParser) -> None:
 
 
 def _server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", nargs="?", choices=("status",), help="status: show the servers, who leads, and how far each is behind")
+    parser.add_argument("--json", action="store_true", help="with status: as a JSON object")
     _data_dir(parser)
     _detach(parser, "the API answers")
     _control_plane(parser)
     parser.add_argument("--store", metavar="memory|sqlite:PATH|etcd://HOST:PORT,…", help="default: SQLite in the data directory")
-    parser.add_argument("--name", type=_name, default="server", help="with etcd: this server's name, the same after a restart")
+    parser.add_argument("--name", type=_name, help="with etcd: this server's name, the same after a restart; default: the machine's")
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; default: 127.0.0.1")
     parser.add_argument("--advertise", metavar="URL", help="with etcd: where agents and other servers reach this one; default: http://HOST:PORT")
     parser.add_argument("--reads", choices=("linearizable", "local"), default="linearizable", help="with etcd: local answers from a copy as it is")
@@ -209,3 +223,26 @@ def _agent(parser: argparse.ArgumentParser) -> None:
 def _prepare(parser: argparse.ArgumentParser) -> None:
     _data_dir(parser)
     parser.add_argument("--for-tests", action="store_true", help="install what the tests drive, but start nothing: they do")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError("give a number of at least 1")
+    return int(text)
+
+
+def _simulate(parser: argparse.ArgumentParser) -> None:
+    _data_dir(parser)
+    parser.add_argument("--instances", type=_count, default=1000, metavar="N")
+    parser.add_argument("--processes", type=_count, default=1, metavar="N", help="spread the instances over so many processes")
+    parser.add_argument(
+        "--endpoint", metavar="URL", help="default: the data directory's server; keys from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    )
+    parser.add_argument("--cluster", default="default", metavar="NAME")
+    parser.add_argument("--zones", type=_count, default=3, metavar="N", help="availability zones that the instances stand in")
+    parser.add_argument("--cpu", type=_count, default=65_536, metavar="UNITS", help="of each instance")
+    parser.add_argument("--memory", type=_count, default=262_144, metavar="MIB", help="of each instance")
+    parser.add_argument("--start-delay", type=float, default=0.0, metavar="SECONDS", help="from a task's payload to RUNNING")
+    parser.add_argument("--stop-delay", type=float, default=0.0, metavar="SECONDS", help="from a task's stop to STOPPED")
+    parser.add_argument("--connections", type=_count, default=32, metavar="N", help="HTTP connections that a process's agents share")
+    parser.add_argument("--no-telemetry", action="store_false", dest="telemetry", help="without the agents' second connection")

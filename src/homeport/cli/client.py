@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -39,39 +39,65 @@ class ApiCallError(CommandError):
 
 
 class Api:
-    """The ECS API of one installation, and Homeport's own operations beside it. One connection per call: the command line makes few."""
+    """The ECS API of one installation, and Homeport's own operations beside it. One connection per call: the command line makes few.
+
+    With several servers, one that nobody listens for is passed over.
+    """
 
     def __init__(self, credentials: LocalCredentials, clock: Clock, *, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> None:
         self.endpoint = credentials.endpoint
+        self._others = [endpoint for endpoint in credentials.endpoints if endpoint != credentials.endpoint]
         self._keys = Credentials(credentials.access_key_id, credentials.secret_access_key, credentials.region)
         self._clock = clock
         self._timeout = timeout_seconds
 
     def call(self, operation: str, /, **parameters: Any) -> dict[str, Any]:
         """The answer of one operation. Raises ApiUnreachableError, ApiCallError."""
-        body = msgspec.json.encode(parameters)
-        place = urlsplit(self.endpoint)
         own = operation in OWN_OPERATIONS
         target = f"{OWN_TARGET_PREFIX if own else TARGET_PREFIX}.{operation}"
         keys = self._keys._replace(service="homeport") if own else self._keys
-        headers = {"host": place.netloc, "content-type": "application/x-amz-json-1.1", "x-amz-target": target}
-        covered = {name.encode(): value.encode() for name, value in headers.items()}
-        signed = sign(Request("POST", b"/", b"", covered, hashlib.sha256(body).hexdigest()), keys, self._clock.now())
-        kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
-        connection = kind(place.hostname or "", place.port, timeout=self._timeout)
+        headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": target}
+        return self._answer(operation, "/", headers, msgspec.json.encode(parameters), keys)
+
+    def servers(self) -> dict[str, Any] | None:
+        """What one of several servers tells of all; None from a server that is alone. Raises ApiUnreachableError, ApiCallError."""
         try:
-            connection.request("POST", "/", body, {**headers, **signed})
-            response = connection.getresponse()
-            status, data = response.status, response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise ApiUnreachableError(f"the control plane does not answer at {self.endpoint} ({error or type(error).__name__})") from None
-        finally:
-            connection.close()
+            return self._answer("servers", "/homeport/servers", {}, b"", self._keys)
+        except ApiCallError as error:
+            if error.code == "UnknownOperationException":
+                return None
+            raise
+
+    def _answer(self, operation: str, path: str, headers: Mapping[str, str], body: bytes, keys: Credentials) -> dict[str, Any]:
+        while True:
+            try:
+                status, data = self._post(path, headers, body, keys)
+                break
+            except ConnectionRefusedError as error:  # nothing was sent, so another server may be asked
+                if not self._others:
+                    raise ApiUnreachableError(f"the control plane does not answer at {self.endpoint} ({error})") from None
+                self.endpoint = self._others.pop(0)
+            except (OSError, http.client.HTTPException) as error:
+                raise ApiUnreachableError(f"the control plane does not answer at {self.endpoint} ({error or type(error).__name__})") from None
         answer = _decoded(data)
         if status != 200:
             code = str(answer.get("__type", status)).rpartition("#")[2]
             raise ApiCallError(operation, code, str(answer.get("message") or answer.get("Message") or "no message"))
         return answer
+
+    def _post(self, path: str, headers: Mapping[str, str], body: bytes, keys: Credentials) -> tuple[int, bytes]:
+        place = urlsplit(self.endpoint)
+        sent = {"host": place.netloc, **headers}
+        covered = {name.encode(): value.encode() for name, value in sent.items()}
+        signed = sign(Request("POST", path.encode(), b"", covered, hashlib.sha256(body).hexdigest()), keys, self._clock.now())
+        kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
+        connection = kind(place.hostname or "", place.port, timeout=self._timeout)
+        try:
+            connection.request("POST", path, body, {**sent, **signed})
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
 
     def answers(self) -> bool:
         """Whether a signed call succeeds now."""

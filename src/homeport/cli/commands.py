@@ -21,6 +21,7 @@ from homeport.cli.installation import DataDirectory
 from homeport.cli.logs import logs
 from homeport.cli.packages import FOR_TESTS, ensure
 from homeport.cli.reading import describe, list_resources
+from homeport.cli.servers import server_status
 from homeport.cli.start import agent_environment, port_of, start_agent, start_server, wait_for_agent, wait_for_server
 from homeport.cli.status import status
 from homeport.cli.terminal import Terminal
@@ -32,11 +33,13 @@ Command = Callable[[argparse.Namespace, Terminal, Mapping[str, str]], int]
 
 
 def server(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
-    """`homeport server --detach`: the control plane alone, in the background."""
+    """`homeport server --detach`: the control plane alone, in the background; `homeport server status`: the servers that there are."""
+    if options.action == "status":
+        return server_status(options, terminal)
     directory = DataDirectory(options.data_dir)
-    _refuse_second(directory, "server")
+    _refuse_second(directory, options.name)
     process = start_server(options, directory, environ)
-    credentials = wait_for_server(process, directory, port=port_of(options, directory), terminal=terminal)
+    credentials = wait_for_server(process, directory, port=port_of(options, directory), terminal=terminal, name=options.name)
     terminal.say(f"the control plane (pid {process.pid}) answers at {credentials.endpoint}")
     return 0
 

@@ -26,6 +26,8 @@ class LocalCredentials(msgspec.Struct, frozen=True):
     region: str
     account_id: str
     installation_id: str
+    endpoints: tuple[str, ...] = ()
+    """Every server's, this one's first; empty where there is one server."""
 
     @property
     def port(self) -> int:
@@ -67,17 +69,11 @@ class DataDirectory:
             raise CommandError(f"the data directory {self.path} cannot be made: {error.strerror}; choose another with --data-dir") from None
 
     def credentials(self) -> LocalCredentials | None:
-        """What the server wrote at its start, or None when none has started here yet."""
-        try:
-            data = (self.path / "credentials.json").read_bytes()
-        except FileNotFoundError:
-            return None
-        except PermissionError:
-            raise CommandError(f"{self.path / 'credentials.json'} belongs to another user") from None
-        try:
-            return msgspec.json.decode(data, type=LocalCredentials)
-        except msgspec.DecodeError as error:
-            raise CommandError(f"{self.path / 'credentials.json'} is damaged ({error}); starting the server writes it anew") from None
+        """What the server wrote at its start, or None when none has started here yet; with several servers the first one's, with all endpoints."""
+        found = [read for path in sorted(self.path.glob("*/credentials.json")) if (read := _read(path)) is not None]
+        if not found:
+            return _read(self.path / "credentials.json")
+        return msgspec.structs.replace(found[0], endpoints=tuple(each.endpoint for each in found))
 
     def known_credentials(self) -> LocalCredentials:
         """As `credentials`, but an installation that never started is an error."""
@@ -93,6 +89,19 @@ class DataDirectory:
         except OSError:
             machine = os.uname().nodename
         return "i-" + hashlib.sha256(f"{machine} {self.path}".encode()).hexdigest()[:17]
+
+
+def _read(path: Path) -> LocalCredentials | None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise CommandError(f"{path} belongs to another user") from None
+    try:
+        return msgspec.json.decode(data, type=LocalCredentials)
+    except msgspec.DecodeError as error:
+        raise CommandError(f"{path} is damaged ({error}); starting the server writes it anew") from None
 
 
 def default_data_dir(environ: Mapping[str, str], user_id: int) -> Path:

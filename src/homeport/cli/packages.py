@@ -33,12 +33,13 @@ class Need:
 
 DOCKER: Final = Need("dockerd", ("docker.io", "apparmor", "ca-certificates", "iptables"), "Docker Engine runs the containers")
 NFT: Final = Need("nft", ("nftables",), "nftables keeps the containers' address range on this machine")
+ETCD: Final = Need("etcd", ("etcd-server",), "etcd keeps the state of several servers")
 
 FOR_TESTS: Final = (
     DOCKER,
     NFT,
     Need("ip", ("iproute2",), "tests build networks of their own"),
-    Need("etcd", ("etcd-server",), "the etcd backend is tested on real members"),
+    ETCD,
     Need("openssl", ("openssl",), "tests make certificates"),
 )
 

@@ -24,7 +24,9 @@ from homeport.cli.installation import DataDirectory
 from homeport.cli.terminal import CommandError, Terminal
 
 NAMES: Final = ("server", "agent")
-"""In the order in which they start; they stop in reverse."""
+"""The programs of an installation with one server, in the order in which they start; they stop in reverse."""
+_ORDER: Final = ("etcd", "server", "agent")
+"""The same for the kinds of program, where there are several of a kind: server-1, server-2, …"""
 STOP_SECONDS_MAX: Final = 20.0
 """From SIGTERM to SIGKILL."""
 LOG_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -64,9 +66,16 @@ def find(directory: DataDirectory, name: str) -> Program | None:
     return None if kind == fcntl.F_UNLCK else Program(name, pid)
 
 
+def names(directory: DataDirectory) -> list[str]:
+    """Every program that ever ran on this directory, in the order in which they start."""
+    found = {path.stem for path in directory.run.glob("*.lock")} | set(NAMES)
+    kinds = {name: name.partition("-")[0] for name in found}
+    return sorted(found, key=lambda name: (_ORDER.index(kinds[name]) if kinds[name] in _ORDER else 1, len(name), name))
+
+
 def running(directory: DataDirectory) -> list[Program]:
-    """Every running program, in the order of `NAMES`."""
-    return [program for name in NAMES if (program := find(directory, name)) is not None]
+    """Every running program, in the order in which they start."""
+    return [program for name in names(directory) if (program := find(directory, name)) is not None]
 
 
 @contextlib.contextmanager
@@ -91,24 +100,41 @@ def claim(directory: DataDirectory, name: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def start(directory: DataDirectory, name: str, arguments: Sequence[str], *, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start `homeport NAME ARGUMENTS` as a process of its own: own session, no terminal, none of our descriptors, output to its log."""
+def start(directory: DataDirectory, name: str, arguments: Sequence[str], *, environ: Mapping[str, str], command: str = "") -> subprocess.Popen[bytes]:
+    """Start `homeport COMMAND ARGUMENTS` (COMMAND is `name` unless given) as a process of its own; see `_launch`."""
+    return _launch(directory, name, ["homeport", command or name, *arguments], environ=environ)
+
+
+def start_foreign(directory: DataDirectory, name: str, command: Sequence[str], *, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start another house's program, which holds the lock of `name` as one of ours would."""
+    directory.make()
+    directory.run.mkdir(exist_ok=True)
+    return _launch(directory, name, ["homeport.cli.hold", str(_lock_path(directory, name)), *command], environ=environ)
+
+
+def environment_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` with this package found first."""
+    package = str(Path(homeport.__file__).parents[1])
+    kept = environ.get("PYTHONPATH", "")
+    return {**environ, "PYTHONPATH": f"{package}:{kept}" if kept and kept != package else package}
+
+
+def _launch(directory: DataDirectory, name: str, module: Sequence[str], *, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Own session, no terminal, none of our descriptors, output to its log."""
     directory.make()
     directory.log.mkdir(exist_ok=True)
     path = log_path(directory, name)
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > LOG_BYTES_MAX:
             path.replace(path.with_suffix(".log.1"))
-    package = str(Path(homeport.__file__).parents[1])
-    kept = environ.get("PYTHONPATH", "")
     with path.open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "homeport", name, *arguments],
+            [sys.executable, "-P", "-m", *module],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd="/",
-            env={**environ, "PYTHONPATH": f"{package}:{kept}" if kept and kept != package else package},
+            env=environment_of(environ),
             start_new_session=True,
             close_fds=True,
         )
