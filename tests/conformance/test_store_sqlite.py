@@ -296,6 +296,14 @@ async def test_each_commit_is_synced(tmp_path):
     await backend.close()
 
 
+@pytest.mark.parametrize(("place", "why"), [("missing/store.db", "No such file or directory"), ("", "directory"), ("text", "not a database")])
+async def test_what_is_no_store_is_refused_with_its_reason(tmp_path, place, why):
+    (tmp_path / "text").write_text("no database, but long enough to be looked at\n" * 100)
+    with pytest.raises(StoredFormError, match=f"cannot be used as the store: .*{why}"):
+        await SqliteBackend(tmp_path / place).load(("clusters",))
+    assert (tmp_path / "text").read_text().startswith("no database")
+
+
 async def test_a_file_of_a_newer_program_is_refused(tmp_path):
     path = tmp_path / "state.db"
     await twelve_entries(path)

@@ -67,16 +67,20 @@ class SqliteBackend:
     async def load(self, tables: tuple[str, ...]) -> Head:
         """Open for writing.
 
-        Raises StoreLockedError naming the pid when another process holds the file, and StoredFormError when a newer program laid it out.
+        Raises StoreLockedError naming the pid when another process holds the file, and StoredFormError when a newer program laid it out or
+        it is no file that SQLite can open for writing.
         """
         if RESERVED.intersection(tables):
             raise StoredFormError(f"no table may be called {' or '.join(sorted(RESERVED))}")
-        self._lock.take()
         try:
+            self._lock.take()
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # it holds secret keys; the WAL gets the same mode
             connection = self._connection = self._open()
             self._lay_out(connection, tables)
             head = self._durable = _head(connection)
+        except (OSError, sqlite3.Error) as error:
+            await self.close()
+            raise StoredFormError(f"{self.path} cannot be used as the store: {getattr(error, 'strerror', None) or error}") from error
         except BaseException:
             await self.close()
             raise
