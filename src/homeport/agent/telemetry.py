@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import aiohttp
 
@@ -16,6 +17,9 @@ from homeport.acs.messages import InstanceStatus, Message, PublishHealthRequest,
 from homeport.agent.session import Engine
 from homeport.clock import Clock
 from homeport.errors import HomeportError
+
+SILENCE_SECONDS: Final = 100.0
+"""A connection on which nothing came for so long is given up: three heartbeats, at each of which something is published and acknowledged."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,12 +48,15 @@ class Telemetry:
         self._due.set()
 
     async def run(self, socket: aiohttp.ClientWebSocketResponse, instance_arn: str) -> None:
-        """Publish on `socket` until it ends."""
+        """Publish on `socket` until it ends, or until nothing that was published is acknowledged any more."""
         self.heartbeat()
         publisher = asyncio.get_running_loop().create_task(self._publish(socket, instance_arn))
         try:
-            async for _ in socket:  # acknowledgements; nothing depends on them
+            # Acknowledgements. Nothing depends on one, but without any the connection leads nowhere, which TCP notices after a quarter of an hour.
+            while (await socket.receive(timeout=SILENCE_SECONDS)).type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
                 pass
+        except TimeoutError:
+            _log.warning("no telemetry was acknowledged for %.0f s", SILENCE_SECONDS)
         finally:
             publisher.cancel()
             await asyncio.gather(publisher, return_exceptions=True)

@@ -91,3 +91,11 @@ async def test_what_changed_between_two_connections_goes_out_on_the_next(publish
     assert len(socket.sent_of("PublishHealthRequest")) == 1
     socket.ends(1000)
     await running
+
+
+async def test_a_connection_without_acknowledgements_is_given_up():
+    made = Publishing()
+    running = asyncio.create_task(made.telemetry.run(made.socket, "arn:i"))
+    await made.clock.settle()
+    made.socket.falls_silent()
+    await asyncio.wait_for(running, 5)
