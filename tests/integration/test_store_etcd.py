@@ -29,6 +29,7 @@ from homeport.store.etcd import messages
 from homeport.store.etcd.backend import EtcdBackend, EtcdSettings
 from homeport.store.etcd.client import EtcdClient, Tls, put
 from homeport.store.etcd.feed import Feed
+from homeport.store.etcd.room import full, make_room
 from homeport.store.store import Store
 from homeport.store.table import Transaction
 from homeport.testing.store import THINGS, Thing
@@ -236,14 +237,11 @@ async def test_a_full_etcd_is_reported_and_survived(tmp_path):
                 await store.update(lambda tx, n=number: tx.put(THINGS, Thing(name="a", size=n, blob=blob)), cause="fill")
                 written = number
         assert await store.view(lambda r: r.get(THINGS, "a").size) == written
-        revision = (await backend.client.read(messages.RangeRequest(key=b"x"))).header.revision
-        await backend.client.call("Compact", messages.CALLS["Compact"][1](revision=revision, physical=True))
-        await backend.client.call("Defragment", messages.CALLS["Defragment"][1](), seconds=30)
-        alarms = (await backend.client.call("Alarm", messages.CALLS["Alarm"][1]())).alarms
-        assert [alarm.alarm for alarm in alarms] == [messages.NOSPACE]
-        for alarm in alarms:
-            disarm = messages.CALLS["Alarm"][1](action=messages.ALARM_DEACTIVATE, member_id=alarm.member_id, alarm=alarm.alarm)
-            await backend.client.call("Alarm", disarm)
+        assert await full(backend.client)
+        with pytest.raises(CommitFailedError, match="space"):
+            await put_thing(store, "still full")
+        assert await make_room(backend.client) > 1_000_000
+        assert not await full(backend.client)
         await put_thing(store, "after")
         assert await names(store) == ["a", "after"]
         assert (await store.journal.verify()).problem == ""

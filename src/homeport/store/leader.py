@@ -145,20 +145,25 @@ class Election:
                 await self._clock.sleep(RETRY_SECONDS)
 
     async def _gone(self) -> None:
-        """Return when there is no leader key, or may be none."""
+        """Return when there is no leader key, or may be none. Raises EtcdUnavailableError."""
         answer = await self._client.read(messages.RangeRequest(key=self._key))
         if not answer.kvs:
             return
         feed = Feed(self._client, self._key, b"", start=answer.header.revision + 1)
         watching = asyncio.create_task(self._deleted(feed))
-        polling = asyncio.create_task(self._clock.sleep(POLL_SECONDS))
         try:
-            await asyncio.wait((watching, polling), return_when=asyncio.FIRST_COMPLETED)
+            while answer.kvs and not watching.done():
+                polling = asyncio.create_task(self._clock.sleep(POLL_SECONDS))
+                try:
+                    await asyncio.wait((watching, polling), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    polling.cancel()
+                if not watching.done():
+                    answer = await self._client.read(messages.RangeRequest(key=self._key))
         finally:
             feed.close()
-            for task in (watching, polling):
-                task.cancel()
-            await asyncio.wait((watching, polling))
+            watching.cancel()
+            await asyncio.wait((watching,))
             if not watching.cancelled():
                 watching.exception()  # compacted or refused: the caller looks at the key again anyway
 
