@@ -58,6 +58,8 @@ async def verify_journal(options: argparse.Namespace) -> int:
     try:
         verdict = await verify(backend)
         anchor, head = await backend.ends()
+    except (sqlite3.Error, TypeError, ValueError) as error:  # a file that is damaged, or whose head was tampered with
+        raise StorekeepingError(f"the journal of {address.text} is broken: it cannot be read ({error})") from None
     finally:
         await backend.close()
     facts = {

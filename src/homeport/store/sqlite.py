@@ -47,6 +47,7 @@ _LAYOUT: Final = (
     "CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL, instant REAL NOT NULL, hash BLOB NOT NULL,"
     " anchor_revision INTEGER NOT NULL, anchor_hash BLOB NOT NULL)",
 )
+_ENTRIES: Final = "SELECT revision, CAST(payload AS BLOB), CAST(hash AS BLOB) FROM journal WHERE revision >= ? ORDER BY revision LIMIT ?"
 _SET_HEAD: Final = "UPDATE head SET revision = ?, instant = ?, hash = ? WHERE one = 1"
 _SET_ANCHOR: Final = "UPDATE head SET anchor_revision = ?, anchor_hash = ? WHERE one = 1"
 
@@ -226,8 +227,8 @@ class SqliteBackend:
         return removed
 
     async def entries(self, from_revision: int, limit: int) -> list[StoredEntry]:
-        """Durable entries from `from_revision` on."""
-        rows = await self._read("SELECT revision, payload, hash FROM journal WHERE revision >= ? ORDER BY revision LIMIT ?", from_revision, limit)
+        """Durable entries from `from_revision` on, as bytes whatever somebody who tampered with them made of them."""
+        rows = await self._read(_ENTRIES, from_revision, limit)
         return [StoredEntry(*row) for row in rows]
 
     async def deletions(self, table: str, key: str) -> list[int]:
