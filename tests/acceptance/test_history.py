@@ -166,7 +166,7 @@ LAST = "DELETE FROM journal WHERE revision = (SELECT max(revision) FROM journal)
 def test_verification_names_the_position_of_every_tampering(
     installation: Installation, tmp_path: Path, statements: tuple[str, ...], position: str | None, words: str
 ) -> None:
-    for name in ("one", "two", "three"):
+    for name in ("one", "two", "three", "four", "five", "six", "seven"):
         installation.ecs.create_cluster(clusterName=name)
     whole = installation.homeport("journal", "verify")
     assert whole.returncode == 0 and "is whole" in whole.stdout, "while the server runs"
