@@ -13,11 +13,17 @@ import contextlib
 import json
 import os
 import sqlite3
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from homeport.cli import programs
+from homeport.cli.group import Group, Starter, kept_group
+from homeport.cli.installation import DataDirectory
+from homeport.cli.terminal import Terminal
+from homeport.clock import SystemClock
 from homeport.errors import HomeportError
 from homeport.store.address import ETCD, MEMORY, SQLITE, Address, StoreAddressError, backend_of, parse_address
 from homeport.store.backend import Backend, Head
@@ -43,12 +49,44 @@ def run(options: argparse.Namespace) -> int:
     """Run one of the programs; the exit status."""
     name = f"{options.command} {getattr(options, 'action', '')}".strip()
     try:
-        return asyncio.run(PROGRAMS[name](options))
+        with _own_etcd(options):
+            return asyncio.run(PROGRAMS[name](options))
     except HomeportError as error:
         print(f"homeport {name}: {error}", file=sys.stderr)
     except (sqlite3.Error, OSError) as error:
         print(f"homeport {name}: {error}", file=sys.stderr)
     return 1
+
+
+@contextlib.contextmanager
+def _own_etcd(options: argparse.Namespace) -> Iterator[None]:
+    """While inside, the etcd of an installation that has one of its own (`up --servers`) runs, if it is what the options mean.
+
+    What was started here is stopped again: a stopped installation stays one. Raises CommandError.
+    """
+    group = _group_of(options)
+    if group is None:
+        yield
+        return
+    directory, terminal = DataDirectory(options.data_dir), Terminal(SystemClock())
+    starter = Starter(group, options, directory, terminal, os.environ)
+    missing = [member for member in group.etcd if programs.find(directory, member.name) is None]
+    started: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        if len(missing) > (len(group.etcd) - 1) // 2:  # without a majority nothing can be read
+            started = {member.name: starter.start_etcd(member) for member in missing}
+            starter.wait_for_etcd(started)
+        yield
+    finally:
+        for process in started.values():
+            process.terminate()
+        for process in started.values():
+            process.wait()
+
+
+def _group_of(options: argparse.Namespace) -> Group | None:
+    """The group of servers whose store the options mean by naming none."""
+    return None if options.command == "store" or options.store else kept_group(DataDirectory(options.data_dir))
 
 
 async def verify_journal(options: argparse.Namespace) -> int:
@@ -158,8 +196,9 @@ PROGRAMS: Final[dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, int
 
 
 def _store_of(options: argparse.Namespace) -> Address:
-    """The store that the options name; by default the SQLite file of the data directory."""
-    address = parse_address(options.store or f"sqlite:{options.data_dir / 'homeport.sqlite'}")
+    """The store that the options name; by default that of the data directory: the etcd of its servers, if it has several, or its SQLite file."""
+    group = _group_of(options)
+    address = parse_address(options.store or (group.store if group else f"sqlite:{options.data_dir / 'homeport.sqlite'}"))
     if address.kind == MEMORY:
         raise StoreAddressError("what is in a server's memory cannot be reached from outside")
     return address
