@@ -1,7 +1,8 @@
 """A server that is nothing but a replica of the store, as a process that tests kill and pause.
 
-`python -m tests.integration.replica_process NAME PORT PREFIX ENDPOINT…`. It answers JSON lines on 127.0.0.1:PORT: {"op": "put", "key", "size"} makes
-thing `key` grow to `size` from `size` - 1, {"op": "get", "key"} tells its size, {"op": "role"} who leads.
+`python -m tests.integration.replica_process NAME WHERE PREFIX ENDPOINT…`. It answers JSON lines on 127.0.0.1:WHERE, or at the unix socket WHERE:
+{"op": "put", "key", "size"} makes thing `key` grow to `size` from `size` - 1, {"op": "get", "key"} tells its size, {"op": "look", "key"} its size in
+this server's own copy, {"op": "role"} who leads.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ async def answer(replica: Replica, request: dict[str, Any]) -> dict[str, Any]:
                 return {}
             case "get":
                 return {"size": await replica.view(lambda r: (r.get(THINGS, key) or Thing(name=key)).size)}
+            case "look":
+                return {"size": await replica.view_local(lambda r: (r.get(THINGS, key) or Thing(name=key)).size)}
             case _:
                 role = replica.role
                 return {"leading": role.leading, "revision": replica.revision}
@@ -50,8 +53,8 @@ async def answer(replica: Replica, request: dict[str, Any]) -> dict[str, Any]:
         return {"error": type(error).__name__, "message": str(error)}
 
 
-async def main(name: str, port: str, prefix: str, *endpoints: str) -> None:
-    backend = EtcdBackend(endpoints, prefix, settings=EtcdSettings(name=name, address=port))
+async def main(name: str, where: str, prefix: str, *endpoints: str) -> None:
+    backend = EtcdBackend(endpoints, prefix, settings=EtcdSettings(name=name, address=where))
     replica = await Replica.join(backend, tables=(THINGS,), clock=SystemClock())
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -64,7 +67,8 @@ async def main(name: str, port: str, prefix: str, *endpoints: str) -> None:
         finally:
             writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", int(port)) as server:
+    listening = asyncio.start_server(serve, "127.0.0.1", int(where)) if where.isdigit() else asyncio.start_unix_server(serve, where)
+    async with await listening as server:
         await server.serve_forever()
 
 
