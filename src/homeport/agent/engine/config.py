@@ -16,6 +16,7 @@ import msgspec
 from homeport.acs.messages import ContainerPayload, PortMapping, TaskPayload
 from homeport.agent.attachments.volumes import VolumeError, VolumePlan, binds, plan
 from homeport.agent.engine import ordering
+from homeport.agent.engine.task import LABEL_NOTES
 from homeport.agent.runtime.contract import ResourceLimits
 from homeport.errors import HomeportError
 
@@ -28,7 +29,6 @@ NETWORK_MODES = ("", "bridge", "host", "none")
 
 LABEL_INSTALLATION = "homeport.installation"
 LABEL_AGENT = "homeport.agent"
-LABEL_NOTES = "homeport.notes"
 LABEL_CLUSTER = "com.amazonaws.ecs.cluster"
 LABEL_CONTAINER = "com.amazonaws.ecs.container-name"
 LABEL_TASK = "com.amazonaws.ecs.task-arn"

@@ -20,6 +20,7 @@ from homeport.agent.engine import ordering
 from homeport.agent.engine.report import ContainerReport, NetworkBinding, TaskReport, clipped
 from homeport.agent.engine.task import (
     KNOWN,
+    LABEL_NOTES,
     Acknowledged,
     Action,
     ContainerState,
@@ -158,7 +159,7 @@ def _acknowledged(task: TaskState, status: str, now: float, actions: list[Action
 
 def _observe(task: TaskState, name: str, seen: ContainerObservation, now: float, actions: list[Action]) -> TaskState:
     container = task.container(name)
-    task = _change(task, name, runtime_id=seen.id)
+    task = _change(task, name, runtime_id=seen.id, note=clipped(seen.labels.get(LABEL_NOTES, "")))
     if seen.status == "created":
         return _change(task, name, known=_forward(container, "CREATED"))
     if seen.running:
@@ -291,7 +292,7 @@ def report_of(task: TaskState) -> TaskReport:
                 status=status,
                 runtime_id=container.runtime_id,
                 exit_code=container.exit_code,
-                reason=container.reason or None,
+                reason=container.reason or container.note or None,
                 image_digest=container.image_digest,
                 network_bindings=container.bindings,
             )

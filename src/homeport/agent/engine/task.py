@@ -23,6 +23,10 @@ KNOWN = ("NONE", "PULLED", "CREATED", "RUNNING", "STOPPED")
 Step = Literal["", "PULL", "LAUNCH", "STOP"]
 
 
+LABEL_NOTES = "homeport.notes"
+"""The label of a container that says what this host could not give it as asked for."""
+
+
 class ContainerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One container of a task. Times are seconds since the epoch."""
 
@@ -46,6 +50,8 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     restarts: int = 0
     overdue: bool = False
     """Its startTimeout passed before it did what another container waits for."""
+    note: str = ""
+    """What this host could not give it as asked for; told as its reason while it has no other."""
 
     @property
     def rank(self) -> int:

@@ -166,6 +166,16 @@ def test_out_of_memory_has_its_reason() -> None:
     assert play.report.containers[0].reason == "OutOfMemoryError: Container killed due to memory usage"
 
 
+def test_what_the_host_could_not_give_is_told_as_the_reason_until_there_is_another() -> None:
+    play = Play(container())
+    note = "ulimit nofile lowered from 9:9 to this host's hard limit 5"
+    labels = {"homeport.notes": note}
+    play.tell(Continue(), pulled(), Created("c", "id-c"), Launched("c", seen(labels=labels)))
+    assert play.report.containers[0].reason == note
+    play.tell(Seen("c", seen(status="exited", exit_code=137, oom_killed=True, labels=labels)))
+    assert play.report.containers[0].reason == machine.OUT_OF_MEMORY
+
+
 def test_a_failed_pull_ends_the_task_without_a_container() -> None:
     play = Play(container())
     play.tell(Continue(), PullFailed("c", "CannotPullContainerError: no  such\nimage", 1.0, 2.0))
