@@ -33,6 +33,25 @@ class Operator(Protocol):
 class Trouble:
     """Everything that goes wrong in one run. `run` makes it happen until cancelled; `mend` ends it all."""
 
+    KINDS: Final = (
+        "agent-crash",
+        "power-cut",
+        "host-loss",
+        "partition",
+        "zone-loss",
+        "server-crash",
+        "server-restart",
+        "disk-full",
+        "weather",
+        "clock-jump",
+        "slow-runtime",
+        "runtime-away",
+        "container-death",
+        "store-errors",
+        "server-crash-at-commit",
+    )
+    """Every kind there is."""
+
     def __init__(
         self,
         *,
@@ -75,7 +94,7 @@ class Trouble:
         dice = chance.child("kinds")
         share = dice.between(0.2, 0.9)
         quiet = dice.happens(QUIET_SHARE)
-        chosen = [name for name in kinds if dice.happens(share) and not quiet] if only is None else list(only)
+        chosen = [name for name in self.KINDS if dice.happens(share) and not quiet] if only is None else list(only)
         self.kinds = {name: kinds[name] for name in chosen}
 
     async def run(self) -> None:

@@ -111,6 +111,9 @@ def _service_problems(plane: ControlPlane, records: dict[str, dict[str, Any]], s
     if service.family in ("sick", "failing", "crashing", "unstartable", "missing"):
         return
     tasks = [task for task in _tasks_of(records, service) if task.desired_status == "RUNNING"]
+    draining = [task for task in tasks if records["container_instances"][task.instance_key].status == "DRAINING"]
+    if draining and not service.placement_failure and not _cannot_roll(records, service, primary):
+        yield f"service {service.name}: {len(draining)} tasks are still on draining instances"
     running = [task for task in tasks if task.last_status == "RUNNING" and task.deployment_id == primary.id]
     if len(running) == service.desired_count:
         old = [task for task in tasks if task.deployment_id != primary.id]

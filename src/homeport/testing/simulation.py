@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from homeport.clock import SystemClock
+from homeport.testing.faults import Trouble
 from homeport.testing.world import Options, Outcome, simulate
 
 HASH_SEED = "0"
@@ -25,7 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Sets of texts are gone through in an order that depends on it. It can only be set before Python starts.
         os.environ["PYTHONHASHSEED"] = HASH_SEED
         os.execv(sys.executable, [sys.executable, "-P", "-m", "homeport.testing.simulation", *(arguments if arguments is not None else sys.argv[1:])])
-    options = Options(minutes=given.minutes, agents=given.agents, faults=tuple(given.faults.split(",")) if given.faults else None)
+    kinds = None if not given.faults else () if given.faults == "none" else tuple(given.faults.split(","))
+    if kinds and not set(kinds) <= set(Trouble.KINDS):
+        raise SystemExit(f"./dev sim: faults are {', '.join(Trouble.KINDS)}")
+    options = Options(minutes=given.minutes, agents=given.agents, faults=kinds)
     clock = SystemClock()
     began = clock.monotonic()
     failed: list[Outcome] = []

@@ -41,7 +41,7 @@ TRACE_LINES: Final = 60
 ZONES: Final = ("us-east-1a", "us-east-1b", "us-east-1c")
 LOOK_SECONDS: Final = 5.0
 """Between two looks at what need not hold after every commit."""
-SETTLE_SECONDS_MAX: Final = 420.0
+SETTLE_SECONDS_MAX: Final = 900.0
 """Virtual time in which everything must be where it is wanted once faults and users have stopped."""
 END_ROUNDS_MAX: Final = 20
 """Rounds of cancellation at the end of a run."""

@@ -1,0 +1,262 @@
+"""Typical bugs, each planted by itself in the product: the simulator must find every one.
+
+Run as a program, `python -m tests.simulation.planted_bugs NAME SEEDS`: plants the bug and simulates seeds from 1 on until one fails.
+Each bug is one that a reviewer could miss: a comparison left out, a step forgotten, an order turned round.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from homeport.agent.engine.engine import Engine
+from homeport.agent.reporter import Reporter
+from homeport.api import idempotency
+from homeport.controllers import service as service_controller
+from homeport.controllers.loop import Loop
+from homeport.dispatcher import liveness
+from homeport.dispatcher.session import Session
+from homeport.model.ecs import task as task_model
+from homeport.placement.constraints import Demand
+from homeport.placement.fleet import Fleet
+from homeport.planner import service as service_planner
+from homeport.planner import task as task_planner
+from homeport.store import store, watch
+from homeport.store.tables import CONTAINER_INSTANCES, SERVICES
+from homeport.testing.world import Options, Outcome, simulate
+
+OPTIONS = Options(minutes=5.0, agents=12, services=5)
+
+Plant = Callable[[], None]
+
+
+def _replace(owner: Any, name: str, planted: Any) -> None:
+    """Put `planted` in the place of what is there; an error when nothing is, so that no bug is planted where nobody passes."""
+    getattr(owner, name)
+    setattr(owner, name, planted)
+
+
+def acknowledge_before_durable() -> None:
+    """The store answers without waiting for its backend."""
+
+    def outcome(self: Any, loop: Any) -> Any:
+        answered = loop.create_future()
+        answered.set_result(None)
+        return answered
+
+    _replace(store._Group, "outcome", outcome)
+
+
+def keep_failed_transactions() -> None:
+    """A failed commit is told to its callers, but the newest of its transactions is not undone in memory."""
+    right = store.Store._take_back
+
+    def take_back(self: Any, *arguments: Any) -> Any:
+        groups = ([self._flying] if self._flying is not None else []) + list(self._waiting)
+        if groups and groups[-1].transactions:
+            groups[-1].transactions.pop()
+        return right(self, *arguments)
+
+    _replace(store.Store, "_take_back", take_back)
+
+
+def lose_the_second_commit_of_a_batch() -> None:
+    """A watch is told only the first of several commits that became durable together."""
+    right = watch.Watch.offer
+    _replace(watch.Watch, "offer", lambda self, commits: right(self, list(commits)[:1]))
+
+
+def forget_a_release() -> None:
+    """What a task held on its instance is not given back when it ends with others."""
+    right = Fleet.release
+
+    def release(self: Any, node: Any, holding: Any) -> None:
+        if node.tasks != 3:
+            right(self, node, holding)
+
+    _replace(Fleet, "release", release)
+
+
+def place_without_looking_at_memory() -> None:
+    """Placement asks for one MiB, whatever the task needs."""
+    right = Demand.__init__
+
+    def init(self: Any, request: Any, *others: Any, **named: Any) -> None:
+        right(self, msgspec.structs.replace(request, memory_mib=min(1, request.memory_mib)), *others, **named)
+
+    _replace(Demand, "__init__", init)
+
+
+def place_without_looking_at_ports() -> None:
+    """Placement takes no notice of fixed host ports."""
+    right = Demand.__init__
+
+    def init(self: Any, request: Any, *others: Any, **named: Any) -> None:
+        right(self, msgspec.structs.replace(request, host_ports=()), *others, **named)
+
+    _replace(Demand, "__init__", init)
+
+
+def count_only_running_tasks() -> None:
+    """The upper bound forgets tasks that are still PENDING."""
+    right = service_planner.standing
+
+    def standing(view: Any, *others: Any) -> Any:
+        running = sum(1 for task in view.tasks if task.last_status == task_model.RUNNING)
+        return msgspec.structs.replace(right(view, *others), occupied=running)
+
+    _replace(service_planner, "standing", standing)
+
+
+def stop_old_tasks_at_once() -> None:
+    """The lower bound is taken for zero."""
+    right = service_planner.bounds
+    _replace(service_planner, "bounds", lambda service: msgspec.structs.replace(right(service), lower=0))
+
+
+def leave_tasks_on_draining_instances() -> None:
+    """A draining instance is taken for one that stays."""
+    _replace(service_controller, "_drains", lambda instance: instance is None)
+
+
+def remember_no_client_token() -> None:
+    """The effect of a call is stored without its client token."""
+    _replace(idempotency.Once, "remember", lambda *arguments, **named: None)
+
+
+def take_reports_of_ended_tasks() -> None:
+    """A late report still changes a task that is STOPPED."""
+    from homeport.api.ecs import state_change
+
+    right = task_planner.observed
+
+    def observed(task: Any, seen: Any, now: float) -> Any:
+        if task.last_status != task_model.STOPPED:
+            return right(task, seen, now)
+        return msgspec.structs.replace(task, observed_reason="late", version=task.version + 1)
+
+    _replace(state_change, "observed", observed)
+
+
+def forget_the_shown_status() -> None:
+    """A report is stored, but the status that users read does not follow."""
+    from homeport.api.ecs import state_change
+
+    right = task_planner.observed
+
+    def observed(task: Any, seen: Any, now: float) -> Any:
+        after = right(task, seen, now)
+        return msgspec.structs.replace(after, last_status=task.last_status) if seen.status == "RUNNING" else after
+
+    _replace(state_change, "observed", observed)
+
+
+def end_whatever_session_there_is() -> None:
+    """The end of a session does not ask whether it is still the instance's."""
+    right = liveness.ended
+
+    def ended(tx: Any, key: str, *, session_id: str) -> Any:
+        instance = tx.get(CONTAINER_INSTANCES, key)
+        current = instance.session.id if instance is not None and instance.session is not None else session_id
+        return right(tx, key, session_id=current)
+
+    _replace(liveness, "ended", ended)
+
+
+def send_nothing_after_a_reconnect() -> None:
+    """A new session sends only what changes from now on."""
+
+    async def synchronise(self: Any) -> None:
+        """The comparison is left out."""
+
+    _replace(Session, "_synchronise", synchronise)
+
+
+def give_up_reports() -> None:
+    """A report that could not be delivered at once is dropped."""
+    right = Reporter._submit
+
+    async def submit(self: Any, report: Any) -> bool:
+        await right(self, report)
+        return True
+
+    _replace(Reporter, "_submit", submit)
+
+
+def forget_tasks_over_a_restart() -> None:
+    """The engine starts without the tasks of its last life."""
+    right = Engine.start
+
+    async def start(self: Any) -> None:
+        for arn in list(self._state.load("task")):
+            self._state.delete("task", arn)
+        await right(self)
+
+    _replace(Engine, "start", start)
+
+
+def never_sweep() -> None:
+    """The controllers look only at what changes while they run."""
+
+    async def mark_all(self: Any) -> None:
+        """The marking of every key is left out."""
+
+    _replace(Loop, "_mark_all", mark_all)
+
+
+def write_another_owners_field() -> None:
+    """The service's controller also writes the count that only users may change."""
+    right = service_controller.ServiceController._set_failure
+
+    def set_failure(self: Any, tx: Any, key: str, message: str) -> None:
+        right(self, tx, key, message)
+        service = tx.get(SERVICES, key)
+        if message and service is not None and service.desired_count > 1:
+            tx.put(SERVICES, msgspec.structs.replace(service, desired_count=service.desired_count - 1))
+
+    _replace(service_controller.ServiceController, "_set_failure", set_failure)
+
+
+BUGS: dict[str, Plant] = {
+    plant.__name__: plant
+    for plant in (
+        acknowledge_before_durable,
+        keep_failed_transactions,
+        lose_the_second_commit_of_a_batch,
+        forget_a_release,
+        place_without_looking_at_memory,
+        place_without_looking_at_ports,
+        count_only_running_tasks,
+        stop_old_tasks_at_once,
+        leave_tasks_on_draining_instances,
+        remember_no_client_token,
+        take_reports_of_ended_tasks,
+        forget_the_shown_status,
+        end_whatever_session_there_is,
+        send_nothing_after_a_reconnect,
+        give_up_reports,
+        forget_tasks_over_a_restart,
+        never_sweep,
+        write_another_owners_field,
+    )
+}
+
+
+def hunt(seeds: int) -> Outcome | None:
+    """The first of the seeds that fails, or None."""
+    for seed in range(1, seeds + 1):
+        outcome = simulate(seed, OPTIONS)
+        if outcome.violation:
+            return outcome
+    return None
+
+
+if __name__ == "__main__":
+    BUGS[sys.argv[1]]()
+    caught = hunt(int(sys.argv[2]))
+    if caught is None:
+        sys.exit("not caught")
+    print(f"seed {caught.seed}: {caught.violation}")

@@ -1,0 +1,71 @@
+"""The simulation itself: small runs hold, a seed replays, and what fails says how to see it again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from homeport.testing import simulation
+from homeport.testing.faults import Trouble
+from homeport.testing.world import Options, simulate
+
+SMALL = Options(minutes=3.0, agents=8, services=3)
+
+
+@pytest.mark.parametrize("seed", range(1, 7))
+def test_everything_holds_whatever_happens(seed: int) -> None:
+    outcome = simulate(seed, SMALL)
+    assert not outcome.violation, simulation.told(outcome)
+    assert outcome.commits > 100
+    assert outcome.acknowledged > 30
+
+
+def test_the_same_seed_gives_the_same_trace_also_in_another_process() -> None:
+    program = (
+        "from homeport.testing.world import *; print(*(simulate(seed, Options(minutes=2.0, agents=8, services=3)).digest for seed in (SEEDS)))"
+    )
+
+    def digests(*seeds: int) -> list[str]:
+        command = [sys.executable, "-c", program.replace("SEEDS", repr(seeds))]
+        return subprocess.run(command, env=_environment(), capture_output=True, text=True, check=True).stdout.split()
+
+    first, second = digests(8, 9), digests(9, 8)
+    assert first == second[::-1]
+    assert first[0] != first[1]
+
+
+def _environment() -> dict[str, str]:
+    import os
+    from pathlib import Path
+
+    return {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+
+
+def test_a_run_without_faults_settles_at_once() -> None:
+    outcome = simulate(3, Options(minutes=3.0, agents=8, services=3, faults=()))
+    assert not outcome.violation, simulation.told(outcome)
+    assert outcome.kinds == ()
+    assert outcome.lives == 1
+
+
+@pytest.mark.parametrize("kind", Trouble.KINDS)
+def test_each_kind_of_fault_alone(kind: str) -> None:
+    outcome = simulate(1, Options(minutes=3.0, agents=8, services=3, faults=(kind,)))
+    assert not outcome.violation, simulation.told(outcome)
+    assert outcome.kinds == (kind,)
+
+
+def test_a_failing_seed_prints_itself_its_invariant_and_the_end_of_its_trace(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from homeport.planner import service as planner
+
+    right = planner.bounds
+    monkeypatch.setattr(planner, "bounds", lambda service: right(service).__class__(0, 1000))
+    monkeypatch.setenv("PYTHONHASHSEED", simulation.HASH_SEED)
+    status = simulation.main(["--seeds", "5", "--minutes", "4", "--agents", "8", "--processes", "1"])
+    said = capsys.readouterr().out
+    assert status == 1
+    assert "FAILED: service " in said
+    assert "commit " in said
+    assert "./dev sim --seeds 1 --first-seed" in said
