@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 import homeport
 from homeport import log
@@ -41,16 +41,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return commands.run(options)
     log.configure(os.environ.get("HOMEPORT_LOG_LEVEL", "info"))
     try:
-        with programs.claim(DataDirectory(options.data_dir), getattr(options, "name", options.command)):
-            foreground(options)
+        with programs.claim(DataDirectory(options.data_dir), getattr(options, "name", options.command)) as lock:
+            listener = foreground(options)
+            if listener is not None:
+                _restart(lock, listener)
     except HomeportError as error:
         print(f"homeport {options.command}: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
 
 
-def _serve(options: argparse.Namespace) -> None:
-    """Be the control plane until SIGTERM or Ctrl-C."""
+def _restart(lock: int, listener: int) -> NoReturn:
+    """Be the same program anew, from what is installed now: same process, same lock, and the socket in which calls wait meanwhile."""
+    from homeport.server import LISTENER_VARIABLE
+
+    for descriptor in (lock, listener):
+        os.set_inheritable(descriptor, True)
+    os.execve(sys.executable, sys.orig_argv, {**os.environ, LISTENER_VARIABLE: str(listener)})
+
+
+def _serve(options: argparse.Namespace) -> int | None:
+    """Be the control plane until SIGTERM or Ctrl-C, or until it is to be restarted: gives the socket to listen on then."""
     import uvloop
 
     from homeport.cli.arguments import SERVER
@@ -73,7 +84,7 @@ def _serve(options: argparse.Namespace) -> None:
         advertise=options.advertise,
         local_reads=options.reads == "local",
     )
-    uvloop.run(serve(server_options))
+    return uvloop.run(serve(server_options))
 
 
 def _attend_tasks(options: argparse.Namespace) -> None:
