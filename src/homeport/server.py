@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,6 +57,8 @@ if TYPE_CHECKING:  # they bring gRPC, which a server that is alone does without
     from homeport.store.etcd.backend import EtcdBackend
 
 BACKLOG: Final = 4096
+LISTENER_VARIABLE: Final = "HOMEPORT_LISTENER"
+"""Environment variable with the descriptor of the socket that a restarted server listens on."""
 JOIN_PAUSE_SECONDS: Final = 0.1
 """Between two looks for the installation that another server is making."""
 GC_THRESHOLDS: Final = (50_000, 20, 100)
@@ -205,6 +208,8 @@ class ControlPlane:
     dispatcher: Dispatcher
     fellowship: Fellowship | None
     """This server's place among several; None for one that is alone."""
+    publish: Callable[[], Path]
+    """Writes DATA_DIR/credentials.json; to be called when the port is this server's, since the file says where it answers."""
 
 
 @contextlib.asynccontextmanager
@@ -228,7 +233,6 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
             installation, root_key = await store.update(lambda tx: _found(tx, options, ids), cause="server start")
         else:
             installation, root_key = await _joined(store, options, ids, clock)
-        write_credentials(options, installation, root_key)
         context = Context(
             store=store,
             placement=placement,
@@ -258,7 +262,8 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        yield ControlPlane(application=application, store=store, context=context, dispatcher=dispatcher, fellowship=fellowship)
+        publish = functools.partial(write_credentials, options, installation, root_key)
+        yield ControlPlane(application=application, store=store, context=context, dispatcher=dispatcher, fellowship=fellowship, publish=publish)
 
 
 async def _open(options: ServerOptions, clock: Clock, derived: tuple[Derived, ...]) -> tuple[Store, EtcdBackend | None]:
@@ -337,6 +342,10 @@ def controllers_of(context: Context) -> tuple[Controller, ...]:
 
 
 def _listen(options: ServerOptions) -> socket.socket:
+    """The listening socket; the one of the process before, if this is its restart, in which clients' connections wait already."""
+    kept = os.environ.pop(LISTENER_VARIABLE, "")
+    if kept:
+        return socket.socket(fileno=int(kept))
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -348,28 +357,34 @@ def _listen(options: ServerOptions) -> socket.socket:
     return listener
 
 
-async def serve(options: ServerOptions) -> None:
-    """Run the control plane until SIGTERM or SIGINT.
+async def serve(options: ServerOptions) -> int | None:
+    """Run the control plane until SIGTERM or SIGINT (gives None), or SIGHUP: gives the descriptor of the listening socket, for the next process.
 
     Raises what `build` raises, and PortInUseError.
     """
+    running = asyncio.get_running_loop()
     async with build(options) as plane:
         listener = _listen(options)
-        config = uvicorn.Config(plane.application, **SERVER_OPTIONS)
-        server = uvicorn.Server(config)
-        running = asyncio.get_running_loop()
+        heir = listener.dup()
+        server = uvicorn.Server(uvicorn.Config(plane.application, **SERVER_OPTIONS))
+        ending: list[asyncio.Task[None]] = []
+        again = False
 
         async def exit_in_order() -> None:
             if plane.fellowship is not None:
                 await plane.fellowship.resign()
             server.should_exit = True
 
-        ending: list[asyncio.Task[None]] = []
-
-        def ask_to_exit() -> None:
+        def ask_to_exit(number: signal.Signals) -> None:
+            nonlocal again
+            again = again or (number == signal.SIGHUP and not ending)
             ending.append(running.create_task(exit_in_order()))
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            running.add_signal_handler(number, ask_to_exit)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            running.add_signal_handler(number, ask_to_exit, number)
         # uvicorn's own handlers would raise the signal again after shutdown; ours end the program with status 0.
         await server._serve(sockets=[listener])
+    if again:
+        return heir.detach()
+    heir.close()
+    return None

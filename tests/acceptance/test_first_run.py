@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -149,6 +150,21 @@ def test_a_second_server_on_the_same_directory_names_the_holder(new_installation
         assert refused.returncode != 0
         assert str(pid) in refused.stderr
     assert installation.pid("server") == pid
+
+
+def test_a_server_that_could_not_listen_leaves_the_endpoint_as_it_was(new_installation):
+    installation = new_installation()
+    start_server(installation)
+    installation.homeport("down")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        refused = installation.homeport("server", "--detach", "--port", str(other.getsockname()[1]), check=False)
+    assert refused.returncode == 1
+    assert "cannot listen on 127.0.0.1" in refused.stderr
+    assert f":{installation.port}'" in installation.homeport("env").stdout
+    installation.homeport("server", "--detach")  # on the port used last
+    assert installation.ecs.list_clusters()["clusterArns"] == []
 
 
 def test_the_memory_store_forgets(new_installation):
