@@ -152,6 +152,7 @@ async def run_task(call: Call, request: Any) -> dict[str, Any]:
         if (again := _again(tx, call, once)) is not None:
             return again
         order = _order(tx, call, request, launch_type)
+        task_input.refuse_default_strategy(order.cluster, request.launchType)
         wanted = _placement_request(order, task_input.constraints_of(request.placementConstraints, order.definition), request.placementStrategy)
         tasks: list[Task] = []
         failures: list[dict[str, str]] = []

@@ -81,6 +81,7 @@ def _made_before(tx: Transaction, once: idempotency.Once, cluster: Cluster) -> S
 def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) -> Service:
     definition = lookup.task_definition_of(tx, call, request.taskDefinition, missing=DEFINITION_MISSING)
     task_input.check_runnable(definition)
+    task_input.refuse_default_strategy(cluster, request.launchType)
     before = tx.get(SERVICES, f"{cluster.key}/{request.serviceName}")
     service = Service(
         account=cluster.account,

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from homeport.api.ecs.run_task import run_task
-from homeport.errors import ClientError, InvalidParameterError
+from homeport.api.ecs.service import create_service
+from homeport.errors import ClientError, InvalidParameterError, UnsupportedFeatureError
 from homeport.store.tables import TASKS
 from homeport.testing import records
 from homeport.testing.cell import MemoryCell
@@ -71,3 +72,12 @@ async def test_a_revision_that_is_no_number_is_refused(cell, revision):
         await run(cell, taskDefinition=f"web:{revision}")
     with pytest.raises(ClientError):
         await run(cell, taskDefinition="web:9999999")
+
+
+async def test_a_default_strategy_of_the_cluster_is_not_passed_over(cell):
+    await cell.put(records.cluster(default_capacity_provider_strategy=b'[{"capacityProvider":"FARGATE","weight":1,"base":0}]'))
+    with pytest.raises(UnsupportedFeatureError, match="defaultCapacityProviderStrategy of cluster default .* is not built yet"):
+        await run(cell)
+    with pytest.raises(UnsupportedFeatureError, match="defaultCapacityProviderStrategy"):
+        await cell.call("CreateService", create_service, {"serviceName": "s", "taskDefinition": "web", "desiredCount": 1})
+    assert len((await run(cell, launchType="EC2"))["tasks"]) == 1
