@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeport.errors import JournalPrunedError
+from homeport.store import journal
 from homeport.store.memory import MemoryBackend
 from homeport.store.past import view_at
 from homeport.store.store import Store
@@ -87,8 +88,11 @@ class Run:
             if revision < anchor.revision:
                 with pytest.raises(JournalPrunedError):
                     await view_at(self.store.journal, revision, everything)
-            else:
-                assert await view_at(self.store.journal, revision, everything) == then
+                continue
+            for worth in (0, 10**9):  # one record after the other, and entry after entry
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(journal, "CHANGES_WORTH_AN_ENTRY", worth)
+                    assert await view_at(self.store.journal, revision, everything) == then
         for name in "abcd":
             for change in await self.store.journal.story(THINGS, name):
                 assert change.kind != "update" or (change.before is not None and change.record is not None)

@@ -16,7 +16,8 @@ import msgspec
 from homeport.errors import HomeportError
 from homeport.store.backend import Anchor, Backend, Batch, BatchLimits, Head, StoredRow, TargetBackend
 from homeport.store.codec import UNFINISHED
-from homeport.store.journal import ENTRY_DECODER, READ_ENTRIES, verify
+from homeport.store.journal import READ_ENTRIES, verify
+from homeport.store.journal_entry import ENTRY_DECODER
 from homeport.store.tables import INSTALLATION, TABLES
 
 TABLE_NAMES: Final = tuple(table.name for table in TABLES)

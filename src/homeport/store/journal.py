@@ -1,17 +1,13 @@
-"""The journal: what changed, when, and what caused it, in a chain of hashes.
+"""The journal's read side: what changed, when, and what caused it, in a chain of hashes.
 
-Owns: the form of an entry (`encode_entry`, `entry_change`), and the read side: `Journal`. Never writes to a backend.
-
-An entry is a msgpack array: hash of the entry before, revision, instant, cause, changes. Each change names the revision of the same record's
-change before it, so that a record's story is read back entry by entry, without an index to keep and without replaying anything else.
+Owns: `Journal` (stories, the state of the past) and `verify`. Never writes to a backend; `journal_entry.py` has the form of an entry.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from itertools import compress, count
-from operator import is_not
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -20,59 +16,19 @@ from homeport.errors import JournalPrunedError
 from homeport.model.record import Instant, Record
 from homeport.store.backend import Anchor, Backend, Head, StoredEntry
 from homeport.store.codec import ENCODER, Codec
-from homeport.store.contents import FULL_EVERY, Contents
+from homeport.store.contents import Contents
+from homeport.store.journal_entry import CREATE, DELETE, ENTRY_DECODER, UPDATE, Entry, EntryChange, reverted
+from homeport.store.rewinding import Rewinding
 from homeport.store.table import Table
-from homeport.store.transaction import Write
 
 R = TypeVar("R", bound=Record)
 
 READ_ENTRIES: Final = 1_000
 """Entries read at a time by `verify`."""
+CHANGES_WORTH_AN_ENTRY: Final = 10
+"""Looking up a record's change costs about as much as reading so many entries in a row."""
 INSTANT_SLACK_SECONDS: Final = 5e-7
 """Instants are told to the microsecond, which is also the least time between two of them."""
-DELETED_BYTES_MAX: Final = 8_192
-"""Up to what size a deleted record is kept in the entry of its deletion: a hundred of them must fit a transaction."""
-
-CREATE: Final = "create"
-UPDATE: Final = "update"
-DELETE: Final = "delete"
-
-
-class FieldChange(msgspec.Struct, frozen=True, array_like=True):
-    """A field of a record got a new value. `position` is the field's place in the stored array."""
-
-    position: int
-    name: str
-    value: Any
-    old: Any = msgspec.UNSET
-    """The value before, so that the state before a change is known when everything older was pruned; UNSET in entries of older programs."""
-
-
-class EntryChange(msgspec.Struct, frozen=True, array_like=True):
-    """One record's change inside an entry."""
-
-    table: str
-    key: str
-    version: int
-    """Version of the table's stored form."""
-    previous: int
-    """Revision of this record's change before this one, 0 when there is none."""
-    kind: str
-    """create, update or delete."""
-    fields: tuple[FieldChange, ...]
-    """For an update: what is different."""
-    record: bytes | None
-    """The whole record, in stored form: after the change at creation and at every 16th change, before it at a deletion (if not too large)."""
-
-
-class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """A transaction, as the journal has it."""
-
-    previous_hash: bytes
-    revision: int
-    instant: Instant
-    cause: str
-    changes: tuple[EntryChange, ...]
 
 
 class RecordChange(msgspec.Struct, frozen=True):
@@ -97,33 +53,6 @@ class Verdict(msgspec.Struct, frozen=True):
     entries: int
     problem: str = ""
     revision: int = 0
-
-
-ENTRY_DECODER: Final = msgspec.msgpack.Decoder(Entry)
-
-
-def entry_change(write: Write) -> tuple[Any, ...]:
-    """The `EntryChange` of a net write whose `stored` is set, as a plain tuple for the encoder. Sets `write.full` when it has the whole record."""
-    contents, row, stored = write.contents, write.row, write.stored
-    if stored is None:
-        last = ENCODER.encode(write.before)
-        return (contents.name, write.key, contents.version, row.revision, DELETE, (), last if len(last) <= DELETED_BYTES_MAX else None)
-    if write.before is None:
-        write.full = True
-        return (contents.name, write.key, contents.version, row.revision, CREATE, (), stored)
-    fields = changed_fields(write.before, write.after)
-    if row.since_full + 1 >= FULL_EVERY:
-        write.full = True
-        return (contents.name, write.key, contents.version, row.revision, UPDATE, fields, stored)
-    return (contents.name, write.key, contents.version, row.revision, UPDATE, fields, None)
-
-
-def changed_fields(before: Record, after: Record | None) -> list[tuple[int, str, Any, Any]]:
-    """(position, name, new value, old value) of every field in which the two differ."""
-    names = before.__struct_fields__
-    old, new = msgspec.structs.astuple(before), msgspec.structs.astuple(after)  # type: ignore[arg-type]  # never None for an update
-    different = (position for position in compress(count(), map(is_not, old, new)) if old[position] != new[position])
-    return [(position, names[position], new[position], old[position]) for position in different]
 
 
 class Journal:
@@ -200,22 +129,44 @@ class Journal:
             rows = [(key, row.record, row.revision) for key, row in self._contents[table.name].rows.items()]
             if await self._settle():
                 break
+        _, head = await self._backend.ends()
+        changed = sum(1 for _, _, last in rows if last > revision)
+        if changed * CHANGES_WORTH_AN_ENTRY > head.revision - revision:
+            return await self._rewound(table, revision, {key: (record, last) for key, record, last in rows}, head.revision)
         found: dict[str, R] = {}
         ends: dict[str, tuple[int, R | None]] = {}
         # What was deleted since the rows were looked at is told from there as well, to the same end.
         for key, deleted in await self._backend.deletions_after(table.name, revision):
             ends.setdefault(key, (deleted, None))
-        for key, record, changed in rows:
-            if changed <= revision:
+        for key, record, last in rows:
+            if last <= revision:
                 found[key] = record  # type: ignore[assignment]  # a table's rows hold its record type
             else:
-                ends.setdefault(key, (changed, record))  # type: ignore[arg-type]  # the same
-        for key, (end, last) in ends.items():
+                ends.setdefault(key, (last, record))  # type: ignore[arg-type]  # the same
+        for key, (end, after) in ends.items():
             if key not in found:
-                past = await self._before(table, key, end=end, revision=revision, record=last)
+                past = await self._before(table, key, end=end, revision=revision, record=after)
                 if past is not None:
                     found[key] = past
         return [found[key] for key in sorted(found)]
+
+    async def _rewound(self, table: Table[R], revision: int, rows: dict[str, tuple[Record, int]], head: int) -> list[R]:
+        """As `records_at`, by taking back every entry from `head` on; what takes long runs in another thread, so that calls go on."""
+        rewinding = Rewinding(table, rows)
+        last = head
+        while last > revision:
+            first = max(revision + 1, last - READ_ENTRIES + 1)
+            entries = [entry for entry in await self.entries(first, last - first + 1) if entry.revision <= last]
+            if not entries or entries[0].revision != first:
+                raise JournalPrunedError(f"the journal does not reach back to revision {revision}")
+            await asyncio.to_thread(rewinding.undo, entries)
+            last = first - 1
+        found, unknown = await asyncio.to_thread(rewinding.records)
+        for key, end in unknown.items():
+            past = await self._before(table, key, end=end, revision=revision)
+            if past is not None:
+                found[key] = past
+        return await asyncio.to_thread(lambda: [found[key] for key in sorted(found)])  # type: ignore[misc]  # a table's rows hold its record type
 
     async def _now(self, table: Table[R], key: str) -> tuple[tuple[R, int] | None, list[int]]:
         """(the record and the revision of its last change, if there is one; revisions of the deletions before it), all durable."""
@@ -242,7 +193,7 @@ class Journal:
             if change.record is not None:
                 state, version = msgspec.msgpack.decode(change.record), change.version
             if change.kind == UPDATE:
-                state = _reverted(state, change) if version == change.version else None
+                state = reverted(state, change) if version == change.version else None
             if change.previous <= revision:
                 break
             end = change.previous
@@ -280,16 +231,6 @@ class Journal:
 def _plain(record: Record | None) -> list[Any] | None:
     """The fields of a record as they are stored."""
     return None if record is None else msgspec.msgpack.decode(ENCODER.encode(record))
-
-
-def _reverted(state: list[Any] | None, change: EntryChange) -> list[Any] | None:
-    """The fields before an update after which they were `state`, if that can be told."""
-    if state is None or any(field.old is msgspec.UNSET or field.position >= len(state) for field in change.fields):
-        return None
-    before = list(state)
-    for field in change.fields:
-        before[field.position] = field.old
-    return before
 
 
 def _tell(table: Table[R], chain: list[tuple[Entry, EntryChange]], last: R | None) -> list[RecordChange]:
@@ -330,7 +271,7 @@ def _states(table: Table[R], chain: list[tuple[Entry, EntryChange]], last: R | N
     for number in range(len(chain) - 1, -1, -1):  # what lies before the first whole record is told backwards, by the old values
         change = chain[number][1]
         if states[number][0] is None and change.kind == UPDATE and states[number + 1][1] == change.version:
-            states[number] = (_reverted(states[number + 1][0], change), change.version)
+            states[number] = (reverted(states[number + 1][0], change), change.version)
         elif states[number][0] is None and change.kind == DELETE and change.record is not None:
             states[number] = (msgspec.msgpack.decode(change.record), change.version)
     return states

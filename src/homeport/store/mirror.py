@@ -17,7 +17,7 @@ from homeport.model.record import Record
 from homeport.store.backend import StoredEntry, StoredRow
 from homeport.store.codec import ENCODER, Codec
 from homeport.store.contents import FULL_EVERY, Contents, Row
-from homeport.store.journal import DELETE, ENTRY_DECODER, EntryChange
+from homeport.store.journal_entry import DELETE, ENTRY_DECODER, EntryChange
 from homeport.store.table import Change, Commit, Derived
 
 Rows = Mapping[str, Mapping[int, StoredRow | None]]

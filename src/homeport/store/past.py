@@ -42,7 +42,8 @@ async def view_at(journal: Journal, revision: int, function: Callable[[Reader], 
             return await asyncio.to_thread(function, reader)
         except _NotReadError as missing:
             if missing.key is None:
-                reader.add_table(missing.table, await journal.records_at(missing.table, revision))
+                records = await journal.records_at(missing.table, revision)
+                await asyncio.to_thread(reader.add_table, missing.table, records)
             else:
                 reader.add_record(missing.table, missing.key, await journal.record_at(missing.table, missing.key, revision))
 

@@ -25,7 +25,8 @@ from homeport.model.record import Instant
 from homeport.store.backend import Backend, Batch, Head
 from homeport.store.codec import ENCODER, Codec
 from homeport.store.contents import Contents, Row
-from homeport.store.journal import ENTRY_DECODER, Journal, entry_change
+from homeport.store.journal import Journal
+from homeport.store.journal_entry import ENTRY_DECODER, entry_change
 from homeport.store.journal_size import surplus
 from homeport.store.table import Commit, Derived, Reader, Table, Transaction
 from homeport.store.transaction import StoreReader, StoreTransaction, Write, change_of, require_bytes
