@@ -358,13 +358,14 @@ def _listen(options: ServerOptions) -> socket.socket:
 
 
 async def serve(options: ServerOptions) -> int | None:
-    """Run the control plane until SIGTERM or SIGINT (gives None), or SIGHUP: gives the descriptor of the listening socket, for the next process.
+    """Run the control plane until SIGTERM or SIGINT (gives None), or SIGUSR2: gives the descriptor of the listening socket, for the next process.
 
     Raises what `build` raises, and PortInUseError.
     """
     running = asyncio.get_running_loop()
     async with build(options) as plane:
         listener = _listen(options)
+        plane.publish()
         heir = listener.dup()
         server = uvicorn.Server(uvicorn.Config(plane.application, **SERVER_OPTIONS))
         ending: list[asyncio.Task[None]] = []
@@ -377,10 +378,10 @@ async def serve(options: ServerOptions) -> int | None:
 
         def ask_to_exit(number: signal.Signals) -> None:
             nonlocal again
-            again = again or (number == signal.SIGHUP and not ending)
+            again = number == signal.SIGUSR2
             ending.append(running.create_task(exit_in_order()))
 
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             running.add_signal_handler(number, ask_to_exit, number)
         # uvicorn's own handlers would raise the signal again after shutdown; ours end the program with status 0.
         await server._serve(sockets=[listener])

@@ -148,6 +148,7 @@ class Application:
         self.elsewhere = elsewhere
         self._internal = internal or {}
         self._more_health = health
+        self._started = context.clock.now()
         # Unique because of the random half, cheap because of the counted one.
         self._request_id_prefix = context.ids.uuid()[:24]
         self._requests = 0
@@ -232,7 +233,8 @@ class Application:
 
     def _health(self) -> bytes:
         context = self.context
-        return msgspec.json.encode({"status": "ok", "region": context.region, "revision": context.store.revision, **self._more_health()})
+        facts = {"status": "ok", "region": context.region, "revision": context.store.revision, "started": self._started}
+        return msgspec.json.encode({**facts, **self._more_health()})
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the connection to the handler of its path, with the request's id in the scope."""

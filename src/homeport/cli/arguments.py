@@ -201,7 +201,12 @@ def _restore(parser: argparse.ArgumentParser) -> None:
 
 
 def _server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", nargs="?", choices=("status",), help="status: show the servers, who leads, and how far each is behind")
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("status", "restart"),
+        help="status: show the servers, who leads, how far each is behind; restart: one after another",
+    )
     parser.add_argument("--json", action="store_true", help="with status: as a JSON object")
     _data_dir(parser)
     _detach(parser, "the API answers")

@@ -21,7 +21,7 @@ from homeport.cli.installation import DataDirectory
 from homeport.cli.logs import logs
 from homeport.cli.packages import FOR_TESTS, ensure
 from homeport.cli.reading import describe, list_resources
-from homeport.cli.servers import server_status
+from homeport.cli.servers import restart_servers, server_status
 from homeport.cli.start import agent_environment, port_of, start_agent, start_server, wait_for_agent, wait_for_server
 from homeport.cli.status import status
 from homeport.cli.terminal import Terminal
@@ -33,9 +33,11 @@ Command = Callable[[argparse.Namespace, Terminal, Mapping[str, str]], int]
 
 
 def server(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
-    """`homeport server --detach`: the control plane alone, in the background; `homeport server status`: the servers that there are."""
+    """`homeport server --detach`: the control plane alone, in the background; `homeport server status | restart`."""
     if options.action == "status":
         return server_status(options, terminal)
+    if options.action == "restart":
+        return restart_servers(options, terminal)
     directory = DataDirectory(options.data_dir)
     _refuse_second(directory, options.name)
     process = start_server(options, directory, environ)

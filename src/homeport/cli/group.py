@@ -107,6 +107,8 @@ def group_of(directory: DataDirectory, *, servers: int | None, port: int | None,
 
 def _write(path: Path, content: bytes) -> None:
     temporary = path.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(mode=0o600)
     temporary.write_bytes(content)
     temporary.replace(path)
 
@@ -210,7 +212,9 @@ class Starter:
                     break
                 self._require(name, processes.get(name), deadline)
                 self._terminal.pause(POLL_SECONDS)
-        return self._directory.known_credentials()
+        credentials = self._directory.known_credentials()
+        _write(self._directory.path / "credentials.json", msgspec.json.format(msgspec.json.encode(credentials)))
+        return credentials
 
     def copy_from_sqlite(self) -> None:
         """A single server's state, if this data directory has one, becomes the group's. Raises CommandError."""

@@ -1,6 +1,6 @@
 """Where an installation lives on this machine, and the keys that its server left there.
 
-Owns: `DataDirectory`, `LocalCredentials`, the default directory, the identity of this machine's instance. Never writes credentials: the server does.
+Owns: `DataDirectory`, `LocalCredentials`, the default directory, the identity of this machine's instance. Never writes credentials: the servers do.
 """
 
 from __future__ import annotations

@@ -79,8 +79,10 @@ def running(directory: DataDirectory) -> list[Program]:
 
 
 @contextlib.contextmanager
-def claim(directory: DataDirectory, name: str) -> Iterator[None]:
-    """Be the program `name` of this directory while inside. Nothing in this process may open the lock file a second time: closing it would free it.
+def claim(directory: DataDirectory, name: str) -> Iterator[int]:
+    """Be the program `name` of this directory while inside; gives the lock's descriptor.
+
+    Nothing in this process may open the lock file a second time: closing it would free it.
 
     Raises ProgramRunsError when another process is.
     """
@@ -95,7 +97,7 @@ def claim(directory: DataDirectory, name: str) -> Iterator[None]:
             raise ProgramRunsError(f"another {name} (pid {holder}) already runs on {directory.path}") from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -172,6 +174,12 @@ def stop(directory: DataDirectory, name: str, terminal: Terminal) -> bool:
                 return True
             terminal.pause(POLL_SECONDS)
     raise CommandError(f"the {name} (pid {program.pid}) does not end")
+
+
+def restart(directory: DataDirectory, name: str) -> bool:
+    """Tell the server `name` to be itself anew (see `homeport.server.serve`). True if it runs."""
+    program = find(directory, name)
+    return program is not None and _signal(directory, program, signal.SIGUSR2)
 
 
 def _signal(directory: DataDirectory, program: Program, number: signal.Signals) -> bool:

@@ -1,21 +1,24 @@
-"""`homeport server status`: the servers of an installation, who leads, and how far each is behind.
+"""`homeport server status`: the servers of an installation, who leads, and how far each is behind; `homeport server restart`: one after another anew.
 
-Owns: what is shown and how. Never changes anything.
+Owns: what is shown and how, and the order of a restart. Never stops a server: each keeps its port, in which calls wait while it starts.
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from homeport.cli import programs
 from homeport.cli.client import Api, ApiCallError, ApiUnreachableError
 from homeport.cli.group import kept_group
 from homeport.cli.installation import DataDirectory
-from homeport.cli.terminal import Terminal, table
+from homeport.cli.terminal import CommandError, Terminal, table
 
+RESTART_SECONDS_MAX: Final = 60.0
 NOT_RUNNING_STATUS: Final = 3
 """Exit status when no server answers, as `systemctl status` has it."""
 
@@ -25,6 +28,41 @@ def server_status(options: argparse.Namespace, terminal: Terminal) -> int:
     facts = gather(DataDirectory(options.data_dir), terminal)
     terminal.show(json.dumps(facts, indent=2) if options.json else screen(facts))
     return 0 if any(member["answers"] for member in facts["members"]) else NOT_RUNNING_STATUS
+
+
+def restart_servers(options: argparse.Namespace, terminal: Terminal) -> int:
+    """Restart every server of this machine, the next one when the one before serves again. Raises CommandError."""
+    directory = DataDirectory(options.data_dir)
+    names = [program.name for program in programs.running(directory) if program.name != "agent" and not program.name.startswith("etcd-")]
+    if not names:
+        raise CommandError(f"no server of {directory.path} runs")
+    for name in names:
+        own = DataDirectory(directory.path / name) if (directory.path / name).is_dir() else directory
+        endpoint = own.known_credentials().endpoint
+        began = _started(endpoint)
+        if not programs.restart(directory, name):
+            raise CommandError(f"{name} does not run any more")
+        deadline = terminal.deadline(RESTART_SECONDS_MAX)
+        while (now := _started(endpoint)) is None or now == began:
+            if terminal.is_past(deadline) or programs.find(directory, name) is None:
+                raise CommandError(f"{name} does not serve again; its last words:\n{programs.log_tail(directory, name)}")
+            terminal.pause(programs.POLL_SECONDS)
+        terminal.say(f"{name}: restarted")
+    return 0
+
+
+def _started(endpoint: str) -> float | None:
+    """When the server that answers there began to serve; None when none answers."""
+    place = urlsplit(endpoint)
+    kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
+    connection = kind(place.hostname or "", place.port, timeout=RESTART_SECONDS_MAX)
+    try:
+        connection.request("GET", "/health")
+        return float(json.loads(connection.getresponse().read())["started"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return None
+    finally:
+        connection.close()
 
 
 def gather(directory: DataDirectory, terminal: Terminal) -> dict[str, Any]:
