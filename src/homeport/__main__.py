@@ -83,6 +83,7 @@ def _serve(options: argparse.Namespace) -> int | None:
         name=options.name,
         advertise=options.advertise,
         local_reads=options.reads == "local",
+        own_etcd=options.own_etcd,
     )
     return uvloop.run(serve(server_options))
 

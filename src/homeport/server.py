@@ -98,6 +98,9 @@ class ServerOptions:
     local_reads: bool = False
     """Answer reads from this server's copy as it is, without asking whether it is the newest state."""
 
+    own_etcd: bool = False
+    """Whether etcd is Homeport's alone, which makes room in it when it is full."""
+
     @property
     def replicated(self) -> bool:
         """Whether this is one of several servers."""
@@ -244,7 +247,7 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
             endpoint=f"{endpoint(options)}/",
         )
         keys = Credentials(root_key.id, root_key.secret, installation.region)
-        fellowship = _fellowship(store, backend, keys, clock) if backend else None
+        fellowship = _fellowship(store, backend, keys, options) if backend else None
         if fellowship is not None:
             stack.push_async_callback(fellowship.close)
         verifier = Verifier(access_keys, clock=clock, settings=settings, region=installation.region)
@@ -278,12 +281,12 @@ async def _open(options: ServerOptions, clock: Clock, derived: tuple[Derived, ..
     return await Replica.join(backend, tables=TABLES, clock=clock, derived=derived, local_reads=options.local_reads), backend
 
 
-def _fellowship(store: Store, backend: EtcdBackend, keys: Credentials, clock: Clock) -> Fellowship:
+def _fellowship(store: Store, backend: EtcdBackend, keys: Credentials, options: ServerOptions) -> Fellowship:
     from homeport.servers import Fellowship
     from homeport.store.replica import Replica
 
     assert isinstance(store, Replica)
-    return Fellowship(store, backend, keys=keys, clock=clock)
+    return Fellowship(store, backend, keys=keys, clock=backend.clock, own_etcd=options.own_etcd)
 
 
 def _dispatcher(context: Context, verifier: Verifier, fellowship: Fellowship | None, *, name: str) -> Dispatcher:

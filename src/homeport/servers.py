@@ -21,10 +21,12 @@ from homeport.api.server import Internal
 from homeport.clock import Clock
 from homeport.dispatcher.command import Command, carry_out, request_of, result_of
 from homeport.dispatcher.departed import end_departed
-from homeport.errors import LeadershipLostError, NotLeaderError, ServiceUnavailableError
+from homeport.errors import HomeportError, LeadershipLostError, NotLeaderError, ServiceUnavailableError
 from homeport.iam import sigv4
+from homeport.log import logger
 from homeport.store.etcd.backend import EtcdBackend
 from homeport.store.etcd.members import Members, Server
+from homeport.store.etcd.room import keep_room
 from homeport.store.replica import Replica
 
 COMMAND_PATH: Final = "/homeport/command"
@@ -35,11 +37,16 @@ RESIGN_SECONDS_MAX: Final = 5.0
 """How long a stopping server tries to resign; without etcd its lease ends by itself."""
 
 
+_log: Final = logger("servers")
+
+
 class Fellowship:
     """This server among the others. Make it inside the running loop; `start` and `close` it."""
 
-    def __init__(self, replica: Replica, backend: EtcdBackend, *, keys: sigv4.Credentials, clock: Clock) -> None:
-        """`keys` is the root's, with which servers know each other."""
+    def __init__(self, replica: Replica, backend: EtcdBackend, *, keys: sigv4.Credentials, clock: Clock, own_etcd: bool) -> None:
+        """`keys` is the root's, with which servers know each other; `own_etcd` says that etcd is Homeport's alone, to be kept in order by it."""
+        self._client = backend.client
+        self._own_etcd = own_etcd
         self._replica = replica
         self._clock = clock
         self._keys = keys
@@ -47,7 +54,7 @@ class Fellowship:
         self._me = Server(me.name, me.address, os.getpid(), os.uname().nodename)
         self._members = Members(backend.client, backend.layout.prefix.decode(), clock=clock)
         self._keeping: asyncio.Task[None] | None = None
-        self.forwarder = Forwarder(name=me.name, clock=clock, leader=self._leader_address)
+        self.forwarder = Forwarder(name=me.name, clock=clock, leader=self._leader_address, gone=self._depose)
         self.internal: dict[str, Internal] = {COMMAND_PATH: self._carry_out, SERVERS_PATH: self._tell_servers}
 
     def start(self) -> None:
@@ -76,7 +83,8 @@ class Fellowship:
 
     def leader_work(self) -> Sequence[Coroutine[Any, Any, None]]:
         """What only a leader among several does."""
-        return (end_departed(self._replica, self._names, self._clock),)
+        departed = end_departed(self._replica, self._names, self._clock)
+        return departed, keep_room(self._client, self._clock, ours=self._own_etcd)
 
     def health(self) -> dict[str, Any]:
         """Members of the answer of /health."""
@@ -86,6 +94,17 @@ class Fellowship:
     def _leader_address(self) -> str:
         leader = self._replica.role.leader
         return leader.address if leader else ""
+
+    async def _depose(self, address: str) -> None:
+        """The leader's address refuses connections. To be wrong costs an election."""
+        leader = self._replica.role.leader
+        if leader is None or leader.address != address or leader.name == self._me.name:
+            return
+        _log.warning("%s does not listen at %s any more; another server is to lead", leader.name, address)
+        try:
+            await self._replica.depose(leader)
+        except HomeportError as error:
+            _log.info("its leadership ends with its lease: %s", error)
 
     async def _names(self) -> frozenset[str]:
         return frozenset(server.name for server in await self._members.all())
@@ -116,6 +135,10 @@ class Fellowship:
         headers = self._signed(leader, COMMAND_PATH, body)
         try:
             status, _, answer = await self.forwarder.post(leader, COMMAND_PATH, headers=headers, body=body, deadline=deadline)
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, ConnectionRefusedError):
+                await self.forwarder.refused(leader)
+            return None
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
         return answer if status == 200 else None

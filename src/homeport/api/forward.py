@@ -24,6 +24,8 @@ PATIENCE_SECONDS: Final = 8.0
 """How long a change waits for a leader that takes it, in all."""
 TRY_SECONDS: Final = 4.0
 """How long one try at a leader may take: one that is paused or cut off does not refuse, it is silent. Its successor leads by then."""
+GONE_SECONDS: Final = 0.4
+"""How long a leader's address must refuse connections before it counts as gone: one that was elected while it starts listens soon."""
 PAUSE_SECONDS: Final = 0.05
 """Between two looks for the leader."""
 MISDIRECTED: Final = 421
@@ -41,9 +43,14 @@ class _TryAgainError(Exception):
 class Forwarder:
     """Runs handlers here and, when this server does not lead, elsewhere. Make it inside the running loop."""
 
-    def __init__(self, *, name: str, clock: Clock, leader: Callable[[], str]) -> None:
-        """`name` is this server's; `leader` says the address of the leader's API as far as it is known now, or ""."""
+    def __init__(self, *, name: str, clock: Clock, leader: Callable[[], str], gone: Callable[[str], Awaitable[None]]) -> None:
+        """`name` is this server's; `leader` says the address of the leader's API as far as it is known now, or "".
+
+        `gone` is called with the address of a leader where nobody listened for `GONE_SECONDS`.
+        """
         self._name = name
+        self._gone = gone
+        self._refusing: tuple[str, float] = ("", 0.0)
         self._clock = clock
         self._leader = leader
         self._http = aiohttp.ClientSession(
@@ -87,6 +94,8 @@ class Forwarder:
         try:
             status, answered, body = await self.post(leader, "/", headers=dict(headers), body=exchange.body, deadline=deadline)
         except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, ConnectionRefusedError):
+                await self.refused(leader)
             raise _TryAgainError from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if repeatable:
@@ -109,6 +118,16 @@ class Forwarder:
             return posting.result()
         finally:
             posting.cancel()
+
+    async def refused(self, server: str) -> None:
+        """Nobody listens at `server`, which should lead. Another server leads sooner when it is known to be gone than when its lease must end."""
+        now = self._clock.monotonic()
+        address, since = self._refusing
+        if address != server or now - since > PATIENCE_SECONDS:
+            self._refusing = (server, now)
+        elif now - since >= GONE_SECONDS:
+            self._refusing = ("", 0.0)
+            await self._gone(server)
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         async with self._http.post(url, data=body, headers=headers, allow_redirects=False) as response:

@@ -215,6 +215,7 @@ def _server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", type=_name, help="with etcd: this server's name, the same after a restart; default: the machine's")
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; default: 127.0.0.1")
     parser.add_argument("--advertise", metavar="URL", help="with etcd: where agents and other servers reach this one; default: http://HOST:PORT")
+    parser.add_argument("--own-etcd", action="store_true", help="with etcd: it is Homeport's alone, which compacts it when it is full")
     parser.add_argument("--reads", choices=("linearizable", "local"), default="linearizable", help="with etcd: local answers from a copy as it is")
 
 

@@ -194,7 +194,7 @@ class Starter:
 
     def start_server(self, name: str, port: int) -> subprocess.Popen[bytes]:
         """Start one server."""
-        arguments = ["--data-dir", str(self._directory.path), "--port", str(port), "--store", self.group.store, "--name", name]
+        arguments = ["--data-dir", str(self._directory.path), "--port", str(port), "--store", self.group.store, "--own-etcd", "--name", name]
         for option, value in (("--account-id", self._options.account_id), ("--region", self._options.region)):
             if value:
                 arguments += [option, value]
