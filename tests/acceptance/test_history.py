@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sqlite3
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
-from acceptance.harness import IMAGE, Installation, until
+from acceptance.harness import IMAGE, ROOT, Installation, until
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 
 COMMAND = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"]
 
@@ -135,6 +140,27 @@ def service_revision(installation: Installation) -> int:
             found: int = entry["revision"]
             return found
     raise AssertionError("the change is not in the history")
+
+
+def test_boto3_calls_our_operations_with_our_model_and_signatures_do_not_cross(installation: Installation, tmp_path: Path) -> None:
+    models = tmp_path / "models" / "homeport" / "2026-11-01"
+    models.mkdir(parents=True)
+    shutil.copy(ROOT / "src/homeport/api/homeport/service-2.json", models)
+    session = boto3.Session(installation.access_key_id, installation.secret_access_key, region_name=installation.region)
+    session._loader.search_paths.append(str(models.parents[1]))
+    client = session.client("homeport", endpoint_url=installation.endpoint)
+    installation.ecs.create_cluster(clusterName="by-boto3")
+    answer = client.describe_history(resource="cluster/by-boto3")
+    assert answer["entries"][0]["cause"]["operation"] == "CreateCluster"
+    assert client.describe_at(operation="ListClusters", revision=1, request={})["answer"] == {"clusterArns": []}
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.describe_history(resource="cluster/never")
+    for service, target in (("ecs", "HomeportV20261101.DescribeAt"), ("homeport", "AmazonEC2ContainerServiceV20141113.ListClusters")):
+        request = AWSRequest("POST", f"{installation.endpoint}/", {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": target}, b"{}")
+        SigV4Auth(session.get_credentials(), service, installation.region).add_auth(request)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(request.url, b"{}", dict(request.headers)), timeout=10)
+        assert b"Credential should be scoped to correct service" in refused.value.read()
 
 
 def tamper(path: Path, *statements: str) -> None:

@@ -511,3 +511,29 @@ async def test_the_journal_is_kept_at_a_size(backend):
     assert await store.prune_journal_to(wanted) <= 1
     assert not (await store.journal.verify()).problem
     await store.close()
+
+
+async def test_a_journal_is_verified_while_it_grows_and_is_pruned(backend):
+    store = await opened(backend())
+    done = False
+
+    async def write() -> None:
+        number = 0
+        while not done:
+            await asyncio.gather(*(store.update(put(Thing(name=str(number + n))), cause="test") for n in range(10)))
+            number += 10
+            if number % 200 == 0:
+                anchor, head = await store._backend.ends()
+                await store._prune_through((anchor.revision + head.revision) // 2)
+
+    writing = asyncio.create_task(write())
+    try:
+        for number in range(30):
+            await store.update(put(Thing(name="mine", size=number)), cause="test")
+            verdict = await store.journal.verify()
+            assert not verdict.problem
+    finally:
+        done = True
+        await writing
+    assert (await store.journal.verify()).entries > 0
+    await store.close()

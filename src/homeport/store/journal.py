@@ -291,21 +291,21 @@ async def verify(backend: Backend) -> Verdict:
 
 
 async def _follow(backend: Backend, anchor: Anchor, head: Head) -> Verdict:
-    """One walk from `anchor` on."""
+    """One walk from `anchor` on; it must reach `head`, and may go on as far as the head of then."""
     before: StoredEntry | Anchor = anchor
-    checked = 0
+    checked, newest = 0, head
     async for entry in _walk(backend, anchor.revision + 1):
-        if entry.revision > head.revision:
-            _, head = await backend.ends()  # an entry and the head that reaches it are written together, so the new head counts
-        problem, position = _flaw(before, entry, head)
+        if entry.revision > newest.revision:
+            _, newest = await backend.ends()  # an entry and the head that reaches it are written together, so the head of now counts
+        problem, position = _flaw(before, entry, newest)
         if problem:
             return Verdict(checked, problem, position)
+        if entry.revision == head.revision and entry.hash != head.hash:
+            return Verdict(checked, f"entry {entry.revision} was replaced: the head has another hash", entry.revision)
         checked += 1
         before = entry
-    if before.revision != head.revision:
+    if before.revision < head.revision:
         return Verdict(checked, f"entries {before.revision + 1} to {head.revision} are missing", before.revision + 1)
-    if before.hash != head.hash:
-        return Verdict(checked, f"entry {before.revision} was replaced: the head has another hash", before.revision)
     return Verdict(checked)
 
 
