@@ -71,10 +71,16 @@ def start_server(installation: Installation, *more: str) -> None:
     installation.homeport("server", "--detach", "--port", str(installation.port), *more)
 
 
-def run_service(installation: Installation, name: str, containers: list[dict]) -> str:
+def volumes(installation: Installation) -> list[str]:
+    """Names of the volumes that the installation made for its tasks."""
+    label = f"label=homeport.installation={installation.credentials['installation_id']}"
+    return docker("volume", "ls", "--quiet", "--filter", label).split()
+
+
+def run_service(installation: Installation, name: str, containers: list[dict], **definition: object) -> str:
     """Register a task definition and run a service of one task of it; the task's ARN once it runs."""
     ecs = installation.ecs
-    ecs.register_task_definition(family=name, containerDefinitions=containers)
+    ecs.register_task_definition(family=name, containerDefinitions=containers, **definition)
     ecs.create_service(serviceName=name, taskDefinition=name, desiredCount=1)
     ecs.get_waiter("services_stable").wait(services=[name], WaiterConfig={"Delay": 1, "MaxAttempts": 90})
     arn: str = ecs.list_tasks(serviceName=name)["taskArns"][0]
@@ -224,11 +230,14 @@ def test_up_on_a_drained_machine_says_so_and_leaves_the_programs_running(new_ins
 def test_down_with_tasks_does_not_wait_for_an_agent_that_is_gone(new_installation):
     installation = new_installation()
     installation.up()
-    run_service(installation, "left", [talker("main", "")])
+    mount = {"sourceVolume": "scratch", "containerPath": "/scratch"}
+    run_service(installation, "left", [{**talker("main", ""), "mountPoints": [mount]}], volumes=[{"name": "scratch"}])
+    assert volumes(installation) != []
     kill(installation, "agent")
     assert "agent is away" in installation.homeport("down", "--tasks", timeout=60).stderr
     assert processes(installation) == {}
     assert installation.containers() == []
+    assert volumes(installation) == []
 
 
 def test_in_the_foreground_programs_are_kept_running_until_asked_to_end(new_installation, tmp_path):

@@ -96,6 +96,18 @@ class DockerSocket:
         if status not in (204, 404, 409):
             raise DockerError(f"container {container_id[:12]} cannot be removed: {_message(data)}")
 
+    def task_volumes(self, labels: Mapping[str, str]) -> list[str]:
+        """Names of the volumes that were made for one task each and have all of `labels`. Volumes that outlive their tasks are none of them."""
+        filters = json.dumps({"label": [TASK_LABEL, *(f"{name}={value}" for name, value in labels.items())]})
+        found = self._json("GET", f"/volumes?{urlencode({'filters': filters})}")["Volumes"] or []
+        return [volume["Name"] for volume in found]
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume; one that is gone is no error."""
+        status, data = self._exchange("DELETE", f"{self._prefix()}/volumes/{quote(name)}", timeout=60.0)
+        if status not in (204, 404):
+            raise DockerError(f"volume {name} cannot be removed: {_message(data)}")
+
     def has_image(self, name: str) -> bool:
         """Whether the image is here."""
         status, _ = self._exchange("GET", f"{self._prefix()}/images/{quote(name)}/json", timeout=30.0)
