@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import uvicorn
 
+from homeport import log
 from homeport.api.call import Context
 from homeport.api.ecs.operations import OPERATIONS as ECS_OPERATIONS
 from homeport.api.homeport.operations import OPERATIONS as HOMEPORT_OPERATIONS
@@ -63,6 +64,8 @@ JOIN_PAUSE_SECONDS: Final = 0.1
 """Between two looks for the installation that another server is making."""
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 """Records and requests are trees that reference counts free; a rare collection is for what is left (measured in benchmarks/store.py)."""
+
+_log: Final = log.logger("server")
 
 
 class StoreNotKnownError(HomeportError):
@@ -375,6 +378,7 @@ async def serve(options: ServerOptions) -> int | None:
         again = False
 
         async def exit_in_order() -> None:
+            _log.info("asked to end: no new calls are taken")
             if plane.fellowship is not None:
                 await plane.fellowship.resign()
             server.should_exit = True
@@ -387,7 +391,9 @@ async def serve(options: ServerOptions) -> int | None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             running.add_signal_handler(number, ask_to_exit, number)
         # uvicorn's own handlers would raise the signal again after shutdown; ours end the program with status 0.
+        _log.info("serves at %s", endpoint(options))
         await server._serve(sockets=[listener])
+        _log.info("the last calls have ended")
     if again:
         return heir.detach()
     heir.close()
