@@ -271,14 +271,17 @@ async def _checked(path: Path) -> str:
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    """A SQLite file as of one moment, all in one file, also while a server writes to it."""
+    """A SQLite file as of one moment, all in one file, also while a server writes to it. Raises StorekeepingError."""
     os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))  # it holds secret keys
     with (
         contextlib.closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as live,
         contextlib.closing(sqlite3.connect(target)) as copied,
     ):
-        live.backup(copied, pages=BACKUP_PAGES)
-        copied.execute("PRAGMA journal_mode = DELETE")
+        try:
+            live.backup(copied, pages=BACKUP_PAGES)
+            copied.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.Error as error:
+            raise StorekeepingError(f"{source} could not be copied to {target}: {error}") from None
 
 
 def _put_in_place(part: Path, path: Path) -> None:

@@ -24,11 +24,14 @@ _log = log.logger("controllers.journal")
 
 async def keep_journal(store: Store, clock: Clock, settings: Settings) -> None:
     """Run until cancelled: every minute, remove entries older than `settings.journal_retention_seconds` and beyond `settings.journal_bytes_max`."""
+    within_size = -1  # the revision at which it was
     while True:
         try:
             removed = await store.prune_journal(before=clock.now() - settings.journal_retention_seconds)
-            if settings.journal_bytes_max and removed < ENTRIES_A_TIME:
+            if settings.journal_bytes_max and removed < ENTRIES_A_TIME and store.revision != within_size:
+                looked_at = store.revision
                 removed = await store.prune_journal_to(settings.journal_bytes_max)
+                within_size = looked_at if removed < ENTRIES_A_TIME else within_size
         except HomeportError as error:
             _log.warning("the journal could not be pruned and is tried again in a minute: %s", error)
             removed = 0

@@ -11,7 +11,7 @@ from typing import Final
 from homeport.store.backend import Backend
 
 BLOCKS: Final = 64
-"""Parts of the journal that are looked at separately, since the size of entries changes with what was going on."""
+"""Parts of the journal that are looked at separately, since the size of entries changes with what was going on; none has fewer entries than this."""
 SAMPLE_ENTRIES: Final = 16
 """Entries read in each."""
 ENTRY_BYTES: Final = 48
@@ -21,7 +21,7 @@ ENTRY_BYTES: Final = 48
 async def surplus(backend: Backend, bytes_max: int) -> int:
     """The revision up to which entries would have to go so that about the newest `bytes_max` bytes remain; the anchor's when none have to."""
     anchor, head = await backend.ends()
-    step = max(1, -(-(head.revision - anchor.revision) // BLOCKS))
+    step = max(BLOCKS, -(-(head.revision - anchor.revision) // BLOCKS))
     position, left = head.revision, float(bytes_max)
     while position > anchor.revision:
         lower = max(anchor.revision, position - step)
