@@ -227,6 +227,16 @@ def test_up_on_a_drained_machine_says_so_and_leaves_the_programs_running(new_ins
     installation.homeport("up", "--detach")
 
 
+def test_up_registers_a_machine_anew_that_was_deregistered(new_installation):
+    installation = new_installation()
+    installation.up()
+    (gone,) = installation.ecs.list_container_instances()["containerInstanceArns"]
+    installation.ecs.deregister_container_instance(containerInstance=gone, force=True)
+    installation.up()
+    (now,) = installation.ecs.list_container_instances()["containerInstanceArns"]
+    assert now != gone
+
+
 def test_down_with_tasks_does_not_wait_for_an_agent_that_is_gone(new_installation):
     installation = new_installation()
     installation.up()

@@ -23,6 +23,8 @@ from homeport.model.record import Instant
 SERVER_SECONDS_MAX: Final = 60.0
 """A store of a million records takes 7 s to load; a busy machine some times that."""
 AGENT_SECONDS_MAX: Final = 60.0
+GONE_SECONDS: Final = 5.0
+"""An agent that runs and whose instance is missing for so long does not bring it back by itself."""
 AGENT_POLL_SECONDS: Final = 0.05
 CLUSTER: Final = "default"
 ROOT_KEY_VARIABLES: Final = ("HOMEPORT_ROOT_ACCESS_KEY_ID", "HOMEPORT_ROOT_SECRET_ACCESS_KEY")
@@ -37,6 +39,10 @@ _FOREIGN_VARIABLES: Final = (
     *ROOT_KEY_VARIABLES,
 )
 """What a user's shell may hold for another purpose and the local agent must not see."""
+
+
+class InstanceGoneError(CommandError):
+    """The agent runs, but its container instance is not there any more: it registers anew when it is started anew."""
 
 
 class InstanceDrainingError(CommandError):
@@ -134,17 +140,20 @@ def wait_for_agent(
     """Return, with the container instance, when this machine's instance is ACTIVE and its connection was made at or after `since`.
 
     A server that was killed remembers the connections of its life before for a while, so "connected" alone says little right after its start.
-    Raises CommandError with the end of the agent's log when it ends or takes too long, InstanceDrainingError.
+    Raises CommandError with the end of the agent's log when it ends or takes too long, InstanceDrainingError, and for an agent that ran before
+    InstanceGoneError.
     """
     api = _api_of(environment, terminal)
     cluster, instance_id = environment["ECS_CLUSTER"], environment["HOMEPORT_INSTANCE_ID"]
-    deadline = terminal.deadline(AGENT_SECONDS_MAX)
+    deadline, gone = terminal.deadline(AGENT_SECONDS_MAX), terminal.deadline(GONE_SECONDS)
     while True:
         instance = this_instance(api, cluster, instance_id)
         if instance is not None and instance["agentConnected"] and _connected_at(instance) >= since:
             if instance["status"] == "DRAINING":
                 raise InstanceDrainingError(instance["containerInstanceArn"])
             return instance
+        if process is None and instance is None and terminal.is_past(gone):
+            raise InstanceGoneError("the agent runs, but this machine's container instance was deregistered")
         ended = process.poll() is not None if process else programs.find(directory, "agent") is None
         if ended or terminal.is_past(deadline):
             what = "ended" if ended else f"is not connected after {AGENT_SECONDS_MAX:.0f} s"

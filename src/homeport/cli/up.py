@@ -11,7 +11,7 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from homeport.cli import programs
 from homeport.cli.demo import run_demo
@@ -19,7 +19,16 @@ from homeport.cli.engine import ensure_engine
 from homeport.cli.group import Starter, group_of
 from homeport.cli.installation import DataDirectory, LocalCredentials, default_data_dir
 from homeport.cli.packages import find_program
-from homeport.cli.start import InstanceDrainingError, agent_environment, port_of, start_agent, start_server, wait_for_agent, wait_for_server
+from homeport.cli.start import (
+    InstanceDrainingError,
+    InstanceGoneError,
+    agent_environment,
+    port_of,
+    start_agent,
+    start_server,
+    wait_for_agent,
+    wait_for_server,
+)
 from homeport.cli.terminal import CommandError, Terminal
 
 RESTART_PAUSE_SECONDS: Final = 1.0
@@ -126,12 +135,20 @@ class _Run:
         if runs is None:
             self._started_at = self._terminal.clock.now()
             self._children["agent"] = start_agent(self._directory, environment)
-        instance = wait_for_agent(
-            self._children.get("agent"), self._directory, environment=environment, terminal=self._terminal, since=self._started_at
-        )
+        try:
+            instance = self._wait_for_agent(environment)
+        except InstanceGoneError as error:
+            self._terminal.say(f"{error}; starting the agent anew")
+            programs.stop(self._directory, "agent", self._terminal)
+            runs = None
+            self._children["agent"] = start_agent(self._directory, environment)
+            instance = self._wait_for_agent(environment)
         verb = "already runs" if runs else "runs"
         identity = instance["containerInstanceArn"].rpartition("/")[2]
         self._terminal.say(f"agent: {verb}; this machine is container instance {identity} in cluster {environment['ECS_CLUSTER']}")
+
+    def _wait_for_agent(self, environment: Mapping[str, str]) -> dict[str, Any]:
+        return wait_for_agent(self._children.get("agent"), self._directory, environment=environment, terminal=self._terminal, since=self._started_at)
 
     def attend(self) -> None:
         """Start a program that failed anew, until asked to end or until all were told to stop (`homeport down`)."""
