@@ -6,9 +6,9 @@ from homeport.config import Settings
 from homeport.controllers.retention import RetentionController
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.service import ServiceEvent
-from homeport.model.installation import IdempotencyToken
+from homeport.model.installation import Effect, IdempotencyToken
 from homeport.planner.retention import is_over
-from homeport.store.tables import CONTAINER_INSTANCES, DEPLOYMENTS, IDEMPOTENCY_TOKENS, SERVICE_EVENTS, SERVICES, TASK_DEFINITIONS, TASKS
+from homeport.store.tables import CONTAINER_INSTANCES, DEPLOYMENTS, EFFECTS, IDEMPOTENCY_TOKENS, SERVICE_EVENTS, SERVICES, TASK_DEFINITIONS, TASKS
 from homeport.testing import records
 
 T0 = records.NOW
@@ -37,6 +37,7 @@ def token(expires_at: float) -> IdempotencyToken:
         (records.container_instance(status="INACTIVE"), None),
         (records.container_instance(), None),
         (token(T0 + 5), T0 + 5),
+        (Effect(key="k", answer=b"{}", made_at=T0), T0 + 300),
         (records.deployment(status="INACTIVE"), T0 + 90 * DAY),
         (records.deployment(status="ACTIVE"), None),
         (records.task_definition(status="DELETE_IN_PROGRESS", delete_requested_at=T0), T0),
@@ -112,3 +113,15 @@ async def test_a_task_definition_stays_while_something_refers_to_it(make_cell):
 def test_it_looks_often_enough_for_short_retentions():
     assert RetentionController(settings=Settings()).period_seconds == 60.0
     assert RetentionController(settings=Settings(stopped_task_retention_seconds=5.0)).period_seconds == 0.5
+
+
+@pytest.mark.parametrize("second", range(0, 14_400, 613))
+async def test_kept_answers_go_after_five_minutes_wherever_in_the_hour_they_were_made(make_cell, second):
+    cell = await make_cell()
+    await cell.clock.advance(second)
+    made_at = cell.clock.now()
+    await cell.put(*(Effect(key=f"k{number}", answer=b"{}", made_at=made_at) for number in range(95)))
+    await cell.clock.advance(299)
+    assert len(await cell.all(EFFECTS)) == 95
+    await cell.clock.advance(100)
+    assert await cell.all(EFFECTS) == []
