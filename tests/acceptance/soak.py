@@ -69,13 +69,13 @@ class Servers:
         self.processes: list[subprocess.Popen[bytes] | None] = [None, None, None]
         self.paused: set[int] = set()
 
-    def start(self, number: int) -> None:
-        """Start server `number`."""
+    def start(self, number: int, *more: str) -> None:
+        """Start server `number`, with more options."""
         name = f"soak-{number}"
         command = [sys.executable, "-m", "homeport", "server", "--data-dir", str(self.directory), "--port", str(self.ports[number])]
         with (self.directory / f"{name}.log").open("ab") as log:
             self.processes[number] = subprocess.Popen(
-                [*command, "--store", self.store, "--name", name, "--account-id", "123456789012"],
+                [*command, "--store", self.store, "--name", name, "--account-id", "123456789012", *more],
                 env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -135,9 +135,9 @@ class Client:
     asks a server by chance each time, and so is soon held up by the paused one, as its wakening must not do harm.
     """
 
-    def __init__(self, servers: Servers, seed: int, *, faithful: bool = False) -> None:
+    def __init__(self, servers: Servers, seed: int, *, faithful: bool = False, keys: dict[str, str] | None = None) -> None:
         self._server: int | None = seed % 3 if faithful else None
-        keys = servers.credentials()
+        keys = keys or servers.credentials()
         self._ports = servers.ports
         self._signer = SigV4Auth(Credentials(keys["access_key_id"], keys["secret_access_key"]), "ecs", keys["region"])
         self._connections: dict[int, http.client.HTTPConnection] = {}
@@ -158,7 +158,7 @@ class Client:
                     self._server = (server + 1) % 3
                 time.sleep(self._random.uniform(0.02, 0.1))
 
-    def call(self, server: int, operation: str, invocation: str = "", **parameters: Any) -> dict[str, Any]:
+    def call(self, server: int, operation: str, invocation: str = "", seconds: float = CALL_SECONDS, **parameters: Any) -> dict[str, Any]:
         """One try at one server. Raises UnavailableError; any answer but 200 and 503 is a mistake."""
         body = json.dumps(parameters).encode()
         request = AWSRequest("POST", f"http://127.0.0.1:{self._ports[server]}/", data=body)
@@ -167,7 +167,7 @@ class Client:
         if invocation:
             request.headers["amz-sdk-invocation-id"] = invocation
         self._signer.add_auth(request)
-        connection = self._connections.pop(server, None) or http.client.HTTPConnection("127.0.0.1", self._ports[server], timeout=CALL_SECONDS)
+        connection = self._connections.pop(server, None) or http.client.HTTPConnection("127.0.0.1", self._ports[server], timeout=seconds)
         try:
             connection.request("POST", "/", body, dict(request.headers))
             answer = connection.getresponse()
@@ -182,6 +182,18 @@ class Client:
             raise AssertionError(f"{operation} at server {server}: {answer.status} {content.decode()}")
         decoded: dict[str, Any] = json.loads(content)
         return decoded
+
+    def close(self) -> None:
+        """Close the connections."""
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Workload:
@@ -199,14 +211,14 @@ class Workload:
 
     def start(self) -> None:
         """Make the keys (tags of clusters), then write and read."""
-        client = Client(self.servers, 0)
-        for writer in range(WRITERS):
-            made = client.until_acknowledged("CreateCluster", lambda: False, clusterName=f"key-{writer}")
-            assert made is not None
-            self.arns[f"key-{writer}"] = made[0]["cluster"]["clusterArn"]
-        works: list[Callable[[], None]] = [lambda w=writer: self._write(f"key-{w}", w) for writer in range(WRITERS)]  # type: ignore[misc]
-        works += [lambda r=reader: self._read(100 + r) for reader in range(READERS)]  # type: ignore[misc]
-        works.append(lambda: self._register("family", 200))
+        with Client(self.servers, 0) as client:
+            for writer in range(WRITERS):
+                made = client.until_acknowledged("CreateCluster", lambda: False, clusterName=f"key-{writer}")
+                assert made is not None
+                self.arns[f"key-{writer}"] = made[0]["cluster"]["clusterArn"]
+        works: list[Callable[[], None]] = [lambda w=writer: self._as(w, self._write, f"key-{w}") for writer in range(WRITERS)]  # type: ignore[misc]
+        works += [lambda r=reader: self._as(100 + r, self._read, r) for reader in range(READERS)]  # type: ignore[misc]
+        works.append(lambda: self._as(200, self._register, "family"))
         self._threads = [threading.Thread(target=self._guarded, args=(work,), daemon=True) for work in works]
         for thread in self._threads:
             thread.start()
@@ -230,8 +242,11 @@ class Workload:
         except BaseException as error:
             self.failures.append(f"{type(error).__name__}: {error}")
 
-    def _write(self, key: str, seed: int) -> None:
-        client = Client(self.servers, seed, faithful=seed < 3)
+    def _as(self, seed: int, work: Callable[[Client, Any], None], subject: Any) -> None:
+        with Client(self.servers, seed, faithful=seed < 3) as client:
+            work(client, subject)
+
+    def _write(self, client: Client, key: str) -> None:
         number = 0
         while not self._stopping.is_set():
             number += 1
@@ -243,8 +258,8 @@ class Workload:
                 return
             self.steps.append(Step(key, number, began, time.monotonic(), done[2], True))
 
-    def _read(self, seed: int) -> None:
-        client, chance = Client(self.servers, seed), random.Random(seed)
+    def _read(self, client: Client, seed: int) -> None:
+        chance = random.Random(seed)
         while not self._stopping.is_set():
             key = f"key-{chance.randrange(WRITERS)}"
             done = client.until_acknowledged("ListTagsForResource", self._stopping.is_set, resourceArn=self.arns[key])
@@ -253,8 +268,7 @@ class Workload:
             value = next((int(tag["value"]) for tag in done[0]["tags"] if tag["key"] == "n"), 0)
             self.steps.append(Step(key, value, done[1], time.monotonic(), done[2], False))
 
-    def _register(self, family: str, seed: int) -> None:
-        client = Client(self.servers, seed)
+    def _register(self, client: Client, family: str) -> None:
         revisions = self.revisions.setdefault(family, [])
         while not self._stopping.is_set():
             definition = [{"name": "a", "image": f"i:{len(revisions)}", "memory": 8}]
@@ -433,15 +447,16 @@ def _harm(servers: Servers, members: EtcdMembers, workload: Workload, seconds: f
 
 def _compare(servers: Servers, workload: Workload) -> list[str]:
     """At the end every server tells the last acknowledged value or a later one, and all the same."""
-    client, problems = Client(servers, 1), []
-    for key, arn in workload.arns.items():
-        told = []
-        for server in range(3):
-            tags = client.call(server, "ListTagsForResource", resourceArn=arn)["tags"]
-            told.append(next((int(tag["value"]) for tag in tags if tag["key"] == "n"), 0))
-        acknowledged = max((step.number for step in workload.steps if step.key == key and step.write), default=0)
-        if len(set(told)) != 1 or told[0] < acknowledged:
-            problems.append(f"{key}: the servers tell {told}, acknowledged was {acknowledged}")
+    problems = []
+    with Client(servers, 1) as client:
+        for key, arn in workload.arns.items():
+            told = []
+            for server in range(3):
+                tags = client.call(server, "ListTagsForResource", resourceArn=arn)["tags"]
+                told.append(next((int(tag["value"]) for tag in tags if tag["key"] == "n"), 0))
+            acknowledged = max((step.number for step in workload.steps if step.key == key and step.write), default=0)
+            if len(set(told)) != 1 or told[0] < acknowledged:
+                problems.append(f"{key}: the servers tell {told}, acknowledged was {acknowledged}")
     return problems
 
 
