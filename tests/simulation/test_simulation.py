@@ -23,9 +23,7 @@ def test_everything_holds_whatever_happens(seed: int) -> None:
 
 
 def test_the_same_seed_gives_the_same_trace_also_in_another_process() -> None:
-    program = (
-        "from homeport.testing.world import *; print(*(simulate(seed, Options(minutes=2.0, agents=8, services=3)).digest for seed in (SEEDS)))"
-    )
+    program = "from homeport.testing.world import *; print(*(simulate(seed, Options(minutes=2.0, agents=8, services=3)).digest for seed in (SEEDS)))"
 
     def digests(*seeds: int) -> list[str]:
         command = [sys.executable, "-c", program.replace("SEEDS", repr(seeds))]
@@ -57,7 +55,9 @@ def test_each_kind_of_fault_alone(kind: str) -> None:
     assert outcome.kinds == (kind,)
 
 
-def test_a_failing_seed_prints_itself_its_invariant_and_the_end_of_its_trace(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_seed_prints_itself_its_invariant_and_the_end_of_its_trace(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from homeport.planner import service as planner
 
     right = planner.bounds

@@ -75,7 +75,9 @@ class FaultyBackend:
     async def commit(self, batch: Batch) -> None:
         """Passed on after its time, unless something happens to it."""
         faults, chance = self._faults, self._chance
-        seconds = chance.between(0.1, faults.stall_seconds_max) if chance.happens(faults.stall) else chance.between(faults.seconds_min, faults.seconds_max)
+        seconds = (
+            chance.between(0.1, faults.stall_seconds_max) if chance.happens(faults.stall) else chance.between(faults.seconds_min, faults.seconds_max)
+        )
         await asyncio.sleep(seconds)  # noqa: TID251 - virtual time on the simulation's loop
         if faults.full or chance.happens(faults.failure):
             raise CommitFailedError("no space left on device (simulated)")

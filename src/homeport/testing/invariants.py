@@ -84,11 +84,17 @@ class Invariants:
         known = self.records[table]
         if told:
             for key in known.keys() | found.keys():
-                _require(known.get(key) == found.get(key), f"{table} {key} is not after the restart what was durable before: {_differences(known.get(key), found.get(key))}")
+                _require(
+                    known.get(key) == found.get(key),
+                    f"{table} {key} is not after the restart what was durable before: {_differences(known.get(key), found.get(key))}",
+                )
         for key in sorted(known.keys() | found.keys()):
             before, after = known.get(key), found.get(key)
             if before != after:
-                _require(after is not None or table == "service_events" or table == "idempotency_tokens", f"{table} {key} was durable and is gone after the restart")
+                _require(
+                    after is not None or table in ("service_events", "idempotency_tokens"),
+                    f"{table} {key} was durable and is gone after the restart",
+                )
                 change = Change(table, key, before, after)
                 self._moves(change)
                 self._apply(change)
@@ -214,7 +220,9 @@ class Invariants:
         taken = {(port, "tcp") for port in instance.reserved_tcp_ports} | {(port, "udp") for port in instance.reserved_udp_ports}
         for task in tasks:
             for use in task.host_ports:
-                _require((use.port, use.protocol) not in taken, f"port {use.port}/{use.protocol} of instance {instance.id} is held twice (task {task.id})")
+                _require(
+                    (use.port, use.protocol) not in taken, f"port {use.port}/{use.protocol} of instance {instance.id} is held twice (task {task.id})"
+                )
                 taken.add((use.port, use.protocol))
 
     def _is_healthy(self, task: Task, now: float) -> bool:
@@ -237,14 +245,21 @@ class Invariants:
         changed = [change for change in commit.changes if isinstance(change.after, Task) and change.after.service_key == key]
         if any(change.before is None for change in changed):
             occupied = sum(1 for task in self._of_service.get(key, {}).values() if RANK[task.last_status] <= _OCCUPYING)
-            _require(occupied <= upper, f"service {service.name}: the scheduler's start makes {occupied} RUNNING and PENDING tasks, over the upper bound of {upper}")
+            _require(
+                occupied <= upper,
+                f"service {service.name}: the scheduler's start makes {occupied} RUNNING and PENDING tasks, over the upper bound of {upper}",
+            )
             good = sum(1 for task in self._of_service.get(key, {}).values() if self._is_good(task))
-            _require(good <= service.desired_count, f"service {service.name}: {good} good tasks of its PRIMARY deployment, {service.desired_count} desired")
+            _require(
+                good <= service.desired_count, f"service {service.name}: {good} good tasks of its PRIMARY deployment, {service.desired_count} desired"
+            )
         stops = [c for c in changed if isinstance(c.before, Task) and isinstance(c.after, Task) and c.before.desired_status != c.after.desired_status]
         if stops:
             healthy = self._healthy(key, commit.now)
             enough = healthy >= lower or healthy >= healthy_before
-            _require(enough, f"service {service.name}: the scheduler's stops leave {healthy} healthy tasks of {healthy_before}; the lower bound is {lower}")
+            _require(
+                enough, f"service {service.name}: the scheduler's stops leave {healthy} healthy tasks of {healthy_before}; the lower bound is {lower}"
+            )
 
     def _is_good(self, task: Task) -> bool:
         """Wanted, of the PRIMARY deployment, not unhealthy, on an instance that stays: what the desired count is about."""
@@ -253,6 +268,10 @@ class Invariants:
         stays = instance is not None and instance.status == "ACTIVE"
         primary = deployment is not None and deployment.status == "PRIMARY"
         return task.desired_status == "RUNNING" and primary and stays and task.health_status != "UNHEALTHY"
+
+    def tasks_of(self, service_key: str) -> list[Task]:
+        """The service's durable tasks that are not STOPPED."""
+        return list(self._of_service.get(service_key, {}).values())
 
     # -- clients and hosts -----------------------------------------------------------------------------------------------
 
@@ -282,15 +301,16 @@ class Invariants:
 
     # -- now and then ----------------------------------------------------------------------------------------------------
 
-    def derived(self, store: Store, placement: PlacementIndex) -> None:
-        """Views that are kept beside the tables are what a rebuild from the tables gives."""
+    def derived(self, store: Store, placement: PlacementIndex, *, indexes: bool = True) -> None:
+        """Views that are kept beside the tables are what a rebuild from the tables gives; with `indexes` the tables' own as well."""
         rebuilt = PlacementIndex()
         for name in ("container_instances", "tasks"):
             for row in store._contents[name].rows.values():
-                rebuilt.change(name, None, row.record)
+                if not isinstance(row.record, Task) or row.record.last_status != "STOPPED":  # those hold nothing, and are most
+                    rebuilt.change(name, None, row.record)
         if rebuilt.holdings() != placement.holdings():
             self._violated(f"placement's books differ from the records: {_first_difference(placement.holdings(), rebuilt.holdings())}")
-        for table in TABLES:
+        for table in TABLES if indexes else ():
             self._indexes(store, table)
 
     def _indexes(self, store: Store, table: Any) -> None:

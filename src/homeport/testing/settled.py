@@ -42,7 +42,8 @@ class Patience:
         """Look at every service; complain of one that has been short and silent for too long."""
         records = self._invariants.records
         for key, service in records["services"].items():
-            short = _shortage(service, records, self._plane.clock.now()) if service.status == "ACTIVE" else ""
+            tasks = self._invariants.tasks_of(key)
+            short = _shortage(service, records, tasks, self._plane.clock.now()) if service.status == "ACTIVE" else ""
             # A new life, a jump of the clock, a full disk or another wish starts the wait anew.
             faults = self._plane.faults
             situation = (self._plane.lives, self._plane.up, self._plane.clock.offset, service.desired_count, service.family, service.revision)
@@ -56,20 +57,15 @@ class Patience:
                 self._violated(f"service {service.name} {short} for {now - since:.0f} s and nothing says why")
 
 
-def _tasks_of(records: dict[str, dict[str, Any]], service: Service) -> list[Task]:
-    return [task for task in records["tasks"].values() if task.service_key == service.key and task.last_status != "STOPPED"]
-
-
 def _primary(records: dict[str, dict[str, Any]], service: Service) -> Any:
     return next((item for item in records["deployments"].values() if item.service_key == service.key and item.status == "PRIMARY"), None)
 
 
-def _shortage(service: Service, records: dict[str, dict[str, Any]], now: float) -> str:
+def _shortage(service: Service, records: dict[str, dict[str, Any]], tasks: list[Task], now: float) -> str:
     """What the service lacks without a reason; "" when nothing."""
     primary = _primary(records, service)
     if primary is None:
         return "has no PRIMARY deployment"
-    tasks = _tasks_of(records, service)
     wanted = sum(1 for task in tasks if task.desired_status == "RUNNING" and task.deployment_id == primary.id)
     occupied = sum(1 for task in tasks if RANK[task.last_status] <= RANK["RUNNING"])
     if wanted >= service.desired_count or service.placement_failure or primary.throttled_until > now - 1.0 or primary.rollout_state == "FAILED":
@@ -88,7 +84,7 @@ def unsettled(plane: ControlPlane, invariants: Invariants, hosts: Iterable[Host]
         return ["the server is down"]
     records = invariants.records
     by_arn = {host.instance_arn: host for host in hosts}
-    problems = [problem for service in records["services"].values() for problem in _service_problems(plane, records, service)]
+    problems = [problem for service in records["services"].values() for problem in _service_problems(plane, invariants, service)]
     for task in records["tasks"].values():
         if task.desired_status == "STOPPED" and task.last_status != "STOPPED":
             problems.append(f"task {task.id} is wanted STOPPED and is {task.last_status}")
@@ -99,7 +95,8 @@ def unsettled(plane: ControlPlane, invariants: Invariants, hosts: Iterable[Host]
     return problems
 
 
-def _service_problems(plane: ControlPlane, records: dict[str, dict[str, Any]], service: Service) -> Iterable[str]:
+def _service_problems(plane: ControlPlane, invariants: Invariants, service: Service) -> Iterable[str]:
+    records = invariants.records
     primary = _primary(records, service)
     if service.status == "DRAINING":
         yield f"service {service.name} is still DRAINING"
@@ -110,7 +107,7 @@ def _service_problems(plane: ControlPlane, records: dict[str, dict[str, Any]], s
         return
     if service.family in ("sick", "failing", "crashing", "unstartable", "missing"):
         return
-    tasks = [task for task in _tasks_of(records, service) if task.desired_status == "RUNNING"]
+    tasks = [task for task in invariants.tasks_of(service.key) if task.desired_status == "RUNNING"]
     draining = [task for task in tasks if records["container_instances"][task.instance_key].status == "DRAINING"]
     if draining and not service.placement_failure and not _cannot_roll(records, service, primary):
         yield f"service {service.name}: {len(draining)} tasks are still on draining instances"

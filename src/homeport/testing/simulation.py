@@ -68,8 +68,8 @@ def outcomes(seeds: Sequence[int], options: Options, *, processes: int) -> Itera
 def told(outcome: Outcome) -> str:
     """An outcome as a person reads it: one line, or for a failure the trace's end as well."""
     head = (
-        f"seed {outcome.seed}: {outcome.digest}  {outcome.commits} commits, {outcome.tasks} tasks, {outcome.calls} calls, {outcome.lives} server lives, "
-        f"settled after {outcome.settled_after:.0f} s"
+        f"seed {outcome.seed}: {outcome.digest}  {outcome.commits} commits, {outcome.tasks} tasks, {outcome.calls} calls, "
+        f"{outcome.lives} server lives, settled after {outcome.settled_after:.0f} s"
     )
     if not outcome.violation:
         return head

@@ -269,9 +269,7 @@ class Workload:
     async def _drain(self, host: Host, chance: Chance) -> None:
         for status in ("DRAINING", "ACTIVE"):
             arn = host.instance_arn
-            answer = await self.call(
-                "UpdateContainerInstancesState", {"cluster": CLUSTER, "containerInstances": [arn], "status": status}
-            )
+            answer = await self.call("UpdateContainerInstancesState", {"cluster": CLUSTER, "containerInstances": [arn], "status": status})
             if answer["failures"]:
                 return
             record = self._instance(arn)

@@ -41,6 +41,8 @@ TRACE_LINES: Final = 60
 ZONES: Final = ("us-east-1a", "us-east-1b", "us-east-1c")
 LOOK_SECONDS: Final = 5.0
 """Between two looks at what need not hold after every commit."""
+INDEX_LOOKS: Final = 12
+"""Every how many looks the tables' indexes are rebuilt and compared."""
 SETTLE_SECONDS_MAX: Final = 900.0
 """Virtual time in which everything must be where it is wanted once faults and users have stopped."""
 END_ROUNDS_MAX: Final = 20
@@ -245,11 +247,13 @@ class World:
         await self._last_look()
 
     async def _look(self) -> None:
+        looks = 0
         while True:
             await asyncio.sleep(LOOK_SECONDS)  # noqa: TID251 - virtual time
+            looks += 1
             self.patience.look(self.loop.time())
             if self.plane.store is not None and self.plane.context is not None:
-                self.invariants.derived(self.plane.store, self.plane.context.placement)
+                self.invariants.derived(self.plane.store, self.plane.context.placement, indexes=looks % INDEX_LOOKS == 0)
 
     async def _settle(self) -> None:
         began = self.loop.time()
@@ -379,7 +383,8 @@ async def _end_all() -> None:
 
 async def _race(world: World) -> str:
     running = asyncio.get_running_loop().create_task(world.run())
-    await asyncio.wait({running, world.failed}, return_when=asyncio.FIRST_COMPLETED)
+    ends: set[asyncio.Future[Any]] = {running, world.failed}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if running.done() and not running.cancelled() and running.exception() is not None:
         world._broke(running.exception())
     return world.failed.result() if world.failed.done() else ""
