@@ -38,6 +38,8 @@ STALL_SECONDS: Final = 60.0
 CPU_UNITS: Final = 102_400
 MEMORY_MIB: Final = 409_600
 IDLE_SECONDS: Final = 60.0
+SETTLING_SECONDS: Final = float(os.environ.get("HOMEPORT_BENCH_SETTLING", "60"))
+"""Time after which the tasks have come of age (40 s) and their services are steady."""
 CREATING: Final = 4
 """Threads that create services."""
 
@@ -184,7 +186,7 @@ def launch(instances: int, services: int, tasks: int) -> dict[str, float]:
             for thread in threads:
                 thread.join()
             grown = memory_mb(process.pid) - memory
-            time.sleep(60 if wanted <= 10_000 else 0)
+            time.sleep(SETTLING_SECONDS)
             settled = cpu_seconds(process.pid) - cpu - spent
         with server(directory, free_port()) as (again, _, start_seconds):
             start_memory = memory_mb(again.pid)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from homeport.model.change import Event, StartTask, StopTask
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.task import Container
-from homeport.planner.health import is_healthy
-from homeport.planner.service import ServiceView, bounds, plan, standing
+from homeport.planner.health import concerns, is_healthy
+from homeport.planner.service import ServiceView, bounds, is_settled, plan, standing
 from homeport.planner.task import Seen, observed, stop
 from homeport.testing import records
 
@@ -59,11 +59,14 @@ class World:
     def replace(self, index: int, task: task_model.Task) -> None:
         self.tasks[index] = task
 
+    def answer(self):
+        return plan(self.view, lambda tasks, count: list(tasks)[:count], healthy_after_seconds=HEALTHY_AFTER, now=self.now)
+
     def activate(self) -> bool:
         """Do what the planner says, and hold it to its bounds. False when it changed no task."""
         self.now += 0.001
         limits, healthy_before = bounds(self.service), self.healthy
-        answer = plan(self.view, lambda tasks, count: list(tasks)[:count], healthy_after_seconds=HEALTHY_AFTER, now=self.now)
+        answer = self.answer()
         stops = [change.task for change in answer.changes if isinstance(change, StopTask)]
         starts = [change for change in answer.changes if isinstance(change, StartTask)]
         self.events += [change for change in answer.changes if isinstance(change, Event)]
@@ -98,7 +101,11 @@ class World:
         )
 
     def report(self, index: int, status: str) -> None:
-        self.replace(index, observed(self.tasks[index], Seen(status=status), self.now))
+        before, answered = self.tasks[index], self.answer()
+        self.replace(index, observed(before, Seen(status=status), self.now))
+        if not concerns(before, self.tasks[index], HEALTHY_AFTER) and not answered.changes:
+            assert not self.answer().changes, "a change that concerns nobody gave the planner something to do"
+        assert is_settled(self.view, HEALTHY_AFTER, self.now) == standing(self.view, HEALTHY_AFTER, self.now).settled
 
     def health(self, index: int, status: str) -> None:
         self.replace(index, msgspec.structs.replace(self.tasks[index], health_status=status))

@@ -27,8 +27,16 @@ from homeport.store.table import Change, Commit, Reader, Transaction
 
 CONCURRENT_ACTIVATIONS_MAX: Final = 256
 """Activations whose transactions may wait for the disk together."""
-SWEPT_TOGETHER_MAX: Final = 32
-"""Keys of a sweep that are activated before keys that changed get their turn again: about 5 ms."""
+BUSY_SECONDS: Final = 0.005
+"""Activations that took longer than this together are followed by a pause, in which marks of one key come together."""
+PAUSE_RATIO: Final = 1.0
+"""That pause, as a multiple of the time they took: at most half of the event loop is for controllers."""
+SWEEP_PAUSE_RATIO: Final = 15.0
+"""The same for a sweep, which can wait: a sixteenth of the event loop, even if a sweep of a very large installation then takes longer."""
+SWEPT_TOGETHER_MAX: Final = 8
+"""Keys of a sweep that are activated before keys that changed get their turn again."""
+STARTED_TOGETHER_MAX: Final = 8
+"""Activations that run before the event loop looks at sockets again: of services with a thousand tasks each about 8 ms."""
 
 _log = logging.getLogger("homeport.controllers")
 
@@ -93,6 +101,9 @@ class Loop:
         self._timer_changed = asyncio.Event()
         self._room = asyncio.Semaphore(CONCURRENT_ACTIVATIONS_MAX)
         self._running: set[asyncio.Task[None]] = set()
+        self._spent_seconds = 0.0
+        self._swept_seconds = 0.0
+        self._resting = False
 
     async def run(self) -> None:
         """Run until cancelled or until the store is closed."""
@@ -196,26 +207,47 @@ class Loop:
         while True:
             await self._work.wait()
             self._work.clear()
+            spent, self._spent_seconds = self._spent_seconds, 0.0
+            if spent > BUSY_SECONDS:  # never on a virtual clock, where work takes no time
+                await self._clock.sleep(spent * PAUSE_RATIO)
             await self._work_off_marked()
-            for name, key in list(itertools.islice(self._swept, SWEPT_TOGETHER_MAX)):
-                del self._swept[name, key]
-                await self._start(name, key)
-            if self._swept:
-                # What changed meanwhile comes first.
-                self._work.set()
-                await self._breathe()
+            if self._swept and not self._resting:
+                await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Activate some of the swept keys. What changed meanwhile comes before the next ones."""
+        for name, key in list(itertools.islice(self._swept, SWEPT_TOGETHER_MAX)):
+            del self._swept[name, key]
+            await self._start(name, key, swept=True)
+        await self._breathe()
+        spent, self._swept_seconds = self._swept_seconds, 0.0
+        if spent <= BUSY_SECONDS:
+            self._work.set()
+            return
+        self._resting = True
+        rest = asyncio.create_task(self._rest(spent * SWEEP_PAUSE_RATIO))
+        self._running.add(rest)
+        rest.add_done_callback(self._running.discard)
+
+    async def _rest(self, seconds: float) -> None:
+        """Hold the sweep up, and nothing else."""
+        await self._clock.sleep(seconds)
+        self._resting = False
+        self._work.set()
 
     async def _work_off_marked(self) -> None:
         for name in self._controllers:
             marked, self._marked[name] = self._marked[name], {}
-            for key in marked:
+            for number, key in enumerate(marked, 1):
                 self._swept.pop((name, key), None)
                 await self._start(name, key)
+                if number % STARTED_TOGETHER_MAX == 0:
+                    await self._breathe()
 
-    async def _start(self, name: str, key: str) -> None:
+    async def _start(self, name: str, key: str, *, swept: bool = False) -> None:
         await self._room.acquire()
         # Tasks start in the order they are made, so the transactions run in the order of marking.
-        task = asyncio.create_task(self._activate(name, key))
+        task = asyncio.create_task(self._activate(name, key, swept=swept))
         self._running.add(task)
         task.add_done_callback(self._finished)
 
@@ -227,9 +259,9 @@ class Loop:
         self._running.discard(task)
         self._room.release()
 
-    async def _activate(self, name: str, key: str) -> None:
+    async def _activate(self, name: str, key: str, *, swept: bool) -> None:
         try:
-            await self._store.update(self._activation(name, key), cause=f"controller/{name} {key}")
+            await self._store.update(self._activation(name, key, swept=swept), cause=f"controller/{name} {key}")
         except Exception as error:
             status = self._status[name]
             status.errors += 1
@@ -237,15 +269,21 @@ class Loop:
             # The sweep is the retry: nothing is retried here, so that a key that always fails costs one activation a period.
             _log.exception("controller/%s could not bring %s on", name, key)
 
-    def _activation(self, name: str, key: str) -> Callable[[Transaction], None]:
+    def _activation(self, name: str, key: str, *, swept: bool) -> Callable[[Transaction], None]:
         controller, status = self._controllers[name], self._status[name]
 
         def activate(tx: Transaction) -> None:
+            began = self._clock.monotonic()
             status.activations += 1
             status.last_activation_at, status.last_key = tx.now, key
             result = controller.activate(tx, key)
             self._set_timer(name, key, result.wake_at)
             for other, its_key in result.mark:
                 self.mark(other, its_key)
+            spent = self._clock.monotonic() - began
+            if swept:
+                self._swept_seconds += spent
+            else:
+                self._spent_seconds += spent
 
         return activate

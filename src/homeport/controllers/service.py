@@ -28,10 +28,11 @@ from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import PlacementConstraint, Service
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition, task_definition_key
-from homeport.model.record import Tags
+from homeport.model.record import Instant, Tags
 from homeport.placement.index import PlacementIndex
 from homeport.placement.reasons import Refusal
 from homeport.placement.request import PlacementRequest
+from homeport.planner import health
 from homeport.planner import service as planner
 from homeport.planner.task import Placed, new_task, stop
 from homeport.store.table import Change, Reader, Transaction
@@ -39,18 +40,38 @@ from homeport.store.tables import CONTAINER_INSTANCES, DEPLOYMENTS, SERVICES, TA
 
 NAME: Final = "service"
 
+MANY_TASKS: Final = 10
+TOGETHER_SECONDS: Final = 0.005
+"""Per task of a service with `MANY_TASKS` or more: how much later than it could a coming of age is noticed, in company."""
+TOGETHER_SECONDS_MAX: Final = 1.0
+
 _STAYING = (instance_model.REGISTERING, instance_model.ACTIVE)
+
 
 def service_view(reader: Reader, service: Service) -> planner.ServiceView:
     """What the planners read of `service` at this moment."""
     tasks = tuple(reader.find(TASKS, "service_live", service.key))
-    instances = {task.instance_key for task in tasks if task.container_instance_id}
+    prefix = f"{service.cluster_key}/"
+    instances = [prefix + instance_id for instance_id in {task.container_instance_id for task in tasks} if instance_id]
     return planner.ServiceView(
         service=service,
         deployments=tuple(item for item in reader.find(DEPLOYMENTS, "service", service.key) if item.status != deployment_model.INACTIVE),
         tasks=tasks,
         draining=frozenset(key for key in instances if _drains(reader.get(CONTAINER_INSTANCES, key))),
     )
+
+
+def wake_at(view: planner.ServiceView, planned: Instant, *, healthy_after_seconds: float, now: Instant) -> Instant:
+    """When to look at a service again, if its planner says `planned`.
+
+    Not later than the first of its tasks that is on its way can come of age, since its RUNNING brings no activation (`health.concerns`). And in a
+    service of many tasks somewhat later than planned, so that those which come of age one after another are looked at together.
+    """
+    if not planned and healthy_after_seconds >= health.NOTICED_LATER_SECONDS:
+        waits = any(task.last_status != task_model.RUNNING and task.desired_status == task_model.RUNNING for task in view.tasks)
+        planned = now + healthy_after_seconds if waits else 0.0
+    count = len(view.tasks)
+    return planned + min(TOGETHER_SECONDS_MAX, count * TOGETHER_SECONDS) if planned and count >= MANY_TASKS else planned
 
 
 def _drains(instance: ContainerInstance | None) -> bool:
@@ -78,8 +99,10 @@ class ServiceController:
             self._note_waiting(record, gone=change.after is None)
             return (record.key,)
         if isinstance(record, Task):
-            stopped = change.after is None or (isinstance(change.after, Task) and change.after.last_status == task_model.STOPPED)
-            keys = [record.service_key] if record.service else []
+            before, after = (item if isinstance(item, Task) else None for item in (change.before, change.after))
+            stopped = after is None or after.last_status == task_model.STOPPED
+            concerned = record.service and health.concerns(before, after, self._settings.healthy_after_seconds)
+            keys = [record.service_key] if concerned else []
             return [*keys, *self._waiting.get(record.cluster_key, ())] if stopped else keys
         if isinstance(record, Deployment):
             return (record.service_key,)
@@ -114,7 +137,7 @@ class ServiceController:
 
         plan = planner.plan(view, victims, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now)
         self._apply(tx, view, plan)
-        return Activation(wake_at=plan.wake_at)
+        return Activation(wake_at=wake_at(view, plan.wake_at, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now))
 
     def _victims(self, tx: Transaction, service: Service, tasks: Sequence[Task], count: int) -> Sequence[Task]:
         if not tasks or count <= 0:

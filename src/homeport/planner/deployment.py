@@ -20,7 +20,7 @@ from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.task import Container, Task
 from homeport.model.record import Instant
 from homeport.planner.health import healthy_at, is_healthy
-from homeport.planner.service import TROUBLESHOOTING, ServiceView, standing
+from homeport.planner.service import TROUBLESHOOTING, ServiceView, is_settled
 
 FREE_FAILURES: Final = 2
 """Rounds of failed launches that are retried at once."""
@@ -203,7 +203,7 @@ def _completed(view: ServiceView, primary: Deployment, healthy_after_seconds: fl
     """`primary`, COMPLETED when it alone is left and every desired task of it is healthy."""
     if primary.rollout_state != deployment_model.IN_PROGRESS or len(view.deployments) != 1:
         return primary
-    if not standing(view, healthy_after_seconds, now).settled:
+    if not is_settled(view, healthy_after_seconds, now):
         return primary
     return msgspec.structs.replace(
         primary,

@@ -83,11 +83,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """RUNNING or on the way there, whatever is wanted: what the upper bound counts."""
     healthy: frozenset[str]
     """Ids of those that are wanted RUNNING and count as healthy."""
-
-    @property
-    def good_healthy(self) -> int:
-        """How many of `good` are healthy."""
-        return sum(1 for task in self.good if task.id in self.healthy)
+    good_healthy: int
+    """How many of `good` are healthy."""
+    of_age_at: Instant
+    """When the next of `good` and `leaving` comes of age; 0.0: none will without a report."""
 
     @property
     def settled(self) -> bool:
@@ -98,26 +97,57 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 def standing(view: ServiceView, healthy_after_seconds: float, now: Instant) -> Standing:
     """Sort the service's tasks into the groups of `Standing`."""
     primary_id = view.primary.id if view.primary else ""
-    groups: dict[str, list[Task]] = {"good": [], "unhealthy": [], "leaving": [], "going": []}
-    for task in view.tasks:
-        groups[_group(task, primary_id, view.draining)].append(task)
+    good: list[Task] = []
+    unhealthy: list[Task] = []
+    leaving: list[Task] = []
+    going: list[Task] = []
+    healthy: set[str] = set()
+    occupied, good_healthy, of_age_at = 0, 0, 0.0
+    for task in view.tasks:  # a service may have thousands: one pass
+        if task_model.RANK[task.last_status] <= _OCCUPYING_RANK:
+            occupied += 1
+        if task.desired_status == task_model.STOPPED:
+            going.append(task)
+            continue
+        if sound := is_healthy(task, healthy_after_seconds, now):
+            healthy.add(task.id)
+        if _leaves(task, primary_id, view.draining):
+            leaving.append(task)
+        elif is_unhealthy(task):
+            unhealthy.append(task)
+            continue
+        else:
+            good.append(task)
+            good_healthy += sound
+        if not sound and (at := healthy_at(task, healthy_after_seconds)) > now:
+            of_age_at = min(of_age_at, at) if of_age_at else at
     return Standing(
         desired=view.service.desired_count,
-        occupied=sum(1 for task in view.tasks if task_model.RANK[task.last_status] <= _OCCUPYING_RANK),
-        healthy=frozenset(task.id for task in view.tasks if is_healthy(task, healthy_after_seconds, now)),
-        good=groups["good"],
-        unhealthy=groups["unhealthy"],
-        leaving=groups["leaving"],
-        going=groups["going"],
+        occupied=occupied,
+        healthy=frozenset(healthy),
+        good_healthy=good_healthy,
+        of_age_at=of_age_at,
+        good=good,
+        unhealthy=unhealthy,
+        leaving=leaving,
+        going=going,
     )
 
 
-def _group(task: Task, primary_id: str, draining: frozenset[str]) -> str:
-    if task.desired_status == task_model.STOPPED:
-        return "going"
-    if task.deployment_id != primary_id or task.instance_key in draining:
-        return "leaving"
-    return "unhealthy" if is_unhealthy(task) else "good"
+def _leaves(task: Task, primary_id: str, draining: frozenset[str]) -> bool:
+    return task.deployment_id != primary_id or (bool(draining) and task.instance_key in draining)
+
+
+def is_settled(view: ServiceView, healthy_after_seconds: float, now: Instant) -> bool:
+    """`standing(...).settled`, for less: the first task that is not as it should be answers."""
+    primary_id = view.primary.id if view.primary else ""
+    good = 0
+    for task in view.tasks:
+        if task.desired_status != task_model.STOPPED:
+            if not is_healthy(task, healthy_after_seconds, now) or _leaves(task, primary_id, view.draining):
+                return False
+            good += 1
+    return good == view.service.desired_count
 
 
 def plan(view: ServiceView, victims: Victims, *, healthy_after_seconds: float, now: Instant) -> Plan:
@@ -138,7 +168,7 @@ def plan(view: ServiceView, victims: Victims, *, healthy_after_seconds: float, n
     if not changes and _is_deadlocked(state, waiting_on):
         changes.append(Event(unable_to_roll(view.service.name), cause=f"configuration {primary.id}"))
     changes.extend(_steady(view, state))
-    return Plan(tuple(changes), _wake_at(state, primary, healthy_after_seconds, now), waiting_on)
+    return Plan(tuple(changes), _wake_at(state, primary, now), waiting_on)
 
 
 def _starts(state: Standing, limits: Bounds, primary: Deployment, *, stopped: int, now: Instant) -> tuple[int, tuple[str, ...]]:
@@ -265,9 +295,9 @@ def _steady(view: ServiceView, state: Standing) -> list[Change]:
     return [UpdateService(changed, "steady state reached"), Event(f"(service {view.service.name}) has reached a steady state.")]
 
 
-def _wake_at(state: Standing, primary: Deployment, healthy_after_seconds: float, now: Instant) -> Instant:
+def _wake_at(state: Standing, primary: Deployment, now: Instant) -> Instant:
     """The next instant at which the answer changes without any report: a task comes of age, or the throttle ends."""
-    instants = [at for task in (*state.good, *state.leaving) if (at := healthy_at(task, healthy_after_seconds)) > now]
+    instants = [state.of_age_at] if state.of_age_at else []
     if primary.throttled_until > now and len(state.good) < state.desired:
         instants.append(primary.throttled_until)
     return min(instants, default=0.0)

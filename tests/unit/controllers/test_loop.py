@@ -208,3 +208,42 @@ async def test_a_wall_clock_that_is_set_back_does_not_stop_the_sweep():
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await store.close()
+
+
+class BusyClock(VirtualClock):
+    """On which every activation takes a tenth of a second."""
+
+    def work(self) -> None:
+        self._monotonic_extra = getattr(self, "_monotonic_extra", 0.0) + 0.1
+
+    def monotonic(self) -> float:
+        return super().monotonic() + getattr(self, "_monotonic_extra", 0.0)
+
+
+async def test_after_much_work_changes_of_one_key_are_looked_at_together():
+    clock = BusyClock()
+    store = await Store.open(MemoryBackend(), tables=TABLES, clock=clock)
+    log: list[tuple[str, str]] = []
+    recorder = Recorder("first", log)
+    answer = recorder.activate
+
+    def busily(tx, key):
+        clock.work()
+        return answer(tx, key)
+
+    recorder.activate = busily
+    loop = Loop(store=store, controllers=[recorder], clock=clock, sweep_seconds=1000.0)
+    running = asyncio.create_task(loop.run())
+    await clock.settle()
+    bench = Bench(store, clock, loop, [recorder], log)
+    await bench.put("a")
+    assert bench.taken() == [("first", "a")]
+    await bench.put("a", tags=(("n", "1"),))
+    await bench.put("a", tags=(("n", "2"),))
+    await bench.put("a", tags=(("n", "3"),))
+    assert bench.taken() == []
+    await clock.advance(0.11)
+    assert bench.taken() == [("first", "a")]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await store.close()
