@@ -66,9 +66,12 @@ def _serve(options: argparse.Namespace) -> int | None:
 
     from homeport.cli.arguments import SERVER
     from homeport.cli.start import ROOT_KEY_VARIABLES, port_of
+    from homeport.cli.terminal import CommandError
     from homeport.server import ServerOptions, serve
 
     access_key_id, secret_access_key = (os.environ.get(name) for name in ROOT_KEY_VARIABLES)
+    if bool(access_key_id) != bool(secret_access_key):
+        raise CommandError(f"{' and '.join(ROOT_KEY_VARIABLES)} go together; set both or neither")
     server_options = ServerOptions(
         # Several servers of one machine share the directory; each has its own files in a directory of its name.
         data_dir=options.data_dir if options.name == SERVER else options.data_dir / options.name,

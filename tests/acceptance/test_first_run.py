@@ -351,3 +351,27 @@ def test_down_with_tasks_clears_the_containers_when_the_control_plane_is_gone_an
     assert installation.containers() == []
     installation.up()
     assert until(lambda: len(installation.containers(running=True)) == 1, seconds=60), "the service wants its task still"
+
+
+def test_an_agent_that_joins_from_afar_labels_its_containers_with_the_installation(installation, new_installation):
+    """`homeport agent --endpoint`: as on another machine, with a data directory of its own."""
+    away = new_installation()
+    away.environment = {
+        "AWS_ACCESS_KEY_ID": installation.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": installation.secret_access_key,
+        "AWS_DEFAULT_REGION": installation.region,
+    }
+    away.homeport("agent", "--detach", "--endpoint", installation.endpoint, "--zone", "far-away-1")
+    try:
+        constraint = {"type": "memberOf", "expression": "attribute:ecs.availability-zone == far-away-1"}
+        container = {"name": "main", "image": IMAGE, "memory": 16, "command": ["sh", "-c", "echo hello from afar; sleep 600"], "stopTimeout": 1}
+        installation.ecs.register_task_definition(family="afar", containerDefinitions=[container])
+        task = installation.ecs.run_task(taskDefinition="afar", placementConstraints=[constraint])["tasks"][0]["taskArn"]
+        installation.ecs.get_waiter("tasks_running").wait(tasks=[task], WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+        described = installation.ecs.describe_tasks(tasks=[task])["tasks"][0]
+        assert described["availabilityZone"] == "far-away-1"
+        assert described["containers"][0]["runtimeId"] in installation.containers(running=True)
+        assert until(lambda: "hello from afar" in away.homeport("logs", task).stdout)
+        installation.stop(task)
+    finally:
+        away.homeport("down", check=False)

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from homeport.ids import Ids
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 """Request line and headers together; a signed call needs about 1 kB. Checked after each read, so one read more can be held."""
@@ -93,6 +96,16 @@ class BoundedHttp(HttpToolsProtocol):
         """The answer is whole, with or without a body."""
         self._whole.flush()
         super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP at all is refused in the API's form too; `msg` is uvicorn's word for what is wrong."""
+        body = msgspec.json.encode({"__type": "SerializationException", "message": msg})
+        head = (
+            f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {len(body)}\r\n"
+            f"x-amzn-requestid: {Ids().uuid()}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
     def handle_websocket_upgrade(self) -> None:
         """A websocket writes its own frames, each whole."""

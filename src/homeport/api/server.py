@@ -233,7 +233,13 @@ class Application:
 
     def _health(self) -> bytes:
         context = self.context
-        facts = {"status": "ok", "region": context.region, "revision": context.store.revision, "started": self._started}
+        facts = {
+            "status": "ok",
+            "region": context.region,
+            "installationId": context.installation_id,
+            "revision": context.store.revision,
+            "started": self._started,
+        }
         return msgspec.json.encode({**facts, **self._more_health()})
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:

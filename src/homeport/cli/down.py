@@ -84,12 +84,12 @@ def _away(api: Api, cluster: str) -> list[str]:
 
 def _remove_containers(directory: DataDirectory, terminal: Terminal, environ: Mapping[str, str]) -> None:
     """Stop and remove what is left of this installation's containers on this machine, and the volumes that were made for their tasks."""
-    credentials = directory.credentials()
-    if credentials is None:
+    installation_id = directory.installation_id()
+    if installation_id is None:
         return
     docker = DockerSocket(environ.get("DOCKER_HOST") or DEFAULT_HOST)
     try:
-        found = docker.containers({INSTALLATION_LABEL: credentials.installation_id})
+        found = docker.containers({INSTALLATION_LABEL: installation_id})
     except OSError:
         terminal.say("Docker does not answer, so no container was removed")
         return
@@ -101,7 +101,7 @@ def _remove_containers(directory: DataDirectory, terminal: Terminal, environ: Ma
 
     with ThreadPoolExecutor(STOPS_AT_ONCE_MAX) as pool:
         list(pool.map(clear, found))
-    for volume in docker.task_volumes({INSTALLATION_LABEL: credentials.installation_id}):
+    for volume in docker.task_volumes({INSTALLATION_LABEL: installation_id}):
         docker.remove_volume(volume)
     if found:
         terminal.say(f"removed {len(found)} containers")

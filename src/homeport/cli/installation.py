@@ -61,6 +61,31 @@ class DataDirectory:
         """What can be made again: the demo image's parts."""
         return self.path / "cache"
 
+    def installation_id(self) -> str | None:
+        """The label of this installation's containers here: of the server of this directory, or of the one that its agent joined."""
+        credentials = self.credentials()
+        return credentials.installation_id if credentials is not None else self.joined()
+
+    def known_installation_id(self) -> str:
+        """As `installation_id`, but a directory of no installation is an error."""
+        return self.installation_id() or self.known_credentials().installation_id
+
+    def joined(self) -> str | None:
+        """The id of the installation that this machine's agent joined from afar, or None."""
+        try:
+            return self._joined.read_text(encoding="ascii")
+        except FileNotFoundError:
+            return None
+
+    def join(self, installation_id: str) -> None:
+        """Remember the installation that this machine's agent joined: its containers carry the id, so it must never change here."""
+        self.agent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._joined.write_text(installation_id, encoding="ascii")
+
+    @property
+    def _joined(self) -> Path:
+        return self.agent / "installation"
+
     def make(self) -> None:
         """Make the directory, readable by its owner alone."""
         try:

@@ -24,10 +24,10 @@ _Piece = tuple[int, bytes] | Exception | None
 
 def logs(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:  # noqa: ARG001 - every command has these three
     """Print the output of a task: its stdout to stdout, its stderr to stderr."""
-    credentials = DataDirectory(options.data_dir).known_credentials()
+    installation_id = DataDirectory(options.data_dir).known_installation_id()
     docker = DockerSocket(environ.get("DOCKER_HOST") or DEFAULT_HOST)
     try:
-        found = docker.containers({INSTALLATION_LABEL: credentials.installation_id})
+        found = docker.containers({INSTALLATION_LABEL: installation_id})
     except OSError as error:
         raise CommandError(f"Docker does not answer at {docker.path} ({error.strerror})") from None
     containers = matching(found, options.task)

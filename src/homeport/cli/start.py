@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import urllib.request
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -26,6 +27,8 @@ AGENT_SECONDS_MAX: Final = 60.0
 GONE_SECONDS: Final = 5.0
 """An agent that runs and whose instance is missing for so long does not bring it back by itself."""
 AGENT_POLL_SECONDS: Final = 0.05
+JOIN_SECONDS: Final = 5.0
+"""How long a server may take to say which installation it is of."""
 CLUSTER: Final = "default"
 ROOT_KEY_VARIABLES: Final = ("HOMEPORT_ROOT_ACCESS_KEY_ID", "HOMEPORT_ROOT_SECRET_ACCESS_KEY")
 AGENT_RESERVED_PORTS: Final = (22, 2375, 2376, 51678, 51679)
@@ -110,6 +113,7 @@ def agent_environment(options: argparse.Namespace, directory: DataDirectory, env
     if elsewhere:
         if not environ.get("AWS_ACCESS_KEY_ID") or not environ.get("AWS_SECRET_ACCESS_KEY"):
             raise CommandError(f"to join {elsewhere}, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        given["HOMEPORT_INSTALLATION"] = environ.get("HOMEPORT_INSTALLATION") or joined_installation(directory, elsewhere)
         kept = {name: value for name, value in environ.items() if name not in ROOT_KEY_VARIABLES}
         return {**given, **kept, "ECS_BACKEND_HOST": elsewhere} | ({"HOMEPORT_ZONE": options.zone} if options.zone else {})
     credentials = directory.known_credentials()
@@ -127,6 +131,27 @@ def agent_environment(options: argparse.Namespace, directory: DataDirectory, env
         }
         | ({"HOMEPORT_ZONE": options.zone} if options.zone else {})
     )
+
+
+def joined_installation(directory: DataDirectory, endpoints: str) -> str:
+    """The id of the installation at `endpoints` (comma-separated), asked for once and kept in the data directory.
+
+    Raises CommandError when none of them answers, or when what answers is no Homeport.
+    """
+    known = directory.joined()
+    if known is not None:
+        return known
+    why = ""
+    for endpoint in endpoints.split(","):
+        try:
+            with urllib.request.urlopen(f"{endpoint.rstrip('/')}/health", timeout=JOIN_SECONDS) as answer:
+                found = str(json.loads(answer.read())["installationId"])
+        except (OSError, ValueError, KeyError) as error:
+            why = f"{endpoint}: {error}"
+            continue
+        directory.join(found)
+        return found
+    raise CommandError(f"no server of an installation answers ({why})")
 
 
 def start_agent(directory: DataDirectory, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

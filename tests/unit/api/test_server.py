@@ -202,7 +202,8 @@ async def test_a_conflict_names_the_first_call_s_resources(front_door):
 
 async def test_health_needs_no_signature(front_door):
     answer = await front_door().send(b"", {}, method="GET", path="/health")
-    assert (answer.status, answer.body) == (200, {"status": "ok", "region": "us-east-1", "revision": 1})
+    expected = {"status": "ok", "region": "us-east-1", "installationId": "0123456789abcdef", "revision": 1, "started": 1700000000.0}
+    assert (answer.status, answer.body) == (200, expected)
     assert answer.headers[b"x-amzn-requestid"]
 
 

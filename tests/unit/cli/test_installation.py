@@ -86,5 +86,7 @@ def test_an_agent_of_another_machine_needs_keys(tmp_path):
     options, directory = parse(["agent", "--endpoint", "https://control.example"]), DataDirectory(tmp_path)
     with pytest.raises(CommandError, match="AWS_ACCESS_KEY_ID"):
         agent_environment(options, directory, {})
+    directory.join("0123456789abcdef")
     environment = agent_environment(options, directory, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "ECS_CLUSTER": "prod"})
+    assert environment["HOMEPORT_INSTALLATION"] == directory.installation_id() == "0123456789abcdef"
     assert (environment["ECS_BACKEND_HOST"], environment["ECS_CLUSTER"]) == ("https://control.example", "prod")

@@ -6,7 +6,7 @@ Reports come at least once, may come late and out of order (agent-protocol: stat
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from homeport.api.call import Call
 from homeport.api.ecs import lookup
@@ -17,6 +17,8 @@ from homeport.planner.task import Seen, observed
 from homeport.store.table import Transaction
 from homeport.store.tables import TASKS
 
+INSTANT_MAX: Final = float(2**33)
+"""The year 2242, in seconds since the epoch."""
 _KNOWN = (model.PENDING, model.RUNNING, model.STOPPED)
 # What agents say between PENDING and RUNNING, and after RUNNING, is told apart by wanted and seen states here.
 _SAME_AS = {"MANIFEST_PULLED": model.PENDING, "PULLED": model.PENDING, "CREATED": model.PENDING, "ACTIVATING": model.PENDING}
@@ -27,6 +29,13 @@ def _status(text: str | None) -> str:
     if status and status not in _KNOWN:
         raise InvalidParameterError(f"status {text!r} is not one of {', '.join(_KNOWN)}.")
     return status
+
+
+def _instant(value: float | None) -> float:
+    """An instant of a report, 0.0 when it has none. One that no calendar holds would make every later answer unreadable for SDKs."""
+    if value is not None and not 0 <= value < INSTANT_MAX:
+        raise InvalidParameterError(f"The timestamp {value!r} is out of range.")
+    return value or 0.0
 
 
 def _bindings(items: Any) -> tuple[NetworkBinding, ...]:
@@ -62,9 +71,9 @@ async def submit_task_state_change(call: Call, request: Any) -> dict[str, Any]:
         status=_status(request.status),
         reason=request.reason or "",
         containers={item.containerName or "": _container(item) for item in request.containers or ()},
-        pull_started_at=request.pullStartedAt or 0.0,
-        pull_stopped_at=request.pullStoppedAt or 0.0,
-        execution_stopped_at=request.executionStoppedAt or 0.0,
+        pull_started_at=_instant(request.pullStartedAt),
+        pull_stopped_at=_instant(request.pullStoppedAt),
+        execution_stopped_at=_instant(request.executionStoppedAt),
     )
     return await _submit(call, request.cluster, request.task, seen)
 

@@ -54,8 +54,7 @@ async def describe_tasks(call: Call, request: Any) -> dict[str, Any]:
     def look(reader: Reader) -> dict[str, Any]:
         cluster = lookup.cluster_of(reader, call, request.cluster)
         tasks, failures = [], []
-        for reference in dict.fromkeys(request.tasks):
-            key = lookup.task_key(call, cluster, reference)
+        for key in dict.fromkeys(lookup.task_key(call, cluster, reference) for reference in request.tasks):
             task = reader.get(TASKS, key)
             if task is None:
                 missing = arn.task_arn(call.region, cluster.account, cluster.name, key.rsplit("/", 1)[1])

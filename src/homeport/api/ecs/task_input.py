@@ -100,7 +100,7 @@ def strategies_of(items: Any) -> tuple[PlacementStrategy, ...]:
     for item in items or ():
         field = item.field or ""
         if item.type == "spread":
-            if field not in ("instanceId", "host") and not field.startswith("attribute:"):
+            if field not in ("instanceId", "host") and not (field.startswith("attribute:") and field != "attribute:"):
                 raise InvalidParameterError(f"The field '{field}' of a spread strategy must be instanceId, host or attribute:NAME.")
         elif item.type not in _STRATEGY_FIELDS:
             raise InvalidParameterError("Placement strategy type must be random, spread or binpack.")

@@ -93,6 +93,7 @@ async def test_the_launch_types_keep_apart(ecs):
         ({"placementConstraints": [{"type": "memberOf", "expression": "=="}]}, InvalidParameterError, "Invalid placement constraint"),
         ({"placementStrategy": [{"type": "binpack", "field": "disk"}]}, InvalidParameterError, "not valid for a binpack"),
         ({"placementStrategy": [{"type": "spread", "field": "x"}]}, InvalidParameterError, "spread strategy"),
+        ({"placementStrategy": [{"type": "spread", "field": "attribute:"}]}, InvalidParameterError, "spread strategy"),
         ({"tags": [{"key": "aws:x", "value": "y"}]}, InvalidParameterError, "reserved"),
     ],
 )
@@ -211,6 +212,9 @@ async def test_a_status_that_does_not_exist_is_refused(ecs):
     arn = (await ecs("RunTask", taskDefinition="web"))["tasks"][0]["taskArn"]
     with pytest.raises(InvalidParameterError, match="not one of"):
         await ecs("SubmitTaskStateChange", task=arn, status="FLYING")
+    for instant in (-1.0, 1e300):
+        with pytest.raises(InvalidParameterError, match="out of range"):
+            await ecs("SubmitTaskStateChange", task=arn, status="RUNNING", pullStartedAt=instant)
 
 
 async def test_describe_gives_what_is_there_and_names_what_is_missing(ecs):
@@ -218,7 +222,7 @@ async def test_describe_gives_what_is_there_and_names_what_is_missing(ecs):
     await define(ecs)
     arn = (await ecs("RunTask", taskDefinition="web"))["tasks"][0]["taskArn"]
     answer = await ecs("DescribeTasks", tasks=[arn, "0" * 32, arn.rsplit("/", 1)[1]])
-    assert {task["taskArn"] for task in answer["tasks"]} == {arn}
+    assert [task["taskArn"] for task in answer["tasks"]] == [arn]
     assert answer["failures"] == [{"arn": ARN + "task/default/" + "0" * 32, "reason": "MISSING"}]
     with pytest.raises(InvalidParameterError):
         await ecs("DescribeTasks", tasks=[arn] * 101)
