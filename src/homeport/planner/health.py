@@ -1,6 +1,7 @@
 """When a service's task counts as healthy (ecs-reference 3.9 and 3.12).
 
-Owns: `is_healthy`, `is_unhealthy`, `healthy_at`, and `concerns`: whether a change of a task can change what becomes of its service. Never reads more than the task: target and service-discovery health come with their parts.
+Owns: `is_healthy`, `is_unhealthy`, `healthy_at`, and `concerns`: whether a change of a task can change what becomes of its service. Never
+reads more than the task: target and service-discovery health come with their parts.
 """
 
 from __future__ import annotations

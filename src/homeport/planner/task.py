@@ -16,6 +16,7 @@ from homeport.model.ecs import task as model
 from homeport.model.ecs.task import Container, HostPortUse, Task
 from homeport.model.ecs.task_definition import TaskDefinition
 from homeport.model.record import Instant, Tags
+from homeport.model.sharing import share
 
 _START_ERRORS = ("Cannot", "ResourceInitializationError", "DockerTimeoutError", "HostConfigError", "ContainerNetworkingError", "DockerStateError")
 
@@ -91,7 +92,7 @@ def new_task(
     given: Mapping[str, Any] = overrides or {}
     by_name = {item.get("name"): item for item in given.get("containerOverrides") or ()}
     cpu, memory_mib = resources(document, given) if given else (definition.cpu, definition.memory_mib)
-    return Task(
+    made = Task(
         account=definition.account,
         cluster=placed.cluster,
         id=task_id,
@@ -117,6 +118,7 @@ def new_task(
         memory_shown=str(memory_mib),
         gpus=definition.gpus,
     )
+    return share(made)
 
 
 def stop(task: Task, *, stop_code: str, reason: str, now: Instant) -> Task:
@@ -219,7 +221,7 @@ def observed(task: Task, seen: Seen, now: Instant) -> Task:
     )
     if reported == task:
         return task
-    return with_status(msgspec.structs.replace(reported, version=task.version + 1), now)
+    return with_status(share(msgspec.structs.replace(reported, version=task.version + 1)), now)
 
 
 _CONTAINER_RANK = {model.PENDING: 0, model.RUNNING: 1, model.STOPPED: 2}

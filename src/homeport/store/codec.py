@@ -36,9 +36,11 @@ class Codec(Generic[R]):
         try:
             if version != self.table.version:
                 stored = ENCODER.encode(self.upgrade(version, msgspec.msgpack.decode(stored)))
-            return self._decoder.decode(stored)
+            record = self._decoder.decode(stored)
         except (msgspec.MsgspecError, TypeError, ValueError, LookupError) as error:  # the latter from an upgrade that meets what it was not made for
             raise StoredFormError(f"table {self.table.name}: a stored record of version {version} cannot be read: {error}") from error
+        share = self.table.share
+        return record if share is None else share(record)
 
     def upgrade(self, version: int, fields: list[Any]) -> list[Any]:
         """The fields as the current version has them. Raises StoredFormError when `version` is not one that this program knows."""
