@@ -142,6 +142,7 @@ def test_a_rolling_restart_fails_no_call_of_an_sdk(three, unique):
     stopping.set()
     for thread in threads:
         thread.join(60)
+        assert not thread.is_alive(), f"a call hangs {done} {failures}"
     assert [line.partition(":")[0] for line in told.splitlines()] == list(SERVERS)
     assert failures == []
     assert min(done) > 10

@@ -92,7 +92,9 @@ class Forwarder:
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in exchange.headers.items() if name not in _OWN_HEADERS]
         headers.append((FORWARDED.decode(), self._name))
         try:
-            status, answered, body = await self.post(leader, "/", headers=dict(headers), body=exchange.body, deadline=deadline)
+            status, answered, body = await self.post(
+                leader, "/", headers=dict(headers), body=exchange.body, deadline=deadline, patient=not repeatable
+            )
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, ConnectionRefusedError):
                 await self.refused(leader)
@@ -105,15 +107,20 @@ class Forwarder:
             raise _TryAgainError
         return Relayed(status, answered.get("x-amzn-requestid", exchange.request_id), body)
 
-    async def post(self, server: str, path: str, *, headers: Mapping[str, str], body: bytes, deadline: float) -> tuple[int, Mapping[str, str], bytes]:
-        """POST to another server: (status, headers, body). Given up when another one turns out to lead. Raises aiohttp.ClientError, TimeoutError."""
+    async def post(  # noqa: PLR0913 - a request has so many parts
+        self, server: str, path: str, *, headers: Mapping[str, str], body: bytes, deadline: float, patient: bool = False
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """POST to another server: (status, headers, body). Raises aiohttp.ClientError, TimeoutError.
+
+        Given up after `TRY_SECONDS` or when another one turns out to lead, unless `patient`: what cannot be tried again is waited for.
+        """
         posting = asyncio.ensure_future(self._post(server + path, headers, body))
-        end = min(deadline, self._clock.monotonic() + TRY_SECONDS)
+        end = deadline if patient else min(deadline, self._clock.monotonic() + TRY_SECONDS)
         try:
             while not posting.done():
                 await asyncio.wait((posting,), timeout=PAUSE_SECONDS)
                 now = self._clock.monotonic()
-                if not posting.done() and (now >= end or self._leader() not in ("", server)):
+                if not posting.done() and (now >= end or (not patient and self._leader() not in ("", server))):
                     raise TimeoutError(f"{server} does not answer")
             return posting.result()
         finally:
