@@ -11,7 +11,7 @@ from typing import Final
 
 from homeport.config import Settings
 from homeport.controllers.loop import Activation
-from homeport.controllers.service import service_view, wake_at
+from homeport.controllers.service import is_note, service_view, wake_at
 from homeport.controllers.service_event import write_event
 from homeport.ids import Ids
 from homeport.model.change import Event, UpdateDeployment, UpdateTask
@@ -46,7 +46,7 @@ class DeploymentController:
             return (record.service_key,) if record.service and self._concerned(record, change) else ()
         if isinstance(record, Deployment):
             return (record.service_key,)
-        return (record.key,) if isinstance(record, Service) else ()
+        return (record.key,) if isinstance(record, Service) and not is_note(change) else ()
 
     def _concerned(self, task: Task, change: Change) -> bool:
         before, after = (item if isinstance(item, Task) else None for item in (change.before, change.after))
@@ -84,7 +84,11 @@ class DeploymentController:
                     service = write_event(tx, service, change, ids=self._ids, repeat_seconds=self._settings.event_repeat_seconds)
                 case _:
                     raise TypeError(f"{type(change).__name__} is not for a deployment to do")
-        return Activation(wake_at=wake_at(view, plan.wake_at, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now))
+        marked = sum(1 for change in plan.changes if isinstance(change, UpdateTask))
+        return Activation(
+            wake_at=wake_at(view, plan.wake_at, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now),
+            mark=((NAME, key),) if marked >= planner.HEALTH_WRITES_MAX else (),  # there may be more
+        )
 
     @staticmethod
     def _ended(tx: Transaction, deployment: Deployment) -> Iterable[Task]:

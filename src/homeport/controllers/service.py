@@ -61,6 +61,12 @@ def service_view(reader: Reader, service: Service) -> planner.ServiceView:
     )
 
 
+def is_note(change: Change) -> bool:
+    """Whether a service's change is only what a controller wrote down of it."""
+    before, after = change.before, change.after
+    return isinstance(before, Service) and isinstance(after, Service) and planner.is_note(before, after)
+
+
 def wake_at(view: planner.ServiceView, planned: Instant, *, healthy_after_seconds: float, now: Instant) -> Instant:
     """When to look at a service again, if its planner says `planned`.
 
@@ -97,7 +103,7 @@ class ServiceController:
         record = change.after or change.before
         if isinstance(record, Service):
             self._note_waiting(record, gone=change.after is None)
-            return (record.key,)
+            return () if is_note(change) else (record.key,)
         if isinstance(record, Task):
             before, after = (item if isinstance(item, Task) else None for item in (change.before, change.after))
             stopped = after is None or after.last_status == task_model.STOPPED

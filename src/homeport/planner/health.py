@@ -53,7 +53,7 @@ def concerns(before: Task | None, after: Task | None, healthy_after_seconds: flo
     """Whether the change from `before` to `after` can change what becomes of their service, other than through time.
 
     Most changes are reports of what was expected (pulled, RUNNING) and cannot: such a task matters again when it has run for
-    `healthy_after_seconds`, which whoever decides has a timer for.
+    `healthy_after_seconds`, which whoever decides has a timer for. `healthy_since` is a note of the deployment's controller to itself.
     """
     if before is None or after is None or healthy_after_seconds < NOTICED_LATER_SECONDS:
         return True
@@ -62,7 +62,6 @@ def concerns(before: Task | None, after: Task | None, healthy_after_seconds: flo
     return (
         before.desired_status != after.desired_status
         or before.health_status != after.health_status
-        or before.healthy_since != after.healthy_since
         or before.container_instance_id != after.container_instance_id
         or before.protected_until != after.protected_until
     )

@@ -278,6 +278,12 @@ def _is_deadlocked(state: Standing, waiting_on: tuple[str, ...]) -> bool:
     )
 
 
+def is_note(before: Service, after: Service) -> bool:
+    """Whether `after` differs from `before` only in what an activation wrote down of itself, so that nothing new follows."""
+    noted = msgspec.structs.replace(before, events_written=after.events_written, placement_failure=after.placement_failure, steady=after.steady)
+    return noted == after
+
+
 def has_fewer_than_desired(view: ServiceView, started: int) -> bool:
     """Whether tasks of the PRIMARY deployment are still missing after `started` new ones, so that an earlier refusal still stands."""
     primary_id = view.primary.id if view.primary else ""

@@ -78,6 +78,10 @@ async def test_more_tasks_than_one_transaction_holds(make_cell):
     cell = await make_cell(definition, records.service(desired_count=150), records.deployment())
     await cell.clock.advance(2)
     assert (await states(cell)).count("RUNNING") == 150
+    await cell.clock.advance(42)  # 40 s of waiting time, and the second by which a service of many tasks is looked at later
+    assert all(task.healthy_since for task in await cell.all(TASKS))
+    assert (await only(cell, SERVICES)).steady is True
+    assert (await only(cell, DEPLOYMENTS)).rollout_state == "COMPLETED"
 
 
 async def test_a_refusal_is_told_once_and_placed_when_room_comes(make_cell):

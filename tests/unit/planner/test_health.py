@@ -49,7 +49,7 @@ PENDING = {"last_status": "PENDING", "started_at": 0.0}
         (PENDING, {**PENDING, "pull_started_at": T0, "version": 2}, False),
         ({**PENDING, "containers": CHECKED}, {"containers": CHECKED}, True),
         ({}, {"health_status": "UNHEALTHY"}, True),
-        ({}, {"healthy_since": T0}, True),
+        ({}, {"healthy_since": T0}, False),
         ({}, {"desired_status": "STOPPED"}, True),
         ({"desired_status": "STOPPED"}, {"desired_status": "STOPPED", "last_status": "STOPPED"}, True),
         ({}, {"protected_until": T0}, True),
