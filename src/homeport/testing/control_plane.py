@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from homeport.api.call import Context
-from homeport.api.ecs.operations import OPERATIONS
+from homeport.api.ecs.operations import OPERATIONS as ECS_OPERATIONS
+from homeport.api.homeport.operations import OPERATIONS as HOMEPORT_OPERATIONS
 from homeport.api.server import Application
 from homeport.api.signature import Principal, Verifier
 from homeport.config import Settings
+from homeport.controllers.journal import keep_journal
 from homeport.controllers.loop import Loop
 from homeport.dispatcher.hub import Dispatcher
 from homeport.errors import CommitFailedError
@@ -186,9 +188,10 @@ class ControlPlane:
             store=store, clock=self.clock, ids=ids.child("dispatcher"), settings=self._settings, region=REGION, verify=door.verify
         )
         controllers = Loop(store=store, clock=self.clock, controllers=controllers_of(context), sweep_seconds=self._settings.sweep_seconds)
-        application = Application(context, OPERATIONS, verifier=door, websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs})
+        application = Application(context, ECS_OPERATIONS | HOMEPORT_OPERATIONS, verifier=door, websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs})
         await dispatcher.start()
         self._running = asyncio.get_running_loop().create_task(controllers.run())
+        asyncio.get_running_loop().create_task(keep_journal(store, self.clock, self._settings))  # noqa: RUF006 - the process keeps it
         self.store, self.context, self.controllers, self.dispatcher = store, context, controllers, dispatcher
         self._network.attach(process, application)
 

@@ -53,6 +53,8 @@ class Invariants:
         self._on_instance: dict[str, dict[str, Task]] = {}
         self._of_service: dict[str, dict[str, Task]] = {}
         self._starts: dict[tuple[str, str], str] = {}
+        self.made: dict[str, str] = {}
+        """Every task that ever was durable, forgotten ones included: key → startedBy."""
         self.checked = 0
         """Commits looked at."""
 
@@ -91,10 +93,6 @@ class Invariants:
         for key in sorted(known.keys() | found.keys()):
             before, after = known.get(key), found.get(key)
             if before != after:
-                _require(
-                    after is not None or table in ("service_events", "idempotency_tokens"),
-                    f"{table} {key} was durable and is gone after the restart",
-                )
                 change = Change(table, key, before, after)
                 self._moves(change)
                 self._apply(change)
@@ -137,6 +135,8 @@ class Invariants:
             del self.records[change.table][change.key]
         else:
             self.records[change.table][change.key] = change.after
+        if isinstance(change.after, Task):
+            self.made[change.key] = change.after.started_by
         for task in (change.before, change.after):
             if isinstance(task, Task):
                 live = task is change.after and task.last_status != "STOPPED"
@@ -281,11 +281,13 @@ class Invariants:
             self._violated(f"{operation} was acknowledged, but {what}")
 
     def task(self, arn: str) -> Task | None:
-        """The durable task that an ARN names."""
-        parsed = parse_arn(arn)
-        key = f"{parsed.account}/{parsed.resource.removeprefix('task/')}" if parsed else ""
-        found: Task | None = self.records["tasks"].get(key)
+        """The durable task that an ARN names; None also for one that was forgotten."""
+        found: Task | None = self.records["tasks"].get(_task_key(arn))
         return found
+
+    def was_made(self, arn: str) -> bool:
+        """Whether the task that an ARN names ever was durable."""
+        return _task_key(arn) in self.made
 
     def container_started(self, host: str, task_arn: str, container: str) -> None:
         """A container began to run: it never did before, anywhere, and its task is not over."""
@@ -294,9 +296,9 @@ class Invariants:
             self._violated(f"container {container} of {task_arn} runs a second time: on {host}, after {earlier}")
         self._starts[task_arn, container] = host
         task = self.task(task_arn)
-        if task is None:
+        if not self.was_made(task_arn):
             self._violated(f"{host} runs a container of {task_arn}, which was never durable")
-        elif task.last_status == "STOPPED" and task.stopped_reason not in _ORPHANED:
+        elif task is not None and task.last_status == "STOPPED" and task.stopped_reason not in _ORPHANED:
             self._violated(f"{host} starts container {container} of {task_arn}, which is STOPPED")
 
     # -- now and then ----------------------------------------------------------------------------------------------------
@@ -325,6 +327,11 @@ class Invariants:
             found = {value: list(members.walk("", "")) for value, members in contents.indexes[name].items()}
             if found != expected:
                 self._violated(f"table {table.name}: index {name} differs from the records: {_first_difference(found, expected)}")
+
+
+def _task_key(arn: str) -> str:
+    parsed = parse_arn(arn)
+    return f"{parsed.account}/{parsed.resource.removeprefix('task/')}" if parsed else ""
 
 
 def _require(condition: bool, message: str) -> None:

@@ -47,6 +47,13 @@ SETTLE_SECONDS_MAX: Final = 900.0
 """Virtual time in which everything must be where it is wanted once faults and users have stopped."""
 END_ROUNDS_MAX: Final = 20
 """Rounds of cancellation at the end of a run."""
+SETTINGS: Final = Settings(
+    stopped_task_retention_seconds=180.0,
+    inactive_service_retention_seconds=120.0,
+    inactive_instance_retention_seconds=150.0,
+    deployment_retention_seconds=200.0,
+)
+"""The product's defaults, but for retention, which would never come in ten minutes."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +99,7 @@ class World:
         self._digest = hashlib.sha256()
         self._tail: deque[str] = deque(maxlen=TRACE_LINES)
         chance = Chance(Ids(seed))
-        self.settings = Settings()
+        self.settings = SETTINGS
         self.invariants = Invariants(healthy_after_seconds=self.settings.healthy_after_seconds, violated=self.violated)
         self.network = Network(chance=chance.child("network"), faults=NetworkFaults())
         self.plane = ControlPlane(
@@ -284,9 +291,8 @@ class World:
         if verdict.problem:
             self.violated(f"the journal's chain does not hold: {verdict.problem}")
         made: dict[str, int] = {}
-        for task in self.invariants.records["tasks"].values():
-            if not task.service:
-                made[task.started_by] = made.get(task.started_by, 0) + 1
+        for started_by in self.invariants.made.values():
+            made[started_by] = made.get(started_by, 0) + 1
         for marker, count in self.workload.ran.items():
             if made.get(marker, 0) > count:
                 self.violated(f"one RunTask of {count} tasks made {made[marker]}")
@@ -299,7 +305,7 @@ class World:
             digest=self._digest.hexdigest()[:16],
             tail=tuple(self._tail),
             commits=self.invariants.checked,
-            tasks=len(self.invariants.records["tasks"]),
+            tasks=len(self.invariants.made),
             calls=self.network.calls,
             lives=self.plane.lives,
             acknowledged=self.workload.acknowledged,
