@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -99,7 +98,6 @@ def test_without_a_server_it_says_so(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        env=dict(os.environ),
     )
     assert done.returncode == 1
     assert done.stderr.startswith("homeport simulate: ")
