@@ -7,6 +7,7 @@ already applied: the upstream agent understands no override but `command`. Pure.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -60,14 +61,8 @@ def task_payload(task: Task, definition: TaskDefinition, *, region: str) -> Task
         version=str(definition.revision),
         taskClusterArn=arn.cluster_arn(region, task.account, task.cluster),
         containers=[
-            _container(
-                spec,
-                by_name.get(spec["name"], {}),
-                definition=definition,
-                ipc_mode=document.get("ipcMode") or "",
-                container_arn=_container_arn(region, task, containers.get(spec["name"])),
-            )
-            for spec in document.get("containerDefinitions") or ()
+            msgspec.structs.replace(made, containerArn=_container_arn(region, task, containers.get(made.name)))
+            for made in (_containers(definition, by_name) if by_name else _plain_containers(definition))
         ],
         volumes=[_volume(spec) for spec in document.get("volumes") or ()],
         networkMode=definition.network_mode,
@@ -79,6 +74,22 @@ def task_payload(task: Task, definition: TaskDefinition, *, region: str) -> Task
         pidMode=document.get("pidMode") or "",
         ipcMode=document.get("ipcMode") or "",
     )
+
+
+def _containers(definition: TaskDefinition, overrides: Mapping[str, Document]) -> tuple[ContainerPayload, ...]:
+    """The containers of a task of `definition`, but for their ARNs. `overrides`: by container name."""
+    document = _decoded(definition.document)
+    ipc_mode = document.get("ipcMode") or ""
+    return tuple(
+        _container(spec, overrides.get(spec["name"], {}), definition=definition, ipc_mode=ipc_mode)
+        for spec in document.get("containerDefinitions") or ()
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _plain_containers(definition: TaskDefinition) -> tuple[ContainerPayload, ...]:
+    """Without overrides, as thousands of tasks of a service have them: made once, and never changed."""
+    return _containers(definition, {})
 
 
 def stop_payload(task: Task, *, region: str) -> TaskPayload:
@@ -109,7 +120,7 @@ def _amount(text: Any) -> int:
     return int(number) if number == str(text or 0) else int(float(number) * 1024)
 
 
-def _container(spec: Document, override: Document, *, definition: TaskDefinition, ipc_mode: str, container_arn: str) -> ContainerPayload:
+def _container(spec: Document, override: Document, *, definition: TaskDefinition, ipc_mode: str) -> ContainerPayload:
     environment = {pair["name"]: pair.get("value") or "" for pair in spec.get("environment") or ()}
     environment |= {pair["name"]: pair.get("value") or "" for pair in override.get("environment") or ()}
     memory = _chosen(spec, override, "memory")
@@ -144,7 +155,6 @@ def _container(spec: Document, override: Document, *, definition: TaskDefinition
         dockerConfig=DockerConfig(config=_json(config), hostConfig=_json(host_config), version=_api_version(definition, config, host_config)),
         healthCheckType="docker" if "Healthcheck" in config else "",
         restartPolicy=_restart_policy(spec.get("restartPolicy")),
-        containerArn=container_arn,
     )
 
 
