@@ -132,9 +132,9 @@ class Fellowship:
             await self._clock.sleep(PAUSE_SECONDS)
 
     async def _ask(self, leader: str, body: bytes, deadline: float) -> bytes | None:
-        headers = self._signed(leader, COMMAND_PATH, body)
+        headers, give_up = self._signed(leader, COMMAND_PATH, body), self.forwarder.impatience(leader, deadline)
         try:
-            status, _, answer = await self.forwarder.post(leader, COMMAND_PATH, headers=headers, body=body, deadline=deadline)
+            status, _, answer = await self.forwarder.post(leader, COMMAND_PATH, headers=headers, body=body, give_up=give_up)
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, ConnectionRefusedError):
                 await self.forwarder.refused(leader)

@@ -131,12 +131,12 @@ class UnavailableError(Exception):
 class Client:
     """A client of all servers with connections of its own. For one thread.
 
-    A faithful one stays at its server until that fails: when a server is paused, those at the others tell how long changes had to wait. Any other
+    A faithful one asks its own server first: when a server is paused, those of the others tell how long changes had to wait. Any other
     asks a server by chance each time, and so is soon held up by the paused one, as its wakening must not do harm.
     """
 
     def __init__(self, servers: Servers, seed: int, *, faithful: bool = False, keys: dict[str, str] | None = None) -> None:
-        self._server: int | None = seed % 3 if faithful else None
+        self._home: int | None = seed % 3 if faithful else None
         keys = keys or servers.credentials()
         self._ports = servers.ports
         self._signer = SigV4Auth(Credentials(keys["access_key_id"], keys["secret_access_key"]), "ecs", keys["region"])
@@ -146,16 +146,17 @@ class Client:
     def until_acknowledged(self, operation: str, stop: Callable[[], bool], **parameters: Any) -> tuple[dict[str, Any], float, int] | None:
         """(answer, when the acknowledged try began, server); the same call again and again at any server. None when told to stop first."""
         invocation = str(uuid.uuid4())
+        server = self._home or 0
         while True:
-            server = self._random.randrange(3) if self._server is None else self._server
+            if self._home is None:
+                server = self._random.randrange(3)
             began = time.monotonic()
             try:
                 return self.call(server, operation, invocation, **parameters), began, server
             except UnavailableError:
                 if stop():
                     return None
-                if self._server is not None:
-                    self._server = (server + 1) % 3
+                server = (server + 1) % 3
                 time.sleep(self._random.uniform(0.02, 0.1))
 
     def call(self, server: int, operation: str, invocation: str = "", seconds: float = CALL_SECONDS, **parameters: Any) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def test_a_rolling_restart_fails_no_call_of_an_sdk(three, unique):
     for thread in threads:
         thread.start()
     time.sleep(0.5)
-    pids = [three.pid(name) for name in SERVERS]
+    pids = [member["pid"] for member in servers(three)["members"]]
     told = three.homeport("server", "restart").stderr
     time.sleep(0.5)
     stopping.set()
@@ -146,7 +146,7 @@ def test_a_rolling_restart_fails_no_call_of_an_sdk(three, unique):
     assert [line.partition(":")[0] for line in told.splitlines()] == list(SERVERS)
     assert failures == []
     assert min(done) > 10
-    assert [three.pid(name) for name in SERVERS] == pids, "each server keeps its process, and with it the port"
+    assert [member["pid"] for member in servers(three)["members"]] == pids, "each server keeps its process, and with it the port"
 
 
 def test_a_minute_of_kills_and_pauses_breaks_no_promise(tmp_path: Path):

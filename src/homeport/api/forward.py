@@ -91,10 +91,9 @@ class Forwarder:
     async def _relay(self, leader: str, exchange: Exchange, *, repeatable: bool, deadline: float) -> Relayed:
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in exchange.headers.items() if name not in _OWN_HEADERS]
         headers.append((FORWARDED.decode(), self._name))
+        give_up = self.impatience(leader, deadline) if repeatable else lambda: self._clock.monotonic() >= deadline
         try:
-            status, answered, body = await self.post(
-                leader, "/", headers=dict(headers), body=exchange.body, deadline=deadline, patient=not repeatable
-            )
+            status, answered, body = await self.post(leader, "/", headers=dict(headers), body=exchange.body, give_up=give_up)
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, ConnectionRefusedError):
                 await self.refused(leader)
@@ -107,20 +106,20 @@ class Forwarder:
             raise _TryAgainError
         return Relayed(status, answered.get("x-amzn-requestid", exchange.request_id), body)
 
-    async def post(  # noqa: PLR0913 - a request has so many parts
-        self, server: str, path: str, *, headers: Mapping[str, str], body: bytes, deadline: float, patient: bool = False
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """POST to another server: (status, headers, body). Raises aiohttp.ClientError, TimeoutError.
+    def impatience(self, server: str, deadline: float) -> Callable[[], bool]:
+        """When to give up a call that may be repeated: after `TRY_SECONDS`, or when another server turns out to lead."""
+        end = min(deadline, self._clock.monotonic() + TRY_SECONDS)
+        return lambda: self._clock.monotonic() >= end or self._leader() not in ("", server)
 
-        Given up after `TRY_SECONDS` or when another one turns out to lead, unless `patient`: what cannot be tried again is waited for.
-        """
+    async def post(
+        self, server: str, path: str, *, headers: Mapping[str, str], body: bytes, give_up: Callable[[], bool]
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """POST to another server: (status, headers, body). Raises aiohttp.ClientError, and TimeoutError when `give_up` says so first."""
         posting = asyncio.ensure_future(self._post(server + path, headers, body))
-        end = deadline if patient else min(deadline, self._clock.monotonic() + TRY_SECONDS)
         try:
             while not posting.done():
                 await asyncio.wait((posting,), timeout=PAUSE_SECONDS)
-                now = self._clock.monotonic()
-                if not posting.done() and (now >= end or (not patient and self._leader() not in ("", server))):
+                if not posting.done() and give_up():
                     raise TimeoutError(f"{server} does not answer")
             return posting.result()
         finally:

@@ -19,7 +19,6 @@ class Installation(Record, frozen=True, kw_only=True):
     created_at: Instant
 
 
-
 class IdempotencyToken(Record, frozen=True, kw_only=True):
     """A client token seen with an operation, kept 24 h in the transaction of the call's effect."""
 
