@@ -181,3 +181,25 @@ def test_the_checker_sees_an_effect_too_many():
 
 def test_the_checker_allows_either_value_while_a_write_is_under_way():
     assert not check([step(1, 0, 1, write=True), step(2, 2, 9, write=True), step(1, 3, 4), step(2, 3, 6), step(2, 10, 11)], {"family": [1, 2]})
+
+
+def test_an_installation_on_sqlite_becomes_one_of_three_servers(new_installation, unique):
+    installation = new_installation()
+    installation.port = three_ports()
+    installation.up()
+    installation.ecs.register_task_definition(
+        family=unique, containerDefinitions=[{"name": "c", "image": IMAGE, "memory": 16, "command": ["sleep", "600"], "essential": True}]
+    )
+    installation.ecs.create_service(serviceName=unique, taskDefinition=unique, desiredCount=2)
+    assert until(lambda: len(installation.containers(running=True)) == 2)
+    before = set(installation.containers(running=True))
+    keys = installation.access_key_id
+    installation.homeport("down")
+    assert "copying the state" in installation.up("--servers", "3").stderr
+    assert installation.access_key_id == keys
+    for number in range(3):
+        service = client_of(installation, number).describe_services(services=[unique])["services"][0]
+        assert service["desiredCount"] == 2
+    assert until(lambda: client_of(installation, 2).describe_services(services=[unique])["services"][0]["runningCount"] == 2)
+    assert set(installation.containers(running=True)) == before
+    assert "copying" not in installation.up().stderr
