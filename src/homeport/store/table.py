@@ -31,13 +31,11 @@ class Table(Generic[R]):
         indexes: Mapping[str, Callable[[R], Iterable[str]]] | None = None,
         guard: Callable[[R | None, R | None], None] | None = None,
         upgrades: tuple[Upgrade, ...] = (),
-        share: Callable[[R], R] | None = None,
     ) -> None:
         """`indexes`: name → the values a record is found under (none, one or many).
 
         `guard(before, after)` is called at every put and delete; it raises InvalidTransitionError to refuse the whole transaction.
         `upgrades[n]` turns stored version n + 1 into n + 2, so the current version is `len(upgrades) + 1`.
-        `share`: makes a record that was just read take less memory, and leaves what it says.
         """
         self.name = name
         self.record = record
@@ -45,7 +43,6 @@ class Table(Generic[R]):
         self.indexes: Mapping[str, Callable[[R], Iterable[str]]] = indexes or {}
         self.guard = guard
         self.upgrades = upgrades
-        self.share = share
 
     @property
     def version(self) -> int:

@@ -18,7 +18,6 @@ from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition, TaskDefinitionFamily
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.installation import Effect, IdempotencyToken, Installation
-from homeport.model.sharing import share
 from homeport.store.table import Table
 
 
@@ -87,7 +86,6 @@ TASKS: Final = Table(
         "stopped": lambda r: ("stopped",) if r.last_status == task_model.STOPPED else (),
     },
     guard=guard_task,
-    share=share,
 )
 SERVICES: Final = Table(
     "services",

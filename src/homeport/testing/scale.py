@@ -335,9 +335,9 @@ def _settle(future: asyncio.Future[int], result: int) -> None:
         future.set_result(result)
 
 
-async def simulate(endpoint: str, credentials: Credentials, options: FleetOptions, *, name: str, stop: asyncio.Event, clock: Clock) -> None:
-    """Run a fleet until `stop`, with a line of figures whenever they changed. Raises WireError when the server refuses the instances."""
-    fleet = Fleet(endpoint, credentials, options, clock=clock, ids=Ids())
+async def simulate(fleet: Fleet, *, name: str, stop: asyncio.Event) -> None:
+    """Run `fleet` until `stop`, with a line of figures whenever they changed. Raises WireError when the server refuses the instances."""
+    clock = fleet.clock
     began = clock.monotonic()
     try:
         await fleet.start()

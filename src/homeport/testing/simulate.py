@@ -20,7 +20,8 @@ from homeport.cli.terminal import CommandError
 from homeport.clock import SystemClock
 from homeport.errors import HomeportError
 from homeport.iam.sigv4 import Credentials
-from homeport.testing.scale import FleetOptions, simulate
+from homeport.ids import Ids
+from homeport.testing.scale import Fleet, FleetOptions, simulate
 
 
 def run(options: argparse.Namespace) -> int:
@@ -62,7 +63,7 @@ async def _one(options: argparse.Namespace, known: LocalCredentials, instances: 
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    fleet = FleetOptions(
+    fleet_options = FleetOptions(
         instances=instances,
         cluster=options.cluster,
         zones=options.zones,
@@ -74,7 +75,8 @@ async def _one(options: argparse.Namespace, known: LocalCredentials, instances: 
         telemetry=options.telemetry,
     )
     keys = Credentials(known.access_key_id, known.secret_access_key, known.region)
-    await simulate(known.endpoint, keys, fleet, name=f"simulate[{os.getpid()}]", stop=stop, clock=SystemClock())
+    fleet = Fleet(known.endpoint, keys, fleet_options, clock=SystemClock(), ids=Ids())
+    await simulate(fleet, name=f"simulate[{os.getpid()}]", stop=stop)
 
 
 def _credentials(options: argparse.Namespace) -> LocalCredentials:
