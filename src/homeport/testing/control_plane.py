@@ -188,7 +188,9 @@ class ControlPlane:
             store=store, clock=self.clock, ids=ids.child("dispatcher"), settings=self._settings, region=REGION, verify=door.verify
         )
         controllers = Loop(store=store, clock=self.clock, controllers=controllers_of(context), sweep_seconds=self._settings.sweep_seconds)
-        application = Application(context, ECS_OPERATIONS | HOMEPORT_OPERATIONS, verifier=door, websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs})
+        application = Application(
+            context, ECS_OPERATIONS | HOMEPORT_OPERATIONS, verifier=door, websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs}
+        )
         await dispatcher.start()
         self._running = asyncio.get_running_loop().create_task(controllers.run())
         asyncio.get_running_loop().create_task(keep_journal(store, self.clock, self._settings))  # noqa: RUF006 - the process keeps it

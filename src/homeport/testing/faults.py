@@ -35,6 +35,8 @@ class Trouble:
 
     KINDS: Final = (
         "agent-crash",
+        "agent-crash-at-step",
+        "agent-amnesia",
         "power-cut",
         "host-loss",
         "partition",
@@ -76,6 +78,8 @@ class Trouble:
         self._loops: list[asyncio.Task[None]] = []
         kinds: dict[str, tuple[float, Callable[[Chance], Awaitable[None]]]] = {
             "agent-crash": (15.0, self._agent_crash),
+            "agent-crash-at-step": (20.0, self._crash_at_step),
+            "agent-amnesia": (100.0, self._amnesia),
             "power-cut": (50.0, self._power_cut),
             "host-loss": (90.0, self._host_loss),
             "partition": (30.0, self._partition),
@@ -122,6 +126,7 @@ class Trouble:
                 await self._plane.start()
         for host in self._hosts:
             host.link.cut = False
+            host.fragile = 0.0
             host.runtime.slowness = 1.0
             if host.lost:
                 await self._replace(host)
@@ -141,6 +146,35 @@ class Trouble:
             await host.kill_agent()
             await self._clock.sleep(chance.between(0.0, 8.0))
             host.start_agent()
+
+    async def _crash_at_step(self, chance: Chance) -> None:
+        hosts = [chance.pick(self._hosts) for _ in range(chance.number(1, 8))]
+        for host in hosts:
+            host.fragile = 0.05
+        await self._clock.sleep(chance.between(2.0, 20.0))
+        for host in hosts:
+            host.fragile = 0.0
+
+    async def revive(self, host: Host) -> None:
+        """The agent died at a step of its own: start it again."""
+        await host.kill_agent()
+        await self._clock.sleep(self._chance.between(0.0, 3.0))
+        host.start_agent()
+
+    async def _amnesia(self, chance: Chance) -> None:
+        host = chance.pick(self._hosts)
+        if not host.on or not host.instance_arn or host.name in self._operator.busy_hosts:
+            return
+        self._note(f"the agent of {host.name} loses its memory")
+        self._operator.busy_hosts.add(host.name)
+        try:
+            former = host.instance_arn
+            await host.forget()
+            await self._clock.sleep(chance.between(0.0, 30.0))
+            await host.remove_strangers()
+            await self._operator.deregister(former)
+        finally:
+            self._operator.busy_hosts.discard(host.name)
 
     async def _power_cut(self, chance: Chance) -> None:
         host = chance.pick(self._hosts)
@@ -264,7 +298,7 @@ class Trouble:
 
     async def _clock_jump(self, chance: Chance) -> None:
         clock = self._plane.clock if chance.happens(0.5) else chance.pick(self._hosts).clock
-        seconds = chance.between(-10.0, 20.0)
+        seconds = chance.between(-120.0, 120.0) if chance.happens(0.3) else chance.between(-10.0, 20.0)
         self._note(f"a clock jumps by {seconds:.3f} s")
         clock.offset += seconds
 

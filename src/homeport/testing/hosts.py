@@ -7,7 +7,7 @@ happens to a host: `faults.py` does. The agent is `agent.main.Agent` with its en
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -23,7 +23,7 @@ from homeport.agent.settings import AgentSettings
 from homeport.agent.state import State
 from homeport.testing.network import Link, Network
 from homeport.testing.runtime import FakeContainer, FakeRuntime
-from homeport.testing.virtual_loop import Chance, Process, ProcessClock, VirtualLoop
+from homeport.testing.virtual_loop import Chance, Process, ProcessClock, VirtualLoop, current_process
 
 RESTART_SECONDS: Final = 2.0
 """How long the host's init waits before it starts an agent again that ended."""
@@ -44,23 +44,36 @@ class Observer(Protocol):
         """An agent ended by itself."""
         ...
 
+    def agent_died(self, host: Host) -> None:
+        """An agent died at a step of its own: kill it and start it again."""
+        ...
+
 
 class VirtualState(State):
     """The agent's journal on a disk that is a dict. `fenced`: the process is dead, and what still unwinds writes nothing."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, step: Callable[[], bool] | None = None) -> None:
+        """`step` is asked before and after each write; when it says False the process has died at that point."""
         super().__init__(Path("/nowhere"), -1, -1, disk)
         self.fenced = False
+        self._step = step
 
     def put(self, kind: str, key: str, value: bytes) -> None:
         """Create or replace a record."""
-        if not self.fenced:
+        if self._lives():
             self._kinds.setdefault(kind, {})[key] = value
+            self._lives()
 
     def delete(self, kind: str, key: str) -> None:
         """Remove a record, if it is there."""
-        if not self.fenced:
+        if self._lives():
             self._kinds.get(kind, {}).pop(key, None)
+            self._lives()
+
+    def _lives(self) -> bool:
+        if not self.fenced and self._step is not None and not self._step():
+            self.fenced = True
+        return not self.fenced
 
     async def sync(self) -> None:
         """Everything is on the disk already."""
@@ -106,10 +119,20 @@ class HostRuntime(FakeRuntime):
         self._pull_seconds = pullable
         self.pullable = {name: ImageObservation(id=f"sha256:{name}", digest=f"sha256:{name}") for name in pullable}
         self.before = self._delay
+        self.after = self._answer
         self.slowness = 1.0
         """Factor of every call's time."""
 
+    async def _answer(self, method: str, subject: str) -> None:
+        await self._step()
+
+    async def _step(self) -> None:
+        """The caller may die here: before a call has its effect, or after it."""
+        if not self._host.step():
+            await asyncio.get_running_loop().create_future()
+
     async def _delay(self, method: str, subject: str) -> None:
+        await self._step()
         if method == "pull":
             mean = self._pull_seconds.get(subject, 1.0)
             await self._clock.sleep(self._chance.between(0.5, 1.5) * mean * self.slowness)
@@ -177,6 +200,8 @@ class Host:
         self._state: VirtualState | None = None
         self._agent: Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
+        self.fragile = 0.0
+        """Probability that the agent dies at a step: before or after a call to the runtime or a write to its disk."""
         self.lost = False
         """The machine is gone for good."""
         self.on = False
@@ -224,7 +249,7 @@ class Host:
             process = self._agent = Process(f"{self.name} agent")
             self._lives += 1
             ids = self._chance.ids.child(f"agent{self._lives}")
-            self._state = VirtualState(self.disk)
+            self._state = VirtualState(self.disk, self.step)
             client = VirtualClient(self._network, self.link, timeout_seconds=self.settings.call_timeout_seconds)
             with process.running():
                 agent = Agent(self.settings, runtime=self.runtime, clock=self.clock, ids=ids, state=self._state, client=client)
@@ -238,6 +263,26 @@ class Host:
                 self.observer.agent_ended(self.name, error)
             await process.kill()
             await self.clock.sleep(RESTART_SECONDS)
+
+    def step(self) -> bool:
+        """Whether the agent survives its next step. When not, it is killed at once, and started again some time later."""
+        process = current_process()
+        if process is None or process is not self._agent or not self._chance.happens(self.fragile):
+            return True
+        self.observer.agent_died(self)
+        return False
+
+    async def forget(self) -> None:
+        """The agent's disk is lost; its containers run on, and belong to nobody that it knows."""
+        await self.kill_agent()
+        self.disk = {}
+        self.start_agent()
+
+    async def remove_strangers(self) -> None:
+        """Remove the containers that an earlier state of the agent made."""
+        for container in [item for item in self.runtime.containers.values() if item.labels.get(LABEL_AGENT) != self.agent_id]:
+            container.status = "exited"
+            del self.runtime.containers[container.id]
 
     async def kill_agent(self) -> None:
         """End the agent where it stands. Containers run on."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from homeport.config import Settings
 from homeport.model.arn import parse_arn
 from homeport.model.ecs import container_instance as instance_model
 from homeport.model.ecs.container_instance import ContainerInstance
@@ -43,8 +44,9 @@ class Violation(Exception):
 class Invariants:
     """See the module. `violated` is called once, with the first violation."""
 
-    def __init__(self, *, healthy_after_seconds: float, violated: Callable[[str], None]) -> None:
-        self._healthy_after = healthy_after_seconds
+    def __init__(self, *, settings: Settings, violated: Callable[[str], None]) -> None:
+        self._healthy_after = settings.healthy_after_seconds
+        self._remembered = settings.stopped_task_retention_seconds
         self._violated = violated
         self.revision = 0
         self._instant = 0.0
@@ -111,6 +113,9 @@ class Invariants:
             _require(known == change.before, f"{change.table} {change.key}: the commit changes another record than the durable one")
             self._owners(change, actor)
             self._moves(change)
+            if isinstance(change.before, Task) and change.after is None:
+                age = commit.now - change.before.stopped_at
+                _require(age >= self._remembered, f"task {change.before.id} was forgotten {age:.0f} s after its end")
             self._apply(change)
             record = change.after or change.before
             if isinstance(record, Task):

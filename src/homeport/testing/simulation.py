@@ -43,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not given.keep_going:
                 break
     seconds = clock.monotonic() - began
-    print(f"{done} seeds of {given.minutes:g} minutes and {given.agents} agents in {seconds:.1f} s, {len(failed)} failed")
+    used = os.times()
+    cpu_seconds = used.user + used.system + used.children_user + used.children_system
+    size = f"{given.minutes:g} minutes and {given.agents} agents"
+    print(f"{done} seeds of {size} in {seconds:.1f} s ({cpu_seconds / max(1, done):.2f} s of CPU each), {len(failed)} failed")
     if failed:
         print("again: " + " ".join(f"./dev sim --seeds 1 --first-seed {outcome.seed} --verbose;" for outcome in failed[:5]))
     return 1 if failed else 0

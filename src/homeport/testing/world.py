@@ -100,7 +100,7 @@ class World:
         self._tail: deque[str] = deque(maxlen=TRACE_LINES)
         chance = Chance(Ids(seed))
         self.settings = SETTINGS
-        self.invariants = Invariants(healthy_after_seconds=self.settings.healthy_after_seconds, violated=self.violated)
+        self.invariants = Invariants(settings=self.settings, violated=self.violated)
         self.network = Network(chance=chance.child("network"), faults=NetworkFaults())
         self.plane = ControlPlane(
             loop=loop,
@@ -212,6 +212,13 @@ class World:
         self.note(f"the agent of {host} ended: {error!r}")
         if not isinstance(error, HomeportError):
             self.violated(f"the agent of {host} ended: {error!r}\n{''.join(traceback.format_exception(error))}")
+
+    def agent_died(self, host: Host) -> None:
+        """An agent died at a step of its own."""
+        self.note(f"the agent of {host.name} dies at a step")
+        for socket in tuple(host.link.sockets):
+            socket.snap()
+        self._errand(self.trouble.revive(host))
 
     def logged(self, record: logging.LogRecord) -> None:
         """The program logged an error: only what a fault explains is expected."""
