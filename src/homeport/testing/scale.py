@@ -339,8 +339,13 @@ async def simulate(fleet: Fleet, *, name: str, stop: asyncio.Event) -> None:
     """Run `fleet` until `stop`, with a line of figures whenever they changed. Raises WireError when the server refuses the instances."""
     clock = fleet.clock
     began = clock.monotonic()
+    starting = asyncio.create_task(fleet.start())
+    stopping = asyncio.create_task(stop.wait())
     try:
-        await fleet.start()
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            return
+        starting.result()
         print(f"{name}: {fleet.connected} instances are connected after {clock.monotonic() - began:.1f} s", flush=True)
         shown: tuple[int, ...] = ()
         while not stop.is_set():
@@ -352,6 +357,8 @@ async def simulate(fleet: Fleet, *, name: str, stop: asyncio.Event) -> None:
                 if not stop.is_set():
                     await clock.sleep(0.1)
     finally:
+        starting.cancel()
+        stopping.cancel()
         await fleet.close()
 
 
