@@ -306,7 +306,8 @@ def test_upgrades_are_applied_step_by_step():
     ("version", "stored", "words"),
     [
         (4, ["front", 914, True], "use a newer program"),
-        (0, ["front", 914, True], "use a newer program"),
+        (0, ["front", 914, True], "was not finished; copy or restore it again"),
+        (-1, ["front", 914, True], "use a newer program"),
         (3, ["front", "wide", True], "cannot be read"),
         (3, ["front"], "cannot be read"),
         (2, 7, "cannot be read"),

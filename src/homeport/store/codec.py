@@ -46,7 +46,9 @@ class Codec(Generic[R]):
     def upgrade(self, version: int, fields: list[Any]) -> list[Any]:
         """The fields as the current version has them. Raises StoredFormError when `version` is not one that this program knows."""
         if version == UNFINISHED:
-            raise StoredFormError("a copy of another state was being written here and was not finished; copy or restore it again")
+            raise StoredFormError(
+                f"table {self.table.name}: a copy of another state was being written here and was not finished; copy or restore it again"
+            )
         if not 1 <= version <= self.table.version:
             raise StoredFormError(
                 f"table {self.table.name}: stored in version {version}, but this program knows 1 to {self.table.version}; use a newer program"

@@ -119,9 +119,7 @@ class MemoryCell:
 
     async def call(self, operation: str, handler: Handler, request: dict[str, Any]) -> Any:
         """The answer of `handler` to `request` as JSON values; `request` goes through the decoder of the API's `operation`."""
-        call = Call(
-            context=self.context, operation=operation, request_id=self.context.ids.uuid(), account=ACCOUNT, principal_arn=root_arn(ACCOUNT)
-        )
+        call = Call(context=self.context, operation=operation, request_id=self.context.ids.uuid(), account=ACCOUNT, principal_arn=root_arn(ACCOUNT))
         decoded = load("ecs").operations[operation].decode(msgspec.json.encode(request))
         answer = await handler(call, decoded)
         await self.clock.settle()
