@@ -10,6 +10,7 @@ import dataclasses
 import http.client
 import json
 import os
+import random
 import socket
 import sqlite3
 import subprocess
@@ -43,11 +44,24 @@ def until(condition: Callable[[], Any], *, seconds: float = 30.0, every: float =
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on at this moment."""
+    """A TCP port that nobody listens on at this moment, nor on the 40 after it, which an installation of several servers takes too.
+
+    It lies below the range of outgoing connections: a client that keeps dialling a dead program's port in that range can be given that very
+    port for its own end, and then the program cannot listen there again.
+    """
+    while True:
+        port = 12_000 + random.randrange(400) * 50
+        if all(_is_free(number) for number in range(port, port + 41)):
+            return port
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 @dataclasses.dataclass
@@ -107,9 +121,12 @@ class Installation:
     def homeport(self, *arguments: str, check: bool = True, timeout: float = 180.0) -> subprocess.CompletedProcess[str]:
         """Run `./homeport ARGUMENTS --data-dir …`."""
         command = [str(ROOT / "homeport"), *arguments, "--data-dir", str(self.data_dir)]
-        return subprocess.run(
-            command, check=check, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, env={**os.environ, **self.environment}
-        )
+        environment = {**os.environ, **self.environment}
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, env=environment)
+        if check and done.returncode:
+            # Said here, since CalledProcessError keeps what the program said to itself.
+            raise subprocess.CalledProcessError(done.returncode, f"{' '.join(command)}\n{done.stdout}{done.stderr}", done.stdout, done.stderr)
+        return done
 
     def up(self, *more: str) -> subprocess.CompletedProcess[str]:
         """`./homeport up --detach` with this installation's port and a short time to health."""
