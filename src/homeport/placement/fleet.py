@@ -214,7 +214,7 @@ class GroupWatcher:
 
     def counted(self, node: Node, before: int, after: int) -> None:
         """`node` went from `before` to `after` tasks of the group."""
-        raise NotImplementedError
+        raise NotImplementedError  # an interface: each view says what the count means to it
 
 
 class Fleet:
