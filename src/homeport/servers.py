@@ -18,7 +18,6 @@ import msgspec
 
 from homeport.api.forward import PATIENCE_SECONDS, PAUSE_SECONDS, Forwarder
 from homeport.api.server import Internal
-from homeport.clock import Clock
 from homeport.dispatcher.command import Command, carry_out, request_of, result_of
 from homeport.dispatcher.departed import end_departed
 from homeport.errors import HomeportError, LeadershipLostError, NotLeaderError, ServiceUnavailableError
@@ -43,18 +42,23 @@ _log: Final = logger("servers")
 class Fellowship:
     """This server among the others. Make it inside the running loop; `start` and `close` it."""
 
-    def __init__(self, replica: Replica, backend: EtcdBackend, *, keys: sigv4.Credentials, clock: Clock, own_etcd: bool) -> None:
-        """`keys` is the root's, with which servers know each other; `own_etcd` says that etcd is Homeport's alone, to be kept in order by it."""
+    def __init__(
+        self, replica: Replica, backend: EtcdBackend, *, keys: sigv4.Credentials, own_etcd: bool, http: aiohttp.ClientSession | None = None
+    ) -> None:
+        """`keys` is the root's, with which servers know each other; `own_etcd` says that etcd is Homeport's alone, to be kept in order by it.
+
+        `http` is the way to the other servers, see `Forwarder`.
+        """
         self._client = backend.client
         self._own_etcd = own_etcd
         self._replica = replica
-        self._clock = clock
+        self._clock = clock = backend.clock
         self._keys = keys
         me = backend.candidate
         self._me = Server(me.name, me.address, os.getpid(), os.uname().nodename)
         self._members = Members(backend.client, backend.layout.prefix.decode(), clock=clock)
         self._keeping: asyncio.Task[None] | None = None
-        self.forwarder = Forwarder(name=me.name, clock=clock, leader=self._leader_address, gone=self._depose)
+        self.forwarder = Forwarder(name=me.name, clock=clock, leader=self._leader_address, gone=self._depose, http=http)
         self.internal: dict[str, Internal] = {COMMAND_PATH: self._carry_out, SERVERS_PATH: self._tell_servers}
 
     def start(self) -> None:

@@ -43,17 +43,26 @@ class _TryAgainError(Exception):
 class Forwarder:
     """Runs handlers here and, when this server does not lead, elsewhere. Make it inside the running loop."""
 
-    def __init__(self, *, name: str, clock: Clock, leader: Callable[[], str], gone: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        clock: Clock,
+        leader: Callable[[], str],
+        gone: Callable[[str], Awaitable[None]],
+        http: aiohttp.ClientSession | None = None,
+    ) -> None:
         """`name` is this server's; `leader` says the address of the leader's API as far as it is known now, or "".
 
-        `gone` is called with the address of a leader where nobody listened for `GONE_SECONDS`.
+        `gone` is called with the address of a leader where nobody listened for `GONE_SECONDS`. `http` is the way to the other servers: by
+        default a pool of connections.
         """
         self._name = name
         self._gone = gone
         self._refusing: tuple[str, float] = ("", 0.0)
         self._clock = clock
         self._leader = leader
-        self._http = aiohttp.ClientSession(
+        self._http = http or aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -259,7 +260,7 @@ class Replica(Store):
         commits = self._mirror.apply(followed.entries, followed.rows)
         self._newest = self._durable = followed.head
         self._recent.extend(commits)
-        for watch in tuple(self._watches):
+        for watch in sorted(self._watches, key=attrgetter("number")):
             watch.offer(commits)
         self._arrivals.reached(followed.head.revision)
 
@@ -278,7 +279,7 @@ class Replica(Store):
             self._mirror.replace(name, keys, changed)
         self._newest = self._durable = snapshot.head
         self._recent = RecentCommits(snapshot.head.revision)
-        for watch in tuple(self._watches):
+        for watch in sorted(self._watches, key=attrgetter("number")):
             watch.lose()
         self._arrivals.reached(snapshot.head.revision)
         return snapshot

@@ -26,7 +26,7 @@ from homeport.errors import (
 )
 from homeport.store.backend import Anchor, Batch, BatchLimits, Head, StoredEntry, StoredRow
 from homeport.store.etcd import messages
-from homeport.store.etcd.client import CALL_SECONDS, PATIENCE_SECONDS, RETRY_SECONDS, EtcdClient, Tls, delete, equal, get, put
+from homeport.store.etcd.client import CALL_SECONDS, PATIENCE_SECONDS, RETRY_SECONDS, Endpoint, EtcdClient, Tls, delete, equal, get, put
 from homeport.store.etcd.layout import (
     EntryReader,
     Layout,
@@ -89,11 +89,11 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class EtcdBackend:
-    """State under `prefix` in the etcd cluster of `endpoints` (`http://host:port`, `https://host:port` or `host:port`)."""
+    """State under `prefix` in the etcd cluster of `endpoints` (`http://host:port`, `https://host:port`, `host:port`, or what `EtcdClient` takes)."""
 
     def __init__(
         self,
-        endpoints: Sequence[str],
+        endpoints: Sequence[str | Endpoint],
         prefix: str = "/homeport/",
         *,
         tls: Tls | None = None,

@@ -96,12 +96,13 @@ class Endpoint:
 class EtcdClient:
     """Calls to the members of one etcd cluster."""
 
-    def __init__(self, endpoints: Sequence[str], *, clock: Clock, tls: Tls | None = None, call_seconds: float = CALL_SECONDS) -> None:
+    def __init__(self, endpoints: Sequence[str | Endpoint], *, clock: Clock, tls: Tls | None = None, call_seconds: float = CALL_SECONDS) -> None:
+        """`endpoints`: the members' addresses, or ways to them that were made before (a simulation's). Raises ValueError when there are none."""
         if not endpoints:
             raise ValueError("etcd needs at least one endpoint")
         self.clock = clock
         self._call_seconds = call_seconds
-        self._endpoints = [Endpoint(address, tls) for address in endpoints]
+        self._endpoints = [address if isinstance(address, Endpoint) else Endpoint(address, tls) for address in endpoints]
         self._current = 0
 
     @property
