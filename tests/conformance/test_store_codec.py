@@ -13,6 +13,7 @@ from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import AgentSession, Attribute, ContainerInstance
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy, Service, ServiceEvent
+from homeport.model.ecs.service_revision import RevisionContainer, ServiceRevision
 from homeport.model.ecs.task import Container, HostPortUse, NetworkBinding, Task
 from homeport.model.ecs.task_definition import HostPort, TaskDefinition, TaskDefinitionFamily
 from homeport.model.iam.access_key import AccessKey
@@ -229,6 +230,19 @@ SAMPLES: dict[str, Record] = {
         failures_to_start=2,
         throttled_until=NOW + 15,
         impaired=True,
+    ),
+    "service_revisions": ServiceRevision(
+        account=ACCOUNT,
+        cluster="default",
+        service="web",
+        id="4071829384756102938",
+        created_at=NOW,
+        family="web",
+        revision=300,
+        launch_type="EC2",
+        containers=(RevisionContainer(name="app", image="app:1", digest="sha256:00", consistent=True, note="because"),),
+        document=b'{"loadBalancers":[]}',
+        pinned_at=NOW + 1,
     ),
     "service_events": ServiceEvent(
         account=ACCOUNT,

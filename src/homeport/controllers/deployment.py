@@ -92,6 +92,6 @@ class DeploymentController:
 
     @staticmethod
     def _ended(tx: Transaction, deployment: Deployment) -> Iterable[Task]:
-        stopped = tx.find(TASKS, "started_by", f"{deployment.account}/{deployment.cluster}/ecs-svc/{deployment.id}/{task_model.STOPPED}")
+        stopped = tx.find(TASKS, "started_by", f"{deployment.account}/{deployment.cluster}/{deployment.shown_id}/{task_model.STOPPED}")
         # `startedBy` is free text in RunTask, so the deployment is compared as well.
-        return (task for task in stopped if task.stopped_at > deployment.ends_counted_at and task.deployment_id == deployment.id)
+        return (task for task in stopped if task.stopped_at > deployment.ends_counted_at and task.deployment_id == deployment.target_id)

@@ -24,6 +24,7 @@ from homeport.store.tables import (
     EFFECTS,
     IDEMPOTENCY_TOKENS,
     SERVICE_EVENTS,
+    SERVICE_REVISIONS,
     SERVICES,
     TASK_DEFINITIONS,
     TASKS,
@@ -99,10 +100,11 @@ class RetentionController:
         return ((TASKS, task.key) for task in self._over(reader.find(TASKS, "stopped", "stopped"), now))
 
     def _services(self, reader: Reader, now: float) -> Iterator[Deletion]:
-        """Events and deployments before their service, so that a service that is still there says that there may be some."""
+        """Events, deployments and revisions before their service, so that a service that is still there says that there may be some."""
         for service in self._over(reader.scan(SERVICES), now):
             yield from ((SERVICE_EVENTS, event.key) for event in reader.find(SERVICE_EVENTS, "service", service.key))
             yield from ((DEPLOYMENTS, item.key) for item in reader.find(DEPLOYMENTS, "service", service.key))
+            yield from ((SERVICE_REVISIONS, item.key) for item in reader.find(SERVICE_REVISIONS, "service", service.key))
             yield SERVICES, service.key
 
     def _deployments(self, reader: Reader, now: float) -> Iterator[Deletion]:

@@ -209,9 +209,9 @@ class ServiceController:
             instance_id=instance_id,
             launch_type=deployment.launch_type,
             group=f"service:{service.name}",
-            started_by=f"ecs-svc/{deployment.id}",
+            started_by=deployment.shown_id,
             service=service.name,
-            deployment_id=deployment.id,
+            deployment_id=deployment.target_id,
             tags=task_tags(service, definition),
             enable_execute_command=service.enable_execute_command,
         )

@@ -34,7 +34,7 @@ _TASK: Final = (
     "cpu_shown",
     "memory_shown",
 )
-_CONTAINER: Final = ("name", "image", "status", "image_digest", "health_status", "cpu", "memory", "memory_reservation")
+_CONTAINER: Final = ("name", "image", "status", "image_digest", "health_status", "cpu", "memory", "memory_reservation", "pinned_digest")
 _BINDING: Final = ("bind_ip", "protocol")
 
 _texts: dict[str, str] = {}

@@ -19,6 +19,7 @@ from homeport.model.ecs import task as task_model
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.task import Container, Task
 from homeport.model.record import Instant
+from homeport.planner.deployment_start import monitors_over
 from homeport.planner.health import healthy_at, is_healthy
 from homeport.planner.service import TROUBLESHOOTING, ServiceView, is_settled
 
@@ -37,11 +38,6 @@ _KILLED = (130, 137, 143)
 """Exit codes of containers that somebody interrupted, killed or stopped; that is no crash."""
 _ORDERED = (task_model.SERVICE_SCHEDULER_INITIATED, task_model.USER_INITIATED)
 _CHECK_FAILED = "Task failed container health checks"
-
-
-def in_progress_reason(deployment_id: str) -> str:
-    """rolloutStateReason of a deployment that is on its way."""
-    return f"ECS deployment ecs-svc/{deployment_id} in progress."
 
 
 def completed_reason(deployment_id: str) -> str:
@@ -75,11 +71,11 @@ def plan(view: ServiceView, ended: Iterable[Task], *, settings: Settings, now: I
     after = settings.healthy_after_seconds
     newly_healthy = [task for task in view.tasks if not task.healthy_since and is_healthy(task, after, now)][:HEALTH_WRITES_MAX]
     changes: list[Change] = [UpdateTask(msgspec.structs.replace(task, healthy_since=now), "it counts as healthy") for task in newly_healthy]
-    counted = _count(primary, list(_moments(primary, view.tasks, ended, now, after)), settings, now)
+    counted = _count(_begun(primary, now), list(_moments(primary, view.tasks, ended, now, after)), settings, now)
     others = tuple(item for item in view.deployments if item.id != primary.id)
     live = {task.deployment_id for task in view.tasks}
-    over = [item for item in others if item.id not in live]
-    remaining = tuple(item for item in others if item.id in live)
+    over = [item for item in others if item.target_id not in live]
+    remaining = tuple(item for item in others if item.target_id in live)
     completed = _completed(msgspec.structs.replace(view, deployments=(counted, *remaining)), counted, after, now)
     changes.extend(UpdateDeployment(_inactive(item, now), "its last task is gone") for item in over)
     if completed != primary:
@@ -87,6 +83,13 @@ def plan(view: ServiceView, ended: Iterable[Task], *, settings: Settings, now: I
     changes.extend(_events(view.service.name, primary, completed))
     waits = [at for task in view.tasks if not task.healthy_since and (at := healthy_at(task, after)) > now]
     return Plan(tuple(changes), min(waits, default=0.0))
+
+
+def _begun(deployment: Deployment, now: Instant) -> Deployment:
+    """`deployment`, no longer PENDING."""
+    if deployment.service_deployment_status != deployment_model.PENDING:
+        return deployment
+    return msgspec.structs.replace(deployment, service_deployment_status=deployment_model.IN_PROGRESS, started_at=now, updated_at=now)
 
 
 class _Moment(msgspec.Struct, frozen=True, order=True):
@@ -104,7 +107,7 @@ def _moments(deployment: Deployment, live: Iterable[Task], ended: Iterable[Task]
     """The moments after `deployment.ends_counted_at` that move its counters."""
     since = deployment.ends_counted_at
     for task in live:
-        if task.deployment_id != deployment.id or not task.started_at:
+        if task.deployment_id != deployment.target_id or not task.started_at:
             continue
         if task.started_at > since:
             yield _Moment(task.started_at, 0, "ran", task.created_at)
@@ -208,9 +211,11 @@ def _completed(view: ServiceView, primary: Deployment, healthy_after_seconds: fl
     return msgspec.structs.replace(
         primary,
         rollout_state=deployment_model.COMPLETED,
-        rollout_state_reason=completed_reason(primary.id),
+        rollout_state_reason=completed_reason(primary.target_id),
+        service_deployment_status=deployment_model.SUCCESSFUL,
         updated_at=now,
         finished_at=now,
+        **monitors_over(primary),
     )
 
 
@@ -222,4 +227,4 @@ def _events(name: str, before: Deployment, after: Deployment) -> Iterator[Event]
     if after.impaired and not before.impaired:
         yield Event(f"(service {name}) is unable to consistently start tasks successfully. {TROUBLESHOOTING}")
     if after.rollout_state == deployment_model.COMPLETED != before.rollout_state:
-        yield Event(f"(service {name}) (deployment ecs-svc/{after.id}) deployment completed.")
+        yield Event(f"(service {name}) (deployment {after.shown_id}) deployment completed.")

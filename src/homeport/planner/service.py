@@ -96,7 +96,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 def standing(view: ServiceView, healthy_after_seconds: float, now: Instant) -> Standing:
     """Sort the service's tasks into the groups of `Standing`."""
-    primary_id = view.primary.id if view.primary else ""
+    target_id = view.primary.target_id if view.primary else ""
     good: list[Task] = []
     unhealthy: list[Task] = []
     leaving: list[Task] = []
@@ -111,7 +111,7 @@ def standing(view: ServiceView, healthy_after_seconds: float, now: Instant) -> S
             continue
         if sound := is_healthy(task, healthy_after_seconds, now):
             healthy.add(task.id)
-        if _leaves(task, primary_id, view.draining):
+        if _leaves(task, target_id, view.draining):
             leaving.append(task)
         elif is_unhealthy(task):
             unhealthy.append(task)
@@ -134,17 +134,17 @@ def standing(view: ServiceView, healthy_after_seconds: float, now: Instant) -> S
     )
 
 
-def _leaves(task: Task, primary_id: str, draining: frozenset[str]) -> bool:
-    return task.deployment_id != primary_id or (bool(draining) and task.instance_key in draining)
+def _leaves(task: Task, target_id: str, draining: frozenset[str]) -> bool:
+    return task.deployment_id != target_id or (bool(draining) and task.instance_key in draining)
 
 
 def is_settled(view: ServiceView, healthy_after_seconds: float, now: Instant) -> bool:
     """`standing(...).settled`, for less: the first task that is not as it should be answers."""
-    primary_id = view.primary.id if view.primary else ""
+    target_id = view.primary.target_id if view.primary else ""
     good = 0
     for task in view.tasks:
         if task.desired_status != task_model.STOPPED:
-            if not is_healthy(task, healthy_after_seconds, now) or _leaves(task, primary_id, view.draining):
+            if not is_healthy(task, healthy_after_seconds, now) or _leaves(task, target_id, view.draining):
                 return False
             good += 1
     return good == view.service.desired_count
@@ -193,7 +193,7 @@ class _Stops:
         self._state = state
         self._victims = victims
         self._limits = limits
-        self._scaling = f"Scaling activity initiated by (deployment ecs-svc/{primary.id})"
+        self._scaling = f"Scaling activity initiated by (deployment {primary.shown_id})"
         self._healthy_spare = len(state.healthy) - limits.lower
         self._stops: list[StopTask] = []
 
@@ -286,8 +286,8 @@ def is_note(before: Service, after: Service) -> bool:
 
 def has_fewer_than_desired(view: ServiceView, started: int) -> bool:
     """Whether tasks of the PRIMARY deployment are still missing after `started` new ones, so that an earlier refusal still stands."""
-    primary_id = view.primary.id if view.primary else ""
-    wanted = sum(1 for task in view.tasks if task.desired_status == task_model.RUNNING and task.deployment_id == primary_id)
+    target_id = view.primary.target_id if view.primary else ""
+    wanted = sum(1 for task in view.tasks if task.desired_status == task_model.RUNNING and task.deployment_id == target_id)
     return wanted + started < view.service.desired_count
 
 
@@ -313,7 +313,7 @@ def _retire(view: ServiceView, now: Instant) -> Plan:
     """A service that is being deleted: stop what runs; INACTIVE once every task is STOPPING or STOPPED."""
     kept = [task for task in view.tasks if task.desired_status != task_model.STOPPED]
     if kept:
-        reason = f"Scaling activity initiated by (deployment ecs-svc/{view.primary.id})" if view.primary else "The service was deleted"
+        reason = f"Scaling activity initiated by (deployment {view.primary.shown_id})" if view.primary else "The service was deleted"
         return Plan(tuple(StopTask(task, task_model.SERVICE_SCHEDULER_INITIATED, reason) for task in kept[:STOPS_MAX]))
     if any(task_model.RANK[task.last_status] <= _OCCUPYING_RANK for task in view.tasks):
         return Plan(waiting_on=("tasks that are not STOPPING yet",))

@@ -9,11 +9,13 @@ from typing import Any, Final
 
 from homeport.errors import InvalidTransitionError
 from homeport.model.ecs import container_instance as instance_model
+from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service, ServiceEvent
+from homeport.model.ecs.service_revision import ServiceRevision
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition, TaskDefinitionFamily
 from homeport.model.iam.access_key import AccessKey
@@ -37,6 +39,15 @@ def guard_container_instance(before: ContainerInstance | None, after: ContainerI
         return
     if after.status not in instance_model.TRANSITIONS[before.status]:
         raise InvalidTransitionError(f"container instance {after.id}: status may not go from {before.status} to {after.status}")
+
+
+def guard_deployment(before: Deployment | None, after: Deployment | None) -> None:
+    """A service deployment's status moves along its transition table; records of older versions have none."""
+    if before is None or after is None or not (before.service_deployment_status and after.service_deployment_status):
+        return
+    old, new = before.service_deployment_status, after.service_deployment_status
+    if new != old and new not in deployment_model.TRANSITIONS[old]:
+        raise InvalidTransitionError(f"deployment {after.id}: its status may not go from {old} to {new}")
 
 
 INSTALLATION: Final = Table("installation", Installation, lambda r: "installation")
@@ -103,7 +114,9 @@ DEPLOYMENTS: Final = Table(
         "service": lambda r: (r.service_key,),
         "definition": lambda r: (f"{r.account}/{r.family}:{r.revision}",) if r.status != "INACTIVE" else (),
     },
+    guard=guard_deployment,
 )
+SERVICE_REVISIONS: Final = Table("service_revisions", ServiceRevision, lambda r: r.key, indexes={"service": lambda r: (r.service_key,)})
 SERVICE_EVENTS: Final = Table("service_events", ServiceEvent, lambda r: r.key, indexes={"service": lambda r: (r.service_key,)})
 
 TABLES: Final[tuple[Table[Any], ...]] = (
@@ -117,6 +130,7 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     TASKS,
     SERVICES,
     DEPLOYMENTS,
+    SERVICE_REVISIONS,
     SERVICE_EVENTS,
     EFFECTS,
 )

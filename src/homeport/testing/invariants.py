@@ -268,10 +268,12 @@ class Invariants:
 
     def _is_good(self, task: Task) -> bool:
         """Wanted, of the PRIMARY deployment, not unhealthy, on an instance that stays: what the desired count is about."""
-        deployment = self.records["deployments"].get(f"{task.service_key}/{task.deployment_id}")
+        deployments = self.records["deployments"].values()
+        primary = any(
+            item.status == "PRIMARY" and item.target_id == task.deployment_id for item in deployments if item.service_key == task.service_key
+        )
         instance = self.records["container_instances"].get(task.instance_key)
         stays = instance is not None and instance.status == "ACTIVE"
-        primary = deployment is not None and deployment.status == "PRIMARY"
         return task.desired_status == "RUNNING" and primary and stays and task.health_status != "UNHEALTHY"
 
     def tasks_of(self, service_key: str) -> list[Task]:

@@ -66,7 +66,7 @@ def _shortage(service: Service, records: dict[str, dict[str, Any]], tasks: list[
     primary = _primary(records, service)
     if primary is None:
         return "has no PRIMARY deployment"
-    wanted = sum(1 for task in tasks if task.desired_status == "RUNNING" and task.deployment_id == primary.id)
+    wanted = sum(1 for task in tasks if task.desired_status == "RUNNING" and task.deployment_id == primary.target_id)
     occupied = sum(1 for task in tasks if RANK[task.last_status] <= RANK["RUNNING"])
     if wanted >= service.desired_count or service.placement_failure or primary.throttled_until > now - 1.0 or primary.rollout_state == "FAILED":
         return ""
@@ -111,9 +111,9 @@ def _service_problems(plane: ControlPlane, invariants: Invariants, service: Serv
     draining = [task for task in tasks if records["container_instances"][task.instance_key].status == "DRAINING"]
     if draining and not service.placement_failure and not _cannot_roll(records, service, primary):
         yield f"service {service.name}: {len(draining)} tasks are still on draining instances"
-    running = [task for task in tasks if task.last_status == "RUNNING" and task.deployment_id == primary.id]
+    running = [task for task in tasks if task.last_status == "RUNNING" and task.deployment_id == primary.target_id]
     if len(running) == service.desired_count:
-        old = [task for task in tasks if task.deployment_id != primary.id]
+        old = [task for task in tasks if task.deployment_id != primary.target_id]
         if old:
             yield f"service {service.name}: {len(old)} tasks of older deployments still run"
         return

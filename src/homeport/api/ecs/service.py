@@ -23,10 +23,11 @@ from homeport.model.ecs import service as model
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
-from homeport.model.record import Instant
-from homeport.planner.deployment import in_progress_reason
+from homeport.model.ecs.task_definition import TaskDefinition, task_definition_key
+from homeport.planner.deployment_start import new_deployment, start
+from homeport.planner.service_revision import derived_revision, new_revision
 from homeport.store.table import Reader, Transaction
-from homeport.store.tables import DEPLOYMENTS, SERVICES, TASKS
+from homeport.store.tables import DEPLOYMENTS, SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS, TASKS
 
 DESCRIBE_MAX: Final = 10
 LIST_DEFAULT: Final = 10
@@ -52,7 +53,7 @@ async def create_service(call: Call, request: Any) -> dict[str, Any]:
             return {"service": service_json(tx, call, again, with_tags=True)}
         service = _new_service(tx, call, request, cluster)
         tx.put(SERVICES, service)
-        tx.put(DEPLOYMENTS, _new_deployment(service, call.ids.digits(19), tx.now, source_id=""))
+        _start_deployment(tx, service, call.ids.digits(19))
         once.remember(tx, (service.key,))
         return {"service": service_json(tx, call, service, with_tags=True)}
 
@@ -105,23 +106,6 @@ def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) ->
     return service_input.with_configuration(service, request.deploymentConfiguration)
 
 
-def _new_deployment(service: Service, deployment_id: str, now: Instant, *, source_id: str) -> Deployment:
-    return Deployment(
-        account=service.account,
-        cluster=service.cluster,
-        service=service.name,
-        id=deployment_id,
-        status=deployment_model.PRIMARY,
-        family=service.family,
-        revision=service.revision,
-        created_at=now,
-        updated_at=now,
-        launch_type=service.launch_type,
-        rollout_state_reason=in_progress_reason(deployment_id),
-        source_id=source_id,
-    )
-
-
 async def update_service(call: Call, request: Any) -> dict[str, Any]:
     """UpdateService: change what is given, keep what is not. Another task definition or forceNewDeployment starts a deployment."""
     service_input.refuse_not_built(request)
@@ -135,7 +119,7 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
             service = msgspec.structs.replace(service, family=definition.family, revision=definition.revision)
         if request.forceNewDeployment or (service.family, service.revision) != (before.family, before.revision):
             service = msgspec.structs.replace(service, steady=False)
-            _supersede(tx, service, call.ids.digits(19))
+            _start_deployment(tx, service, call.ids.digits(19))
         tx.put(SERVICES, service)
         return {"service": service_json(tx, call, service, with_tags=True)}
 
@@ -157,17 +141,19 @@ def _with_members(service: Service, request: Any) -> Service:
     return msgspec.structs.replace(service, **changed)
 
 
-def _supersede(tx: Transaction, service: Service, deployment_id: str) -> None:
-    """Put a new PRIMARY deployment in front; the one before drains, and its rollout is over if it had not ended."""
-    source_id = ""
-    for item in list(tx.find(DEPLOYMENTS, "service", service.key)):
-        if item.status == deployment_model.PRIMARY:
-            source_id = item.id
-            drained = msgspec.structs.replace(
-                item, status=deployment_model.ACTIVE, updated_at=tx.now, finished_at=item.finished_at or tx.now, throttled_until=0.0
-            )
-            tx.put(DEPLOYMENTS, drained)
-    tx.put(DEPLOYMENTS, _new_deployment(service, deployment_id, tx.now, source_id=source_id))
+def _start_deployment(tx: Transaction, service: Service, deployment_id: str) -> None:
+    """Put a new PRIMARY deployment of what `service` is now in front, with its service revision; the one before drains and its rollout is over."""
+    before = list(tx.find(DEPLOYMENTS, "service", service.key))
+    for item in before:  # one that a version without revisions made gets its own now, so that a rollback can go back to it
+        if item.status == deployment_model.PRIMARY and tx.get(SERVICE_REVISIONS, f"{service.key}/{item.target_id}") is None:
+            tx.put(SERVICE_REVISIONS, derived_revision(item, _definition(tx, item)))
+    tx.put(SERVICE_REVISIONS, new_revision(service, _definition(tx, service), revision_id=deployment_id, now=tx.now))
+    for item in start(service, before, new_deployment(service, deployment_id, tx.now)):
+        tx.put(DEPLOYMENTS, item)
+
+
+def _definition(reader: Reader, of: Service | Deployment) -> TaskDefinition | None:
+    return reader.get(TASK_DEFINITIONS, task_definition_key(of.account, of.family, of.revision))
 
 
 def _service(reader: Reader, call: Call, request: Any) -> Service:
@@ -207,7 +193,7 @@ def _require_scaled_down(reader: Reader, service: Service) -> None:
         raise InvalidParameterError("The service cannot be stopped while it is scaled above 0.")
     live = {task.deployment_id for task in reader.find(TASKS, "service_live", service.key)}
     old = (item for item in deployments_of(reader, service) if item.status == deployment_model.ACTIVE)
-    if any(item.id in live for item in old):
+    if any(item.target_id in live for item in old):
         raise InvalidParameterError("The service cannot be stopped while deployments are active.")
 
 

@@ -1,7 +1,8 @@
-"""Service deployments and service revisions: two views of the `Deployment` records, as the newer operations show them.
+"""Service deployments and service revisions, as the newer operations show them.
 
-Owns: the form of `serviceDeployments[]` and `serviceRevisions[]`. Never stores anything: one record is a deployment, its service deployment and its
-service revision, and one id links the three, which is what Terraform's wait for the steady state goes by (ecs-reference 1, id linkage).
+Owns: the form of `serviceDeployments[]` and `serviceRevisions[]`. Never stores anything: one record is a deployment and its service deployment, and
+the digits of its service revision are those of `deployments[].id`, which is what Terraform's wait for the steady state goes by (ecs-reference 1, id
+linkage). A rollback is told by the service deployment that it undoes and is none by itself.
 """
 
 from __future__ import annotations
@@ -20,27 +21,17 @@ from homeport.model import arn
 from homeport.model.ecs import deployment as model
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
+from homeport.model.ecs.service_revision import RevisionContainer, ServiceRevision
 from homeport.model.ecs.task_definition import task_definition_key
-from homeport.planner.task import definition_document
+from homeport.planner.service_revision import derived_revision
 from homeport.store.table import Reader
-from homeport.store.tables import DEPLOYMENTS, SERVICES, TASK_DEFINITIONS
+from homeport.store.tables import DEPLOYMENTS, SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS
 
 DESCRIBE_MAX: Final = 20
 LIST_DEFAULT: Final = 20
 
-SUPERSEDED: Final = "A newer deployment of the service took its place."
-
 Scope = tuple[str, str, str, str]
 """Region, account, cluster, service: what the makers of ARNs take."""
-
-
-def status_of(deployment: Deployment) -> str:
-    """Status of the service deployment: SUCCESSFUL, IN_PROGRESS, or STOPPED when it failed or a newer one came first."""
-    if deployment.rollout_state == model.COMPLETED:
-        return "SUCCESSFUL"
-    if deployment.rollout_state == model.IN_PROGRESS and deployment.status == model.PRIMARY:
-        return "IN_PROGRESS"
-    return "STOPPED"
 
 
 def _scope(call: Call, deployment: Deployment) -> Scope:
@@ -48,19 +39,19 @@ def _scope(call: Call, deployment: Deployment) -> Scope:
 
 
 def _brief(call: Call, deployment: Deployment) -> dict[str, Any]:
-    scope, status = _scope(call, deployment), status_of(deployment)
-    superseded = status == "STOPPED" and deployment.rollout_state != model.FAILED
+    scope = _scope(call, deployment)
     brief: dict[str, Any] = {
         "serviceDeploymentArn": arn.service_deployment_arn(*scope, deployment.id),
         "serviceArn": arn.service_arn(*scope),
         "clusterArn": arn.cluster_arn(*scope[:3]),
         "createdAt": deployment.created_at,
-        "startedAt": deployment.created_at,
-        "targetServiceRevisionArn": arn.service_revision_arn(*scope, deployment.id),
-        "status": status,
-        "statusReason": SUPERSEDED if superseded else deployment.rollout_state_reason,
+        "targetServiceRevisionArn": arn.service_revision_arn(*scope, deployment.target_id),
+        "status": deployment.progress,
+        "statusReason": deployment.status_reason or deployment.rollout_state_reason,
     }
-    if status != "IN_PROGRESS":
+    if deployment.progress != model.PENDING:
+        brief["startedAt"] = deployment.started_at or deployment.created_at
+    if deployment.progress in model.TERMINAL:
         brief["finishedAt"] = deployment.finished_at or deployment.updated_at
     return brief
 
@@ -73,7 +64,7 @@ async def list_service_deployments(call: Call, request: Any) -> dict[str, Any]:
     since = None if created is None else created.after
 
     def wanted(deployment: Deployment) -> bool:
-        if request.status and status_of(deployment) not in request.status:
+        if deployment.rollback_of or (request.status and deployment.progress not in request.status):
             return False
         return (before is None or deployment.created_at < before) and (since is None or deployment.created_at > since)
 
@@ -100,41 +91,57 @@ def _place(deployment: Deployment) -> str:
 async def describe_service_deployments(call: Call, request: Any) -> dict[str, Any]:
     """DescribeServiceDeployments: up to 20; one that is not there is in `failures` with reason MISSING."""
 
-    def shown(reader: Reader, deployment: Deployment, service: Service) -> dict[str, Any]:
+    def found(reader: Reader, key: str) -> dict[str, Any] | None:
+        deployment = reader.get(DEPLOYMENTS, key)
+        service = reader.get(SERVICES, deployment.service_key) if deployment else None
+        if deployment is None or service is None or deployment.rollback_of:
+            return None
         return _service_deployment_json(reader, call, deployment, service)
 
-    found, failures = await _described(call, request.serviceDeploymentArns, "service-deployment", shown)
-    return {"serviceDeployments": found, "failures": failures}
+    shown, failures = await _described(call, request.serviceDeploymentArns, "service-deployment", found)
+    return {"serviceDeployments": shown, "failures": failures}
 
 
 async def describe_service_revisions(call: Call, request: Any) -> dict[str, Any]:
     """DescribeServiceRevisions: up to 20; one that is not there is in `failures` with reason MISSING."""
 
-    def shown(reader: Reader, deployment: Deployment, service: Service) -> dict[str, Any]:
-        return _revision_json(reader, call, deployment)
+    def found(reader: Reader, key: str) -> dict[str, Any] | None:
+        revision = revision_of(reader, key)
+        return _revision_json(call, revision) if revision and reader.get(SERVICES, revision.service_key) else None
 
-    found, failures = await _described(call, request.serviceRevisionArns, "service-revision", shown)
-    return {"serviceRevisions": found, "failures": failures}
-
-
-Shown = Callable[[Reader, Deployment, Service], dict[str, Any]]
+    shown, failures = await _described(call, request.serviceRevisionArns, "service-revision", found)
+    return {"serviceRevisions": shown, "failures": failures}
 
 
-async def _described(call: Call, arns: Sequence[str], kind: str, shown: Shown) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+def revision_of(reader: Reader, key: str) -> ServiceRevision | None:
+    """The service revision `key`; worked out from its deployment where a version without revisions made that."""
+    revision = reader.get(SERVICE_REVISIONS, key)
+    if revision is not None:
+        return revision
+    deployment = reader.get(DEPLOYMENTS, key)
+    if deployment is None or deployment.rollback_of:
+        return None
+    definition = reader.get(TASK_DEFINITIONS, task_definition_key(deployment.account, deployment.family, deployment.revision))
+    return derived_revision(deployment, definition)
+
+
+Found = Callable[[Reader, str], dict[str, Any] | None]
+
+
+async def _described(call: Call, arns: Sequence[str], kind: str, found: Found) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     if not 1 <= len(arns) <= DESCRIBE_MAX:
         raise InvalidParameterError(f"Between 1 and {DESCRIBE_MAX} ARNs must be given.")
     keys = {text: _key(call, text, kind) for text in arns}
 
     def look(reader: Reader) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-        found, failures = [], []
+        shown, failures = [], []
         for text, key in keys.items():
-            deployment = reader.get(DEPLOYMENTS, key)
-            service = reader.get(SERVICES, deployment.service_key) if deployment else None
-            if deployment is None or service is None:
+            item = found(reader, key)
+            if item is None:
                 failures.append({"arn": text, "reason": "MISSING"})
             else:
-                found.append(shown(reader, deployment, service))
-        return found, failures
+                shown.append(item)
+        return shown, failures
 
     return await call.view(look)
 
@@ -151,40 +158,70 @@ def _service_deployment_json(reader: Reader, call: Call, deployment: Deployment,
     scope, counts = _scope(call, deployment), Counts(reader, service)
     brief = _brief(call, deployment)
     answer = {name: brief[name] for name in brief if name != "targetServiceRevisionArn"}
+    sources = deployment.source_revision_ids or ((deployment.source_id,) if deployment.source_id else ())
+    wanted = deployment.id if deployment.rollback is None else deployment.rollback.service_revision_id
     answer |= {
         "updatedAt": deployment.updated_at,
-        "targetServiceRevision": _counted(scope, deployment.id, counts, service.desired_count),
-        "sourceServiceRevisions": [_counted(scope, deployment.source_id, counts, 0)] if deployment.source_id else [],
-        "deploymentConfiguration": msgspec.json.decode(service.deployment_configuration or b"{}"),
-        "deploymentCircuitBreaker": {"status": "DISABLED", "failureCount": deployment.failed_tasks, "threshold": 0},
+        "targetServiceRevision": _counted(scope, deployment.target_id, counts, service.desired_count if wanted == deployment.target_id else 0),
+        "sourceServiceRevisions": [_counted(scope, item, counts, service.desired_count if wanted == item else 0) for item in sources],
+        "deploymentConfiguration": msgspec.json.decode(deployment.configuration or service.deployment_configuration or b"{}"),
+        "deploymentCircuitBreaker": {
+            "status": deployment.circuit_breaker.status,
+            "failureCount": deployment.circuit_breaker.failure_count,
+            "threshold": deployment.circuit_breaker.threshold,
+        },
+        **_alarms_json(deployment),
+        **_rollback_json(scope, deployment),
     }
-    if brief["status"] == "STOPPED":
+    if deployment.progress == model.STOPPED:
         answer["stoppedAt"] = brief["finishedAt"]
     return answer
 
 
-def _counted(scope: Scope, deployment_id: str, counts: Counts, requested: int) -> dict[str, Any]:
+def _alarms_json(deployment: Deployment) -> dict[str, Any]:
+    """`alarms`, where the configuration names some."""
+    configured = msgspec.json.decode(deployment.configuration or b"{}").get("alarms") or {}
+    if not configured.get("alarmNames"):
+        return {}
+    alarms = deployment.alarms
+    shown = {"status": alarms.status, "alarmNames": configured["alarmNames"]}
+    return {"alarms": {**shown, **({"triggeredAlarmNames": list(alarms.triggered)} if alarms.triggered else {})}}
+
+
+def _rollback_json(scope: Scope, deployment: Deployment) -> dict[str, Any]:
+    rollback = deployment.rollback
+    if rollback is None:
+        return {}
+    revision_arn = arn.service_revision_arn(*scope, rollback.service_revision_id)
+    return {"rollback": {"reason": rollback.reason, "startedAt": rollback.started_at, "serviceRevisionArn": revision_arn}}
+
+
+def _counted(scope: Scope, revision_id: str, counts: Counts, requested: int) -> dict[str, Any]:
     return {
-        "arn": arn.service_revision_arn(*scope, deployment_id),
+        "arn": arn.service_revision_arn(*scope, revision_id),
         "requestedTaskCount": requested,
-        "runningTaskCount": counts.running(deployment_id),
-        "pendingTaskCount": counts.pending(deployment_id),
+        "runningTaskCount": counts.running(revision_id),
+        "pendingTaskCount": counts.pending(revision_id),
     }
 
 
-def _revision_json(reader: Reader, call: Call, deployment: Deployment) -> dict[str, Any]:
-    scope = _scope(call, deployment)
-    definition = reader.get(TASK_DEFINITIONS, task_definition_key(deployment.account, deployment.family, deployment.revision))
-    containers = definition_document(definition)["containerDefinitions"] if definition else ()
-    return {
-        "serviceRevisionArn": arn.service_revision_arn(*scope, deployment.id),
+def _revision_json(call: Call, revision: ServiceRevision) -> dict[str, Any]:
+    scope = (call.region, revision.account, revision.cluster, revision.service)
+    answer: dict[str, Any] = {
+        "serviceRevisionArn": arn.service_revision_arn(*scope, revision.id),
         "serviceArn": arn.service_arn(*scope),
         "clusterArn": arn.cluster_arn(*scope[:3]),
-        "taskDefinition": arn.task_definition_arn(call.region, deployment.account, deployment.family, deployment.revision),
-        "launchType": deployment.launch_type,
+        "taskDefinition": arn.task_definition_arn(call.region, revision.account, revision.family, revision.revision),
         "loadBalancers": [],
         "serviceRegistries": [],
-        "containerImages": [{"containerName": item["name"], "image": item["image"]} for item in containers],
+        "containerImages": [_image_json(item) for item in revision.containers],
         "guardDutyEnabled": False,
-        "createdAt": deployment.created_at,
+        "createdAt": revision.created_at,
+        **msgspec.json.decode(revision.document or b"{}"),
     }
+    return {**answer, "launchType": revision.launch_type} if revision.launch_type else answer
+
+
+def _image_json(container: RevisionContainer) -> dict[str, str]:
+    shown = {"containerName": container.name, "image": container.image}
+    return {**shown, "imageDigest": container.digest} if container.digest else shown

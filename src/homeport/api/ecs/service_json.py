@@ -96,12 +96,12 @@ def _constraint_json(constraint: model.PlacementConstraint) -> dict[str, str]:
 def deployment_json(call: Call, deployment: Deployment, *, service: Service, counts: Counts) -> dict[str, Any]:
     """One of `deployments[]`. Its desired count is the service's: the newest that was asked for (as the API words it)."""
     return {
-        "id": f"ecs-svc/{deployment.id}",
+        "id": deployment.shown_id,
         "status": deployment.status,
         "taskDefinition": arn.task_definition_arn(call.region, deployment.account, deployment.family, deployment.revision),
         "desiredCount": service.desired_count,
-        "pendingCount": counts.pending(deployment.id),
-        "runningCount": counts.running(deployment.id),
+        "pendingCount": counts.pending(deployment.target_id),
+        "runningCount": counts.running(deployment.target_id),
         "failedTasks": deployment.failed_tasks,
         "createdAt": deployment.created_at,
         "updatedAt": deployment.updated_at,
@@ -118,14 +118,22 @@ def _current(call: Call, service: Service, shown: list[Deployment], counts: Coun
     scope = (call.region, service.account, service.cluster, service.name)
     revisions = [
         {
-            "arn": arn.service_revision_arn(*scope, item.id),
+            "arn": arn.service_revision_arn(*scope, item.target_id),
             "requestedTaskCount": service.desired_count if item.status == deployment_model.PRIMARY else 0,
-            "runningTaskCount": counts.running(item.id),
-            "pendingTaskCount": counts.pending(item.id),
+            "runningTaskCount": counts.running(item.target_id),
+            "pendingTaskCount": counts.pending(item.target_id),
         }
         for item in shown
     ]
     primary = next((item for item in shown if item.status == deployment_model.PRIMARY), None)
-    if primary is None or primary.finished_at:
+    current = _under_way(primary, shown)
+    if current is None:
         return {"currentServiceRevisions": revisions}
-    return {"currentServiceDeployment": arn.service_deployment_arn(*scope, primary.id), "currentServiceRevisions": revisions}
+    return {"currentServiceDeployment": arn.service_deployment_arn(*scope, current.id), "currentServiceRevisions": revisions}
+
+
+def _under_way(primary: Deployment | None, shown: list[Deployment]) -> Deployment | None:
+    """The service deployment that is not over: of the PRIMARY deployment, or the one that it rolls back."""
+    if primary is not None and primary.rollback_of:
+        primary = next((item for item in shown if item.id == primary.rollback_of), None)
+    return None if primary is None or primary.progress in deployment_model.TERMINAL else primary

@@ -60,7 +60,8 @@ class Service(Record, frozen=True, kw_only=True):
     deployment_controller: str = "ECS"
     tags: Tags = ()
     document: bytes = b""
-    """JSON object of further members of the API's `service` that are stored and given back as they came."""
+    """JSON object of further members of the API's `service` that are stored and given back as they came; those that belong to a service revision
+    (`planner/service_revision.py`) among them."""
     events_written: int = 0
     """How many events this service has had; the next event's number."""
     placement_failure: str = ""
@@ -69,6 +70,8 @@ class Service(Record, frozen=True, kw_only=True):
     """Whether the last activation found it in steady state (the event is written when this turns true)."""
     drained_at: Instant = 0.0
     """When it turned INACTIVE."""
+    completed_revision_id: str = ""
+    """Digits of the service revision whose deployment completed last: what a rollback goes to. "": none did."""
 
     @property
     def key(self) -> str:

@@ -66,6 +66,8 @@ class Container(Record, frozen=True, kw_only=True):
     cpu: str = "0"
     memory: str = ""
     memory_reservation: str = ""
+    pinned_digest: str = ""
+    """`sha256:…` of the image that the container must run, set when the task is made; "": whatever `image` names at that time."""
 
 
 class HostPortUse(Record, frozen=True, kw_only=True):
@@ -98,11 +100,12 @@ class Task(Record, frozen=True, kw_only=True):
     host_ports: tuple[HostPortUse, ...] = ()
     containers: tuple[Container, ...] = ()
     started_by: str = ""
-    """For a service's task the deployment id, `ecs-svc/DIGITS`."""
+    """For a service's task `ecs-svc/` and the digits of `deployment_id`."""
     service: str = ""
     """The service's name, or ""."""
     deployment_id: str = ""
-    """Digits of the deployment that made it, or ""."""
+    """Digits of the service revision that it runs, or "": those of the deployment that made it, except in a rollback, which takes up the tasks that
+    its revision still has."""
     overrides: bytes = b""
     """JSON of `overrides` as given, or b""."""
     observed_status: str = ""

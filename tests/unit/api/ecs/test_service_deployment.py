@@ -6,6 +6,7 @@ import pytest
 
 from homeport.api.ecs import service, service_deployment
 from homeport.errors import InvalidParameterError, ServiceNotFoundError
+from homeport.planner.deployment_start import SUPERSEDED
 from homeport.testing import records
 from homeport.testing.cell import MemoryCell
 
@@ -59,7 +60,7 @@ async def test_the_path_that_terraform_waits_on(aws):
 async def test_a_superseded_deployment_is_stopped(aws):
     await aws("UpdateService", service="web", forceNewDeployment=True)
     newest, oldest = await listed(aws)
-    assert (newest["status"], oldest["status"], oldest["statusReason"]) == ("IN_PROGRESS", "STOPPED", service_deployment.SUPERSEDED)
+    assert (newest["status"], oldest["status"], oldest["statusReason"]) == ("PENDING", "STOPPED", SUPERSEDED)
     assert [item["status"] for item in await listed(aws, status=["STOPPED"])] == ["STOPPED"]
 
 
