@@ -59,8 +59,11 @@ class World:
     def replace(self, index: int, task: task_model.Task) -> None:
         self.tasks[index] = task
 
+    def victims(self, tasks, count):
+        return [task for task in tasks if task.protected_until <= self.now][:count]
+
     def answer(self):
-        return plan(self.view, lambda tasks, count: list(tasks)[:count], healthy_after_seconds=HEALTHY_AFTER, now=self.now)
+        return plan(self.view, self.victims, healthy_after_seconds=HEALTHY_AFTER, now=self.now)
 
     def activate(self) -> bool:
         """Do what the planner says, and hold it to its bounds. False when it changed no task."""
@@ -73,6 +76,7 @@ class World:
         for task in stops:
             index = self.tasks.index(task)
             assert task.desired_status == "RUNNING"
+            assert task.protected_until <= self.now or task.health_status == "UNHEALTHY", "stopped a protected task"
             self.replace(index, stop(task, stop_code="ServiceSchedulerInitiated", reason="r", now=self.now))
         for change in starts:
             self.start(change.deployment.id)
@@ -142,6 +146,7 @@ STEPS = st.lists(
         st.tuples(st.just("healthy"), st.integers(0, 99)),
         st.tuples(st.just("unhealthy"), st.integers(0, 99)),
         st.tuples(st.just("wait"), st.sampled_from((1.0, 20.0, 41.0))),
+        st.tuples(st.just("protect"), st.integers(0, 99)),
         st.tuples(st.just("deploy")),
         st.tuples(st.just("scale"), st.integers(0, 10)),
         st.tuples(st.just("drain"), st.sampled_from(INSTANCES)),
@@ -172,6 +177,8 @@ def take(world: World, step: tuple[object, ...]) -> None:
             world.report(index, "RUNNING")
         elif name == "end":
             world.report(index, "STOPPED")
+        elif name == "protect":
+            world.replace(index, msgspec.structs.replace(world.tasks[index], protected_until=world.now + 60.0))
         else:
             world.health(index, name.upper())
 

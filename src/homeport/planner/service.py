@@ -23,6 +23,7 @@ from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.record import Instant
 from homeport.planner.health import healthy_at, is_healthy, is_unhealthy
+from homeport.planner.protection import ends_at, is_protected, unable_to_scale_in
 
 STARTS_MAX: Final = 40
 """Tasks started in one activation. With `STOPS_MAX` and the events it stays under a transaction's 100 records; the rest follows at once."""
@@ -162,13 +163,16 @@ def plan(view: ServiceView, victims: Victims, *, healthy_after_seconds: float, n
         return Plan(waiting_on=("the service is not ACTIVE",))
     state = standing(view, healthy_after_seconds, now)
     limits = bounds(view.service)
-    stops = _Stops(state, limits, victims, primary).choose()
+    choice = _Stops(state, limits, victims, primary, now=now)
+    stops = choice.choose()
     starts, waiting_on = _starts(state, limits, primary, stopped=len(stops), now=now)
     changes: list[Change] = [*stops, *(StartTask(primary, "the service has fewer tasks than desired") for _ in range(starts))]
+    if choice.withheld:
+        changes.append(Event(unable_to_scale_in(view.service.name, len(choice.withheld)), cause=f"protection {primary.id}"))
     if not changes and _is_deadlocked(state, waiting_on):
         changes.append(Event(unable_to_roll(view.service.name), cause=f"configuration {primary.id}"))
     changes.extend(_steady(view, state))
-    return Plan(tuple(changes), _wake_at(state, primary, now), waiting_on)
+    return Plan(tuple(changes), _wake_at(state, primary, choice.withheld, now), waiting_on)
 
 
 def _starts(state: Standing, limits: Bounds, primary: Deployment, *, stopped: int, now: Instant) -> tuple[int, tuple[str, ...]]:
@@ -189,8 +193,11 @@ def _starts(state: Standing, limits: Bounds, primary: Deployment, *, stopped: in
 class _Stops:
     """The tasks to stop in one plan. Keeps count of both budgets while it chooses, so that no two choices spend the same task."""
 
-    def __init__(self, state: Standing, limits: Bounds, victims: Victims, primary: Deployment) -> None:
+    def __init__(self, state: Standing, limits: Bounds, victims: Victims, primary: Deployment, *, now: Instant) -> None:
         self._state = state
+        self._now = now
+        self.withheld: list[Task] = []
+        """Tasks that would have been stopped but for their protection."""
         self._victims = victims
         self._limits = limits
         self._scaling = f"Scaling activity initiated by (deployment {primary.shown_id})"
@@ -231,17 +238,22 @@ class _Stops:
             if self._spend(task):
                 chosen += 1
                 self._stop(task, self._scaling)
+        protected = [task for task in good if is_protected(task, self._now)]
+        self.withheld += protected[: max(0, surplus - (len(good) - len(protected)))]
 
     def _leaving(self) -> None:
         """Older deployments and draining instances. A task that serves (RUNNING, not unhealthy) goes only as a healthy one stands in for it,
         even when it has not run long enough to count as healthy itself: an update soon after another must not empty the service."""
-        serving = []
+        serving, kept = [], 0
         for task in self._state.leaving:
-            if task.last_status != task_model.RUNNING or is_unhealthy(task):
+            if is_protected(task, self._now):
+                self.withheld.append(task)
+                kept += task.last_status == task_model.RUNNING and not is_unhealthy(task)
+            elif task.last_status != task_model.RUNNING or is_unhealthy(task):
                 self._stop(task, self._scaling)
             else:
                 serving.append(task)
-        spare = len(serving) + self._state.good_healthy - self._limits.lower
+        spare = len(serving) + kept + self._state.good_healthy - self._limits.lower
         if spare <= 0:
             return
         serving.sort(key=lambda task: task.id in self._state.healthy)
@@ -260,13 +272,19 @@ class _Stops:
         takes no healthy task away."""
         state = self._state
         replaced = max(0, state.good_healthy + len(state.unhealthy) - state.desired)
-        for task in self._victims(state.unhealthy, min(replaced, len(state.unhealthy))):
+        for task in self._sick(min(replaced, len(state.unhealthy))):
             self._stop(task, "Task failed container health checks")
         missing = state.desired - len(state.good)
         full = state.occupied >= self._limits.upper
         if not self._stops and missing > 0 and full and not state.going:
-            for task in self._victims(state.unhealthy, 1):
+            for task in self._sick(1):
                 self._stop(task, "Task failed container health checks")
+
+    def _sick(self, count: int) -> list[Task]:
+        """`count` of the unhealthy tasks. Protection is no matter here: it is for tasks that do their work."""
+        by_id = {task.id: task for task in self._state.unhealthy}
+        bare = [msgspec.structs.replace(task, protected_until=0.0) if task.protected_until else task for task in by_id.values()]
+        return [by_id[task.id] for task in self._victims(bare, count)]
 
 
 def _is_deadlocked(state: Standing, waiting_on: tuple[str, ...]) -> bool:
@@ -301,9 +319,9 @@ def _steady(view: ServiceView, state: Standing) -> list[Change]:
     return [UpdateService(changed, "steady state reached"), Event(f"(service {view.service.name}) has reached a steady state.")]
 
 
-def _wake_at(state: Standing, primary: Deployment, now: Instant) -> Instant:
-    """The next instant at which the answer changes without any report: a task comes of age, or the throttle ends."""
-    instants = [state.of_age_at] if state.of_age_at else []
+def _wake_at(state: Standing, primary: Deployment, withheld: Sequence[Task], now: Instant) -> Instant:
+    """The next instant at which the answer changes without any report: a task comes of age, the throttle or a protection that matters ends."""
+    instants = [at for at in (state.of_age_at, ends_at(withheld, now)) if at]
     if primary.throttled_until > now and len(state.good) < state.desired:
         instants.append(primary.throttled_until)
     return min(instants, default=0.0)

@@ -34,6 +34,7 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "health_status": ("dispatcher",),
         "healthy_since": ("controller/deployment",),
         "version": (*_STOPPERS, "dispatcher", "controller/deployment"),
+        "protected_until": ("UpdateTaskProtection",),
         "tags": ("TagResource", "UntagResource"),
     },
     "services": {

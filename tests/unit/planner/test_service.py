@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from homeport.model.change import Event, StartTask, StopTask, UpdateDeployment, UpdateService
@@ -172,6 +173,54 @@ def test_tasks_on_a_draining_instance_are_replaced_under_both_bounds():
 def test_protected_tasks_that_placement_withholds_are_not_stopped():
     answer = plan(view([records.task(1), records.task(2)], desired_count=0), lambda tasks, count: (), healthy_after_seconds=40.0, now=LATER)
     assert not [change for change in answer.changes if isinstance(change, StopTask)]
+
+
+PROTECTED = {"protected_until": LATER + 600}
+BLOCKED = "(service web) was unable to scale in due to (reason {} tasks under protection)."
+
+
+def unprotected(tasks, count):
+    return [task for task in tasks if task.protected_until <= LATER][:count]
+
+
+@pytest.mark.parametrize(
+    ("protected", "desired", "stops", "withheld"),
+    [((), 1, [1, 2], 0), ((1,), 1, [2, 3], 0), ((1, 2), 1, [3], 1), ((1, 2, 3), 1, [], 2), ((1, 2, 3), 3, [], 0), ((2,), 0, [1, 3], 1)],
+)
+def test_scale_in_passes_protected_tasks_over_and_says_when_they_hold_it_up(protected, desired, stops, withheld):
+    tasks = [records.task(n, **(PROTECTED if n in protected else {})) for n in (1, 2, 3)]
+    answer = plan(view(tasks, desired_count=desired, steady=desired == 3), unprotected, healthy_after_seconds=40.0, now=LATER)
+    assert [int(change.task.id, 16) for change in answer.changes if isinstance(change, StopTask)] == stops
+    events = [change.message for change in answer.changes if isinstance(change, Event) and "protection" in change.message]
+    assert events == ([BLOCKED.format(withheld)] if withheld else [])
+    assert answer.wake_at == (LATER + 600 if withheld else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "stops"),
+    [({}, []), ({"last_status": "PENDING", "started_at": 0.0}, []), ({"protected_until": LATER}, [1]), ({"protected_until": LATER - 1}, [1])],
+)
+def test_a_deployment_waits_for_a_protected_task_and_only_while_it_is_protected(fields, stops):
+    a_view = rolling([1], [2], desired_count=1)
+    old = msgspec.structs.replace(a_view.tasks[0], **{**PROTECTED, **fields})
+    assert decide(msgspec.structs.replace(a_view, tasks=(old, a_view.tasks[1])))[1] == stops
+
+
+def test_a_drain_waits_for_a_protected_task_while_its_replacement_runs():
+    gone = f"{records.ACCOUNT}/default/{'9' * 32}"
+    staying = records.task(1, container_instance_id="9" * 32, **PROTECTED)
+    assert decide(view([staying], draining=[gone], desired_count=1))[:2] == (1, [])
+    assert decide(view([staying, records.task(2)], draining=[gone], desired_count=1))[1] == []
+
+
+def test_an_unhealthy_task_goes_in_spite_of_its_protection():
+    tasks = [records.task(1, containers=CHECKED, health_status="UNHEALTHY", **PROTECTED), records.task(2)]
+    answer = plan(view(tasks, desired_count=1), unprotected, healthy_after_seconds=40.0, now=LATER)
+    assert [int(change.task.id, 16) for change in answer.changes if isinstance(change, StopTask)] == [1]
+
+
+def test_a_deletion_stops_protected_tasks():
+    assert decide(view([records.task(1, **PROTECTED)], status="DRAINING", desired_count=0))[1] == [1]
 
 
 def test_a_deleted_service_stops_everything_then_becomes_inactive():

@@ -21,6 +21,7 @@ from homeport.api.ecs import (
     tag,
     task,
     task_definition,
+    task_protection,
 )
 
 OPERATIONS: Final[dict[str, Handler]] = {
@@ -55,6 +56,8 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "StopTask": task.stop_task,
     "DescribeTasks": task.describe_tasks,
     "ListTasks": task.list_tasks,
+    "UpdateTaskProtection": task_protection.update_task_protection,
+    "GetTaskProtection": task_protection.get_task_protection,
     # what agents report
     "SubmitTaskStateChange": state_change.submit_task_state_change,
     "SubmitContainerStateChange": state_change.submit_container_state_change,
