@@ -22,7 +22,7 @@ from typing import Any
 from tests.busybox_image import engine_with_image
 
 HERE = Path(__file__).parent
-LESS_IS_BETTER = ("s", "ms", "MB", "MiB", "ratio", "% of a core")
+LESS_IS_BETTER = ("s", "ms", "MB", "MiB", "ratio", "% of a core", "tasks")
 """Units in which a floor is an upper bound."""
 ON_DOCKER = ("idle", "launch", "replace")
 """What needs Docker and the test image."""
