@@ -1,6 +1,6 @@
 """The vocabulary in which planners say what should change.
 
-Owns: the changes (`StartTask`, `StopTask`, `EndTask`, `UpdateTask` and so on), `Event` and `Plan`.
+Owns: the changes (`StartTask`, `StopTask`, `EndTask`, `UpdateTask`, `RollBack` and so on), `Event` and `Plan`.
 Never applies anything: controllers do, in one transaction.
 """
 
@@ -11,6 +11,7 @@ import msgspec
 from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
+from homeport.model.ecs.service_revision import ServiceRevision
 from homeport.model.ecs.task import Task
 from homeport.model.record import Instant
 
@@ -66,6 +67,15 @@ class UpdateDeployment(msgspec.Struct, frozen=True):
     reason: str
 
 
+class RollBack(msgspec.Struct, frozen=True):
+    """Put `deployment`, which failed, in place of the stored one and start a deployment of `revision` in front of it."""
+
+    deployment: Deployment
+    revision: ServiceRevision
+    reason: str
+    """rolloutStateReason of the new one."""
+
+
 class Event(msgspec.Struct, frozen=True):
     """A sentence for the service's events. The same `cause` is not written twice within the repeat time; "" is always written."""
 
@@ -73,7 +83,7 @@ class Event(msgspec.Struct, frozen=True):
     cause: str = ""
 
 
-Change = StartTask | StopTask | EndTask | UpdateTask | UpdateInstance | UpdateService | UpdateDeployment | Event
+Change = StartTask | StopTask | EndTask | UpdateTask | UpdateInstance | UpdateService | UpdateDeployment | RollBack | Event
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -36,7 +36,10 @@ def start(service: Service, before: Iterable[Deployment], deployment: Deployment
         if item.status == model.INACTIVE:
             continue
         sources.append(item)
-        if item.status == model.PRIMARY:
+        if item.id == deployment.rollback_of:  # whoever rolls it back has said what becomes of it
+            source_id = item.id
+            changed.append(msgspec.structs.replace(item, status=model.ACTIVE))
+        elif item.status == model.PRIMARY:
             source_id, undone = item.id, item.rollback_of
             changed.append(_superseded(item, now))
         elif item.target_id == deployment.target_id:  # the new one takes up its tasks
@@ -71,7 +74,7 @@ def new_deployment(service: Service, deployment_id: str, now: Instant, *, revisi
         service_revision_id=revision_id or deployment_id,
         service_deployment_status=model.PENDING,
         configuration=service.deployment_configuration,
-        # Ends before its time belong to earlier deployments of the same revision.
+        # Ends before its time belong to earlier deployments of its revision.
         ends_counted_at=now if revision_id and revision_id != deployment_id else 0.0,
     )
 

@@ -63,6 +63,8 @@ class CircuitBreaker(Record, frozen=True, kw_only=True):
     failure_count: int = 0
     threshold: int = 0
     """From how many failures on it trips; 0 while it is DISABLED."""
+    ran: bool = False
+    """Whether a task that the deployment started has been RUNNING: launches that fail are not counted from then on."""
 
 
 class AlarmMonitor(Record, frozen=True, kw_only=True):

@@ -1,0 +1,164 @@
+"""Counting the failures of a deployment's tasks: failedTasks, the delays before the next launch, and what the circuit breaker sees.
+
+Owns: `count`, `moments`, `throttle_seconds`, `crash_seconds`. Never decides what follows (`planner/deployment.py` does).
+Sources: ecs-reference 3.8 (launch throttle) and 3.9 (failedTasks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from homeport.config import Settings
+from homeport.model.ecs import task as task_model
+from homeport.model.ecs.deployment import Deployment
+from homeport.model.ecs.task import Container, Task
+from homeport.model.record import Instant
+from homeport.planner import circuit_breaker
+from homeport.planner.deployment_configuration import Breaker
+from homeport.planner.health import is_healthy
+
+FREE_FAILURES: Final = 2
+"""Rounds of failed launches that are retried at once."""
+CRASH_SECONDS: Final = 10.0
+"""A task that ran for less and ended by itself crashed."""
+FREE_CRASHES: Final = 3
+"""Rounds of crashes that are replaced at once."""
+UNCOUNTED_MAX: Final = 50
+"""Ends that changed no counter are passed over for good once there are more of them than this."""
+
+_KILLED = (130, 137, 143)
+"""Exit codes of containers that somebody interrupted, killed or stopped; that is no crash."""
+_ORDERED = (task_model.SERVICE_SCHEDULER_INITIATED, task_model.USER_INITIATED)
+_CHECK_FAILED = "Task failed container health checks"
+
+
+def throttle_seconds(failures: int, settings: Settings) -> float:
+    """The delay before the next launch after `failures` failed rounds in a row: none for the first two, then doubling up to the ceiling."""
+    return _doubling(failures - FREE_FAILURES, settings.start_throttle_base_seconds, settings.start_throttle_max_seconds)
+
+
+def crash_seconds(crashes: int, settings: Settings) -> float:
+    """The delay before the next launch after `crashes` rounds of crashed tasks in a row. Ours: without it a container that exits at once would be
+    replaced several times a second for as long as nobody looks."""
+    return _doubling(crashes - FREE_CRASHES, settings.crash_throttle_base_seconds, settings.crash_throttle_max_seconds)
+
+
+def _doubling(steps: int, base_seconds: float, max_seconds: float) -> float:
+    return min(max_seconds, base_seconds * 2.0 ** min(steps - 1, 32)) if steps > 0 else 0.0
+
+
+class Moment(msgspec.Struct, frozen=True, order=True):
+    """Something that befell a task and that a counter follows, in order of time."""
+
+    at: Instant
+    rank: int
+    """Breaks ties: a start before a failure."""
+    kind: str
+    """ran, healthy, failed-to-start, crashed, failed, lost (its instance was), or ordered (which moves nothing)."""
+    created_at: Instant
+
+
+def moments(deployment: Deployment, live: Iterable[Task], ended: Iterable[Task], now: Instant, healthy_after_seconds: float) -> Iterator[Moment]:
+    """The moments after `deployment.ends_counted_at` that move its counters."""
+    since = deployment.ends_counted_at
+    for task in live:
+        if task.deployment_id != deployment.target_id or not task.started_at:
+            continue
+        if task.started_at > since:
+            yield Moment(task.started_at, 0, "ran", task.created_at)
+        if not task.healthy_since and is_healthy(task, healthy_after_seconds, now):
+            yield Moment(now, 1, "healthy", task.created_at)
+        elif task.healthy_since > since:
+            yield Moment(task.healthy_since, 1, "healthy", task.created_at)
+    for task in ended:
+        if task.stopped_at <= since:
+            continue
+        if task.started_at > since:
+            yield Moment(task.started_at, 0, "ran", task.created_at)
+        if task.healthy_since > since:
+            yield Moment(task.healthy_since, 1, "healthy", task.created_at)
+        yield Moment(task.stopped_at, 2, _end_kind(task), task.created_at)
+
+
+def _end_kind(task: Task) -> str:
+    if task.stop_code in _ORDERED:
+        return "failed" if task.stopped_reason.startswith(_CHECK_FAILED) else "ordered"
+    if not task.started_at:
+        return "failed-to-start"
+    if task.stopped_at - task.started_at < CRASH_SECONDS and any(_exited_by_itself(container) for container in task.containers):
+        return "crashed"
+    if task.healthy_since:
+        return "ordered"
+    return "lost" if task.stop_code == task_model.INFRASTRUCTURE_HEALTH else "failed"
+
+
+def _exited_by_itself(container: Container) -> bool:
+    return container.essential and container.exit_code is not None and container.exit_code not in _KILLED
+
+
+def count(deployment: Deployment, found: list[Moment], asked: Breaker, *, settings: Settings, now: Instant) -> Deployment:
+    """`deployment` with its counters brought up to `found`, the moments that are new; its circuit breaker counts as `asked`."""
+    tally = _Tally(deployment, settings, now)
+    breaker = circuit_breaker.Counter(deployment.circuit_breaker, asked)
+    for moment in sorted(found):
+        tally.add(moment)
+        breaker.add(moment.kind)
+    counted = msgspec.structs.replace(tally.deployment(), circuit_breaker=breaker.breaker())
+    if found and (counted != deployment or len(found) > UNCOUNTED_MAX):
+        return msgspec.structs.replace(counted, ends_counted_at=max(moment.at for moment in found), updated_at=now)
+    return counted
+
+
+class _Tally:
+    """A deployment's counters while moments are added in order of time.
+
+    Failures are counted for `failed_tasks` one by one, for the delays by rounds: a task made before the last counted failure belongs to the same
+    round, so that ten tasks of one bad image do not lift the delay ten steps at once.
+    """
+
+    def __init__(self, deployment: Deployment, settings: Settings, now: Instant) -> None:
+        self._before = deployment
+        self._settings = settings
+        self._now = now
+        self._failed = deployment.failed_tasks
+        self._to_start = deployment.failures_to_start
+        self._crashes = deployment.crashes
+        self._round_at = deployment.failure_round_at
+        self._until = deployment.throttled_until
+
+    def add(self, moment: Moment) -> None:
+        """Count one moment."""
+        if moment.kind == "ran":
+            if self._to_start:
+                self._to_start, self._until = 0, 0.0
+        elif moment.kind == "healthy":
+            self._failed = self._crashes = 0
+        elif moment.kind in ("failed", "crashed", "failed-to-start", "lost"):
+            self._failed += 1
+        if moment.kind in ("crashed", "failed-to-start") and moment.created_at >= self._round_at:
+            self._round_at = moment.at
+            self._next_round(crashed=moment.kind == "crashed")
+
+    def _next_round(self, *, crashed: bool) -> None:
+        if crashed:
+            self._crashes += 1
+            delay = crash_seconds(self._crashes, self._settings)
+        else:
+            self._to_start += 1
+            delay = throttle_seconds(self._to_start, self._settings)
+        self._until = self._now + delay if delay else 0.0
+
+    def deployment(self) -> Deployment:
+        """The deployment with the counters as they are now."""
+        return msgspec.structs.replace(
+            self._before,
+            failed_tasks=self._failed,
+            failures_to_start=self._to_start,
+            crashes=self._crashes,
+            failure_round_at=self._round_at,
+            throttled_until=self._until,
+            impaired=self._to_start > FREE_FAILURES,
+        )
