@@ -56,6 +56,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Largest request body."""
     sweep_seconds: float = 10.0
     """Period in which every controller looks at every key of its own accord."""
+    alarm_source: str = ""
+    """Where the states of alarms are read that deployments watch: an http(s) URL or the path of a file; "": nowhere, so none can be enabled."""
+    alarm_poll_seconds: float = 10.0
+    """How often they are read while a deployment watches some."""
     journal_retention_seconds: float = 2_592_000.0
     """How long journal entries are kept: 30 days."""
     journal_bytes_max: int = 1_073_741_824

@@ -55,6 +55,15 @@ class ServiceNotFoundError(ApiError):
         super().__init__(message)
 
 
+class ServiceDeploymentNotFoundError(ApiError):
+    """The named service deployment does not exist."""
+
+    code = "ServiceDeploymentNotFoundException"
+
+    def __init__(self, message: str = "Service deployment not found.") -> None:
+        super().__init__(message)
+
+
 class ServiceNotActiveError(ApiError):
     """The named service is DRAINING or INACTIVE."""
 
@@ -119,7 +128,8 @@ class UnsupportedFeatureError(ApiError):
 
 
 class ConflictError(ApiError):
-    """The same idempotency token came with other parameters. `resource_ids` are the ARNs of the first call's resources."""
+    """The same idempotency token came with other parameters, and `resource_ids` are the ARNs of the first call's resources; or what the call is
+    about is in a state that does not allow it."""
 
     code = "ConflictException"
 

@@ -1,6 +1,7 @@
-"""Follows every service's deployments: health of tasks, failures, rollout states, the end of old ones; `planner/deployment.py` decides.
+"""Follows every service's deployments: health of tasks, failures, rollout states, rollbacks, the end of old ones; `planner/deployment.py` decides.
 
-Owns: deployment rolloutState, failedTasks, throttle and status, and tasks' `healthy_since`. Never starts or stops a task.
+Owns: a deployment's states, counters, throttle and monitors, the deployments that roll others back with what of the service goes back, and tasks'
+`healthy_since`. Never starts or stops a task.
 It stands before `controllers/service.py` in the loop, so that a failed launch is counted before the next one is tried.
 """
 
@@ -9,21 +10,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
 from homeport.config import Settings
 from homeport.controllers.loop import Activation
 from homeport.controllers.service import is_note, service_view, wake_at
 from homeport.controllers.service_event import write_event
 from homeport.ids import Ids
-from homeport.model.change import Event, UpdateDeployment, UpdateTask
+from homeport.model.change import Change as PlannedChange
+from homeport.model.change import Event, RollBack, UpdateDeployment, UpdateService, UpdateTask
+from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import service as service_model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
+from homeport.model.ecs.service_revision import ServiceRevision
 from homeport.model.ecs.task import Task
+from homeport.model.ecs.task_definition import task_definition_key
 from homeport.planner import deployment as planner
 from homeport.planner import health
+from homeport.planner.rollback import roll_back
+from homeport.planner.service import ServiceView
 from homeport.store.table import Change, Reader, Transaction
-from homeport.store.tables import DEPLOYMENTS, SERVICES, TASKS
+from homeport.store.tables import DEPLOYMENTS, SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS, TASKS
 
 NAME: Final = "deployment"
 
@@ -63,7 +72,7 @@ class DeploymentController:
         service = tx.get(SERVICES, key)
         if service is None or service.status != service_model.ACTIVE:
             return Activation()
-        view = service_view(tx, service)
+        view = self._view(tx, service)
         primary = view.primary
         if primary is None:
             return Activation()
@@ -73,17 +82,9 @@ class DeploymentController:
         else:
             self._failing.discard(key)
         for change in plan.changes:
-            match change:
-                case UpdateTask(task=task):
-                    tx.put(TASKS, task)
-                case UpdateDeployment(deployment=deployment):
-                    tx.put(DEPLOYMENTS, deployment)
-                    if deployment.failures_to_start and deployment.id == primary.id:
-                        self._failing.add(key)
-                case Event():
-                    service = write_event(tx, service, change, ids=self._ids, repeat_seconds=self._settings.event_repeat_seconds)
-                case _:
-                    raise TypeError(f"{type(change).__name__} is not for a deployment to do")
+            service = self._apply(tx, service, change)
+            if isinstance(change, UpdateDeployment) and change.deployment.failures_to_start and change.deployment.id == primary.id:
+                self._failing.add(key)
         marked = sum(1 for change in plan.changes if isinstance(change, UpdateTask))
         return Activation(
             wake_at=wake_at(view, plan.wake_at, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now),
@@ -91,7 +92,48 @@ class DeploymentController:
         )
 
     @staticmethod
+    def _view(tx: Transaction, service: Service) -> ServiceView:
+        """What the planner reads, with what a rollback would go to and what it undoes."""
+        view = service_view(tx, service)
+        primary = view.primary
+        if primary is None or primary.rollout_state != deployment_model.IN_PROGRESS:
+            return view
+        undone = tx.get(DEPLOYMENTS, f"{service.key}/{primary.rollback_of}") if primary.rollback_of else None
+        return msgspec.structs.replace(view, undone=undone, rollback_to=rollback_target(tx, service))
+
+    def _apply(self, tx: Transaction, service: Service, change: PlannedChange) -> Service:
+        """Carry one change out; the service as it is stored afterwards."""
+        match change:
+            case UpdateTask(task=task):
+                tx.put(TASKS, task)
+            case UpdateDeployment(deployment=deployment):
+                tx.put(DEPLOYMENTS, deployment)
+            case UpdateService(service=changed):
+                # The events that this activation wrote before are counted in `service` only.
+                service = msgspec.structs.replace(changed, events_written=service.events_written)
+                tx.put(SERVICES, service)
+            case RollBack():
+                before = [item for item in tx.find(DEPLOYMENTS, "service", service.key) if item.status != deployment_model.INACTIVE]
+                service, deployments = roll_back(service, before, change, deployment_id=self._ids.digits(19), now=tx.now)
+                tx.put(SERVICES, service)
+                for item in deployments:
+                    tx.put(DEPLOYMENTS, item)
+            case Event():
+                return write_event(tx, service, change, ids=self._ids, repeat_seconds=self._settings.event_repeat_seconds)
+            case _:
+                raise TypeError(f"{type(change).__name__} is not for a deployment to do")
+        return service
+
+    @staticmethod
     def _ended(tx: Transaction, deployment: Deployment) -> Iterable[Task]:
         stopped = tx.find(TASKS, "started_by", f"{deployment.account}/{deployment.cluster}/{deployment.shown_id}/{task_model.STOPPED}")
         # `startedBy` is free text in RunTask, so the deployment is compared as well.
         return (task for task in stopped if task.stopped_at > deployment.ends_counted_at and task.deployment_id == deployment.target_id)
+
+
+def rollback_target(reader: Reader, service: Service) -> ServiceRevision | None:
+    """The service revision that completed last, if there is one and its task definition is still there."""
+    revision = reader.get(SERVICE_REVISIONS, f"{service.key}/{service.completed_revision_id}") if service.completed_revision_id else None
+    if revision is None or reader.get(TASK_DEFINITIONS, task_definition_key(revision.account, revision.family, revision.revision)) is None:
+        return None
+    return revision

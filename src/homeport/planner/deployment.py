@@ -28,6 +28,7 @@ from homeport.planner.service import TROUBLESHOOTING, ServiceView, is_settled
 HEALTH_WRITES_MAX: Final = 80
 """Tasks marked healthy in one activation; under a transaction's 100 records. The rest follows at once."""
 
+
 def completed_reason(deployment_id: str) -> str:
     """rolloutStateReason of a deployment that reached the steady state."""
     return f"ECS deployment ecs-svc/{deployment_id} completed."
@@ -46,21 +47,22 @@ def plan(view: ServiceView, ended: Iterable[Task], *, settings: Settings, now: I
     changes: list[Change] = [UpdateTask(msgspec.structs.replace(task, healthy_since=now), "it counts as healthy") for task in newly_healthy]
     asked = configuration_of(view.service, primary)
     begun = _watched(_begun(primary, now), asked, view.service.desired_count)
-    found = list(failures.moments(primary, view.tasks, ended, now, after))
+    found = list(failures.moments(primary, view.tasks, ended, healthy_after_seconds=after, now=now))
     counted = _judged(failures.count(begun, found, asked.deployment_circuit_breaker, settings=settings, now=now))
     others = tuple(item for item in view.deployments if item.id != primary.id)
     live = {task.deployment_id for task in view.tasks}
     changed = {item.id: _inactive(item, now) for item in others if item.target_id not in live}
     failure = rollback.failure_of(counted, asked)
-    if failure is not None:
-        changes.extend(rollback.failed(view.service, counted, failure, revision=view.rollback_to, undone=view.undone, now=now))
-    else:
+    if failure is None:
         remaining = tuple(item for item in others if item.target_id in live)
         counted = _completed(msgspec.structs.replace(view, deployments=(counted, *remaining)), counted, asked, after=after, now=now)
         if counted != primary:
             changed[primary.id] = counted
     changes.extend(UpdateDeployment(item, "its tasks' states") for item in changed.values())
     changes.extend(_events(view.service.name, primary, counted))
+    if failure is not None:
+        undone = changed.get(view.undone.id, view.undone) if view.undone else None
+        changes.extend(rollback.failed(view, counted, failure, undone=undone, now=now))
     if counted.rollout_state == deployment_model.COMPLETED != primary.rollout_state:
         changes.extend(_after_completion(view, counted, changed, now))
     return Plan(tuple(_merged(changes)), _wake_at(view, counted, after, now))
@@ -96,14 +98,16 @@ def _judged(deployment: Deployment) -> Deployment:
     alarms = deployment.alarms
     if alarms.status != deployment_model.MONITORING or not alarms.in_alarm or deployment.circuit_breaker.status == deployment_model.TRIGGERED:
         return deployment
-    return msgspec.structs.replace(
-        deployment, alarms=msgspec.structs.replace(alarms, status=deployment_model.TRIGGERED, triggered=alarms.in_alarm)
-    )
+    return msgspec.structs.replace(deployment, alarms=msgspec.structs.replace(alarms, status=deployment_model.TRIGGERED, triggered=alarms.in_alarm))
 
 
 def _completed(view: ServiceView, primary: Deployment, asked: Configuration, *, after: float, now: Instant) -> Deployment:
     """`primary`, COMPLETED when it has reached what it is to reach and its bake time has passed; or with the bake time begun."""
-    if primary.rollout_state != deployment_model.IN_PROGRESS or primary.started_at == now or not _has_reached(view, primary, asked, after=after, now=now):
+    if (
+        primary.rollout_state != deployment_model.IN_PROGRESS
+        or primary.started_at == now
+        or not _has_reached(view, primary, asked, after=after, now=now)
+    ):
         return primary
     if primary.alarms.status == deployment_model.MONITORING:
         if not primary.alarms.seen_at:
@@ -146,7 +150,7 @@ def _after_completion(view: ServiceView, completed: Deployment, changed: dict[st
     if view.undone is not None and view.undone.progress == deployment_model.ROLLBACK_IN_PROGRESS:
         undone = changed.get(view.undone.id, view.undone)
         reason = undone.rollback.reason if undone.rollback else ""
-        yield rollback.ended(undone, deployment_model.ROLLBACK_SUCCESSFUL, reason, now)
+        yield rollback.ended(undone, deployment_model.ROLLBACK_SUCCESSFUL, reason=reason, now=now)
 
 
 def _wake_at(view: ServiceView, deployment: Deployment, after: float, now: Instant) -> Instant:

@@ -61,7 +61,7 @@ class Moment(msgspec.Struct, frozen=True, order=True):
     created_at: Instant
 
 
-def moments(deployment: Deployment, live: Iterable[Task], ended: Iterable[Task], now: Instant, healthy_after_seconds: float) -> Iterator[Moment]:
+def moments(deployment: Deployment, live: Iterable[Task], ended: Iterable[Task], *, healthy_after_seconds: float, now: Instant) -> Iterator[Moment]:
     """The moments after `deployment.ends_counted_at` that move its counters."""
     since = deployment.ends_counted_at
     for task in live:

@@ -16,10 +16,10 @@ from homeport.model.change import Change, Event, RollBack, UpdateDeployment
 from homeport.model.ecs import deployment as model
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
-from homeport.model.ecs.service_revision import ServiceRevision
 from homeport.model.record import Instant
 from homeport.planner.deployment_configuration import Configuration
 from homeport.planner.deployment_start import monitors_over, new_deployment, start
+from homeport.planner.service import ServiceView
 from homeport.planner.service_revision import put_back
 
 NOTHING_TO_GO_BACK_TO: Final = "No deployment of the service has completed before, so there is no service revision to roll back to."
@@ -46,7 +46,9 @@ def failure_of(deployment: Deployment, asked: Configuration) -> Failure | None:
         return None
     if deployment.progress in (model.ROLLBACK_REQUESTED, model.STOP_REQUESTED):
         wanted = deployment.progress == model.ROLLBACK_REQUESTED
-        return Failure(told="", rollout="Service deployment stopped by the user.", monitor="ECS deployment stop", status="by the user", rollback=wanted)
+        return Failure(
+            told="", rollout="Service deployment stopped by the user.", monitor="ECS deployment stop", status="by the user", rollback=wanted
+        )
     if deployment.circuit_breaker.status == model.TRIGGERED:
         return Failure(
             told="tasks failed to start.",
@@ -66,13 +68,12 @@ def failure_of(deployment: Deployment, asked: Configuration) -> Failure | None:
     return None
 
 
-def failed(
-    service: Service, deployment: Deployment, failure: Failure, *, revision: ServiceRevision | None, undone: Deployment | None, now: Instant
-) -> list[Change]:
-    """What becomes of `deployment` of `service`.
+def failed(view: ServiceView, deployment: Deployment, failure: Failure, *, undone: Deployment | None, now: Instant) -> list[Change]:
+    """What becomes of `deployment` of the service of `view`, whose `rollback_to` is what a rollback would go to.
 
-    `revision`: what a rollback would go to. `undone`: the deployment that `deployment` rolls back, if it is a rollback itself.
+    `undone`: the deployment that `deployment` rolls back, if it is a rollback itself.
     """
+    service, revision = view.service, view.rollback_to
     over = msgspec.structs.replace(
         deployment,
         rollout_state=model.FAILED,
@@ -98,11 +99,13 @@ def failed(
     over = msgspec.structs.replace(over, service_deployment_status=model.STOPPED, status_reason=reason, finished_at=now)
     changes: list[Change] = [*events, UpdateDeployment(over, failure.rollout)]
     if undone is not None:
-        changes.append(ended(undone, model.ROLLBACK_FAILED, f"Rollback failed {failure.status}.", now))
+        changes.append(ended(undone, model.ROLLBACK_FAILED, reason=f"Rollback failed {failure.status}.", now=now))
     return changes
 
 
-def roll_back(service: Service, before: Iterable[Deployment], change: RollBack, *, deployment_id: str, now: Instant) -> tuple[Service, list[Deployment]]:
+def roll_back(
+    service: Service, before: Iterable[Deployment], change: RollBack, *, deployment_id: str, now: Instant
+) -> tuple[Service, list[Deployment]]:
     """`service` consisting of the older revision again, and the deployments that change; the new one has the digits `deployment_id`.
 
     `before`: the deployments of `service` that are not INACTIVE.
@@ -116,7 +119,7 @@ def roll_back(service: Service, before: Iterable[Deployment], change: RollBack, 
     return back, start(back, [failed_one if item.id == failed_one.id else item for item in before], made)
 
 
-def ended(undone: Deployment, status: str, reason: str, now: Instant) -> UpdateDeployment:
+def ended(undone: Deployment, status: str, *, reason: str, now: Instant) -> UpdateDeployment:
     """`undone` when its rollback has: with `status` ROLLBACK_SUCCESSFUL or ROLLBACK_FAILED."""
     after = msgspec.structs.replace(undone, service_deployment_status=status, status_reason=reason, finished_at=now, updated_at=now)
     return UpdateDeployment(after, reason)

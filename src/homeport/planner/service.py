@@ -20,8 +20,10 @@ from homeport.model.ecs import service as service_model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
+from homeport.model.ecs.service_revision import ServiceRevision
 from homeport.model.ecs.task import Task
 from homeport.model.record import Instant
+from homeport.planner.deployment_start import monitors_over
 from homeport.planner.health import healthy_at, is_healthy, is_unhealthy
 from homeport.planner.protection import ends_at, is_protected, unable_to_scale_in
 
@@ -48,6 +50,10 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     """The service's tasks that are not STOPPED."""
     draining: frozenset[str] = frozenset()
     """Keys of the tasks' instances that are DRAINING or have left."""
+    rollback_to: ServiceRevision | None = None
+    """What a rollback would go to; None: nothing, or nobody asked."""
+    undone: Deployment | None = None
+    """The deployment that the PRIMARY one rolls back, if it is a rollback."""
 
     @property
     def primary(self) -> Deployment | None:
@@ -163,6 +169,8 @@ def plan(view: ServiceView, victims: Victims, *, healthy_after_seconds: float, n
         return Plan(waiting_on=("the service is not ACTIVE",))
     state = standing(view, healthy_after_seconds, now)
     limits = bounds(view.service)
+    if primary.rollout_state == deployment_model.FAILED:  # it launches nothing more, so what older ones still run is what the service has
+        limits = Bounds(max(limits.lower, view.service.desired_count), limits.upper)
     choice = _Stops(state, limits, victims, primary, now=now)
     stops = choice.choose()
     starts, waiting_on = _starts(state, limits, primary, stopped=len(stops), now=now)
@@ -299,6 +307,7 @@ def _is_deadlocked(state: Standing, waiting_on: tuple[str, ...]) -> bool:
 def is_note(before: Service, after: Service) -> bool:
     """Whether `after` differs from `before` only in what an activation wrote down of itself, so that nothing new follows."""
     noted = msgspec.structs.replace(before, events_written=after.events_written, placement_failure=after.placement_failure, steady=after.steady)
+    noted = msgspec.structs.replace(noted, completed_revision_id=after.completed_revision_id)
     return noted == after
 
 
@@ -336,11 +345,18 @@ def _retire(view: ServiceView, now: Instant) -> Plan:
     if any(task_model.RANK[task.last_status] <= _OCCUPYING_RANK for task in view.tasks):
         return Plan(waiting_on=("tasks that are not STOPPING yet",))
     gone = msgspec.structs.replace(view.service, status=service_model.INACTIVE, drained_at=now, steady=False, placement_failure="")
-    over = (
-        UpdateDeployment(msgspec.structs.replace(item, status=deployment_model.INACTIVE, updated_at=now), "the service was deleted")
-        for item in view.deployments
-    )
+    over = (UpdateDeployment(_gone(item, now), "the service was deleted") for item in view.deployments)
     return Plan((UpdateService(gone, "every task is STOPPING or STOPPED"), *over))
+
+
+def _gone(item: Deployment, now: Instant) -> Deployment:
+    over = msgspec.structs.replace(item, status=deployment_model.INACTIVE, updated_at=now)
+    if item.progress in deployment_model.TERMINAL:
+        return over
+    status = deployment_model.ROLLBACK_FAILED if item.progress == deployment_model.ROLLBACK_IN_PROGRESS else deployment_model.STOPPED
+    return msgspec.structs.replace(
+        over, service_deployment_status=status, status_reason="The service was deleted.", finished_at=item.finished_at or now, **monitors_over(item)
+    )
 
 
 def unable_to_roll(name: str) -> str:

@@ -154,6 +154,10 @@ class SimulatedAgents:
         """From the wish to STOPPED."""
         self.failure = ""
         """A reason that every new task fails to start with, or ""."""
+        self.failing: set[int] = set()
+        """Revisions whose tasks fail; empty: all do when there is a `failure`."""
+        self.digests: dict[str, str] = {}
+        """Image → the digest that is reported for it; "" and none: no digest."""
         self._seen: set[tuple[str, str]] = set()
         self._errands: set[asyncio.Task[None]] = set()
 
@@ -181,11 +185,14 @@ class SimulatedAgents:
 
     async def _start(self, task: Task) -> None:
         await self._clock.sleep(self.start_seconds)
-        if self.failure:
+        if self.failure and (not self.failing or task.revision in self.failing):
             containers = {container.name: {"reason": self.failure} for container in task.containers}
             await report(self._store, task.key, Seen(status=task_model.STOPPED, reason=self.failure, containers=containers))
         else:
-            await report(self._store, task.key, Seen(status=task_model.RUNNING))
+            containers = {
+                container.name: {"status": task_model.RUNNING, "image_digest": self.digests.get(container.image, "")} for container in task.containers
+            }
+            await report(self._store, task.key, Seen(status=task_model.RUNNING, containers=containers))
 
     async def _stop(self, task: Task) -> None:
         await self._clock.sleep(self.stop_seconds)

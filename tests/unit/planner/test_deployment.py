@@ -5,7 +5,8 @@ import pytest
 
 from homeport.config import Settings
 from homeport.model.change import Event, UpdateDeployment, UpdateTask
-from homeport.planner.deployment import crash_seconds, plan, throttle_seconds
+from homeport.planner.deployment import plan
+from homeport.planner.failures import crash_seconds, throttle_seconds
 from homeport.planner.service import ServiceView
 from homeport.testing import records
 

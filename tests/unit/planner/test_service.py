@@ -232,7 +232,16 @@ def test_a_deleted_service_stops_everything_then_becomes_inactive():
     answer = plan(view([stopping], **fields), in_order, healthy_after_seconds=40.0, now=LATER)
     assert answer.changes == (
         UpdateService(records.service(status="INACTIVE", desired_count=0, drained_at=LATER), "every task is STOPPING or STOPPED"),
-        UpdateDeployment(records.deployment(status="INACTIVE", updated_at=LATER), "the service was deleted"),
+        UpdateDeployment(
+            records.deployment(
+                status="INACTIVE",
+                updated_at=LATER,
+                finished_at=LATER,
+                service_deployment_status="STOPPED",
+                status_reason="The service was deleted.",
+            ),
+            "the service was deleted",
+        ),
     )
 
 

@@ -71,6 +71,7 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "ListServiceDeployments": service_deployment.list_service_deployments,
     "DescribeServiceDeployments": service_deployment.describe_service_deployments,
     "DescribeServiceRevisions": service_deployment.describe_service_revisions,
+    "StopServiceDeployment": service_deployment.stop_service_deployment,
     # tags
     "TagResource": tag.tag_resource,
     "UntagResource": tag.untag_resource,
@@ -81,8 +82,9 @@ NOTES: Final[dict[str, str]] = {
     "RunTask": "launch types EC2 and EXTERNAL; capacityProviderStrategy, awsvpc, roles, secrets, exec and volumes at launch are refused by name",
     "StartTask": "as RunTask",
     "UpdateContainerAgent": "agents are updated with the installation, so the answer is always that there is no newer one",
-    "CreateService": "REPLICA with the ECS controller and rolling deployments; load balancers, registries, breaker, alarms are refused by name",
+    "CreateService": "rolling deployments; alarms need the setting alarm_source; load balancers, registries, bake time, hooks are refused by name",
     "UpdateService": "as CreateService",
+    "StopServiceDeployment": "stop type ROLLBACK; ABORT is refused, as its documentation says",
     "CreateCluster": "capacity providers and Service Connect defaults are stored and given back; nothing acts on them",
     "RegisterTaskDefinition": "every member is accepted and given back; RunTask and CreateService refuse by name what cannot act yet",
     "SubmitAttachmentStateChanges": "no attachment is made yet, so naming one is an error",

@@ -14,6 +14,7 @@ import msgspec
 from homeport.api import idempotency, pagination
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, page, service_input, task_input
+from homeport.api.ecs.deployment_configuration import with_configuration
 from homeport.api.ecs.service_json import deployments_of, service_json
 from homeport.api.ecs.tag_rules import tags_of
 from homeport.errors import ConflictError, InvalidParameterError, ServiceNotActiveError, ServiceNotFoundError
@@ -103,7 +104,7 @@ def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) ->
         # A deleted service of the same name left its events behind, and a number is never used twice.
         events_written=before.events_written if before else 0,
     )
-    return service_input.with_configuration(service, request.deploymentConfiguration)
+    return with_configuration(service, request.deploymentConfiguration, call.settings)
 
 
 async def update_service(call: Call, request: Any) -> dict[str, Any]:
@@ -112,7 +113,7 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
 
     def update(tx: Transaction) -> dict[str, Any]:
         before = _active_service(tx, call, request)
-        service = service_input.with_configuration(_with_members(before, request), request.deploymentConfiguration)
+        service = with_configuration(_with_members(before, request), request.deploymentConfiguration, call.settings)
         if request.taskDefinition:
             definition = lookup.task_definition_of(tx, call, request.taskDefinition, missing=DEFINITION_MISSING)
             task_input.check_runnable(definition)
@@ -120,6 +121,8 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
         if request.forceNewDeployment or (service.family, service.revision) != (before.family, before.revision):
             service = msgspec.structs.replace(service, steady=False)
             _start_deployment(tx, service, call.ids.digits(19))
+        elif service.deployment_configuration != before.deployment_configuration:
+            _reconfigure(tx, service)
         tx.put(SERVICES, service)
         return {"service": service_json(tx, call, service, with_tags=True)}
 
@@ -150,6 +153,13 @@ def _start_deployment(tx: Transaction, service: Service, deployment_id: str) -> 
     tx.put(SERVICE_REVISIONS, new_revision(service, _definition(tx, service), revision_id=deployment_id, now=tx.now))
     for item in start(service, before, new_deployment(service, deployment_id, tx.now)):
         tx.put(DEPLOYMENTS, item)
+
+
+def _reconfigure(tx: Transaction, service: Service) -> None:
+    """Have the deployment that is on its way go on as `service` is configured now."""
+    for item in list(tx.find(DEPLOYMENTS, "service", service.key)):
+        if item.status == deployment_model.PRIMARY and item.progress not in deployment_model.TERMINAL:
+            tx.put(DEPLOYMENTS, msgspec.structs.replace(item, configuration=service.deployment_configuration, updated_at=tx.now))
 
 
 def _definition(reader: Reader, of: Service | Deployment) -> TaskDefinition | None:

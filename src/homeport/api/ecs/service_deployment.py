@@ -16,7 +16,7 @@ from homeport.api import pagination
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, page
 from homeport.api.ecs.service_json import Counts, deployments_of
-from homeport.errors import InvalidParameterError, ServiceNotFoundError
+from homeport.errors import ConflictError, InvalidParameterError, ServiceDeploymentNotFoundError, ServiceNotFoundError
 from homeport.model import arn
 from homeport.model.ecs import deployment as model
 from homeport.model.ecs.deployment import Deployment
@@ -24,7 +24,7 @@ from homeport.model.ecs.service import Service
 from homeport.model.ecs.service_revision import RevisionContainer, ServiceRevision
 from homeport.model.ecs.task_definition import task_definition_key
 from homeport.planner.service_revision import derived_revision
-from homeport.store.table import Reader
+from homeport.store.table import Reader, Transaction
 from homeport.store.tables import DEPLOYMENTS, SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS
 
 DESCRIBE_MAX: Final = 20
@@ -225,3 +225,29 @@ def _revision_json(call: Call, revision: ServiceRevision) -> dict[str, Any]:
 def _image_json(container: RevisionContainer) -> dict[str, str]:
     shown = {"containerName": container.name, "image": container.image}
     return {**shown, "imageDigest": container.digest} if container.digest else shown
+
+
+async def stop_service_deployment(call: Call, request: Any) -> dict[str, Any]:
+    """StopServiceDeployment: roll a deployment back that is on its way, whether or not a monitor is configured to.
+
+    With no service revision to go back to it is stopped where it is. Asking again changes nothing. Raises ConflictError for one that is over,
+    InvalidParameterError for the stop type ABORT, which the model lists and its text rules out.
+    """
+    if request.stopType not in (None, "ROLLBACK"):
+        raise InvalidParameterError(f"stopType {request.stopType} is not valid. The valid values are ROLLBACK.")
+    key = _key(call, request.serviceDeploymentArn, "service-deployment")
+
+    def stop(tx: Transaction) -> dict[str, Any]:
+        deployment = tx.get(DEPLOYMENTS, key)
+        service = tx.get(SERVICES, deployment.service_key) if deployment else None
+        if deployment is None or service is None or deployment.rollback_of:
+            raise ServiceDeploymentNotFoundError
+        if deployment.progress in model.TERMINAL:
+            raise ConflictError(f"The service deployment is in the terminal status {deployment.progress} and cannot be stopped.")
+        if deployment.progress in (model.PENDING, model.IN_PROGRESS):
+            status = model.ROLLBACK_REQUESTED if service.completed_revision_id else model.STOP_REQUESTED
+            reason = "A stop with rollback was requested."
+            tx.put(DEPLOYMENTS, msgspec.structs.replace(deployment, service_deployment_status=status, status_reason=reason, updated_at=tx.now))
+        return {"serviceDeploymentArn": request.serviceDeploymentArn}
+
+    return await call.update(stop)

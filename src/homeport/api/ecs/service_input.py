@@ -9,25 +9,14 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-import msgspec
-
-from homeport.api.ecs.task_input import constraint, not_built, plain
+from homeport.api.ecs.task_input import constraint, not_built
 from homeport.errors import InvalidParameterError
-from homeport.model.ecs.service import DAEMON, PlacementConstraint, Service
+from homeport.model.ecs.service import DAEMON, PlacementConstraint
 
 CLIENT_TOKEN_CHARACTERS_MAX: Final = 36
 CONSTRAINTS_MAX: Final = 10
-PERCENT_MAX: Final = 1_000_000
 DESIRED_COUNT_MAX: Final = 1_000_000
 """Far above ECS's quota of 5,000 tasks a service; it keeps the arithmetic in bounds."""
-
-DEFAULT_DEPLOYMENT_CONFIGURATION: Final[dict[str, Any]] = {
-    "deploymentCircuitBreaker": {"enable": False, "rollback": False},
-    "maximumPercent": 200,
-    "minimumHealthyPercent": 100,
-    "strategy": "ROLLING",
-    "bakeTimeInMinutes": 0,
-}
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _NOT_BUILT = (
@@ -91,49 +80,6 @@ def refuse_at_creation(request: Any) -> None:
         raise InvalidParameterError("TaskDefinition can not be blank.")
     if request.desiredCount is None:
         raise InvalidParameterError("desiredCount must be specified for a service with the REPLICA scheduling strategy.")
-
-
-def deployment_configuration(given: Any, current: dict[str, Any]) -> dict[str, Any]:
-    """`current` with the members of `given` put over it, as DescribeServices shows it.
-
-    Raises InvalidParameterError for percentages out of range, UnsupportedFeatureError for strategies, monitors and hooks that are not built.
-    """
-    if given is None:
-        return current
-    _refuse_monitors(given)
-    merged = {**current, **plain(given)}
-    minimum, maximum = merged["minimumHealthyPercent"], merged["maximumPercent"]
-    if not 100 <= maximum <= PERCENT_MAX:
-        raise InvalidParameterError("deploymentConfiguration.maximumPercent must be at least 100.")
-    if not 0 <= minimum <= 100:
-        raise InvalidParameterError("deploymentConfiguration.minimumHealthyPercent must be between 0 and 100.")
-    return merged
-
-
-def _refuse_monitors(given: Any) -> None:
-    if given.strategy not in (None, "ROLLING"):
-        raise not_built(f"deploymentConfiguration.strategy {given.strategy}")
-    if given.deploymentCircuitBreaker is not None and given.deploymentCircuitBreaker.enable:
-        raise not_built("deploymentConfiguration.deploymentCircuitBreaker")
-    if given.alarms is not None and given.alarms.enable:
-        raise not_built("deploymentConfiguration.alarms")
-    if given.earlySuccessCriteria is not None and given.earlySuccessCriteria.enable:
-        raise not_built("deploymentConfiguration.earlySuccessCriteria")
-    for member in ("lifecycleHooks", "linearConfiguration", "canaryConfiguration", "bakeTimeInMinutes"):
-        if getattr(given, member):
-            raise not_built(f"deploymentConfiguration.{member}")
-
-
-def with_configuration(service: Service, given: Any) -> Service:
-    """`service` with `deploymentConfiguration` put over what it has. Raises as `deployment_configuration`."""
-    current = msgspec.json.decode(service.deployment_configuration) if service.deployment_configuration else DEFAULT_DEPLOYMENT_CONFIGURATION
-    merged = deployment_configuration(given, current)
-    return msgspec.structs.replace(
-        service,
-        deployment_configuration=msgspec.json.encode(merged),
-        maximum_percent=merged["maximumPercent"],
-        minimum_healthy_percent=merged["minimumHealthyPercent"],
-    )
 
 
 def placement_constraints(items: Any) -> tuple[PlacementConstraint, ...]:
