@@ -14,7 +14,7 @@ import msgspec
 
 from homeport.agent.engine.engine import Engine
 from homeport.agent.reporter import Reporter
-from homeport.api import idempotency
+from homeport.api import idempotency, invocation
 from homeport.controllers import retention
 from homeport.controllers import service as service_controller
 from homeport.controllers.loop import Loop
@@ -126,6 +126,11 @@ def leave_tasks_on_draining_instances() -> None:
 def remember_no_client_token() -> None:
     """The effect of a call is stored without its client token."""
     _replace(idempotency.Once, "remember", lambda *arguments, **named: None)
+
+
+def do_a_retried_call_again() -> None:
+    """What a call did is not looked up under its invocation id when it comes again."""
+    _replace(invocation.Invocation, "once", lambda self, function: function)
 
 
 def take_reports_of_ended_tasks() -> None:
@@ -263,6 +268,7 @@ BUGS: dict[str, Plant] = {
         stop_old_tasks_at_once,
         leave_tasks_on_draining_instances,
         remember_no_client_token,
+        do_a_retried_call_again,
         take_reports_of_ended_tasks,
         forget_the_shown_status,
         end_whatever_session_there_is,

@@ -33,7 +33,7 @@ from homeport.store.store import Store
 from homeport.store.table import Commit
 from homeport.store.tables import INSTALLATION, TABLES
 from homeport.store.watch import Watch
-from homeport.testing.network import Network
+from homeport.testing.network import SERVER, Link, Network
 from homeport.testing.records import ACCOUNT, REGION
 from homeport.testing.virtual_loop import Chance, Process, ProcessClock, VirtualLoop
 
@@ -141,6 +141,7 @@ class ControlPlane:
         self.backend = MemoryBackend()
         self.faults = BackendFaults()
         self.clock = ProcessClock(loop)
+        self.link = Link("server")
         self.process: Process | None = None
         self.lives = 0
         self.store: Store | None = None
@@ -176,7 +177,7 @@ class ControlPlane:
             settings=self._settings,
             region=REGION,
             installation_id=INSTALLATION_ID,
-            endpoint="http://control-plane:8470/",
+            endpoint=f"{SERVER}/",
         )
         self._opened(store, context)
         _Follower(store._watches, self._committed)
@@ -195,7 +196,7 @@ class ControlPlane:
         self._running = asyncio.get_running_loop().create_task(controllers.run())
         asyncio.get_running_loop().create_task(keep_journal(store, self.clock, self._settings))  # noqa: RUF006 - the process keeps it
         self.store, self.context, self.controllers, self.dispatcher = store, context, controllers, dispatcher
-        self._network.attach(process, application)
+        self._network.attach(SERVER, process, application, link=self.link)
 
     @property
     def up(self) -> bool:
@@ -224,7 +225,7 @@ class ControlPlane:
         """End this life where it stands."""
         process, way = self.process, self._way
         self.process = self._way = self.store = self._running = None
-        self._network.detach()
+        self._network.detach(SERVER)
         if way is not None:
             way.fenced = True
         if process is not None:

@@ -14,14 +14,14 @@ from typing import Any, Final, Protocol
 import aiohttp
 import msgspec
 
-from homeport.agent.client import EcsClient
+from homeport.agent.client import SILENT_SERVER_SECONDS, EcsClient, UnreachableError
 from homeport.agent.engine.config import LABEL_AGENT, LABEL_CONTAINER, LABEL_TASK
 from homeport.agent.instance import saved_arn
 from homeport.agent.main import Agent
 from homeport.agent.runtime.contract import ImageObservation
 from homeport.agent.settings import AgentSettings
 from homeport.agent.state import State
-from homeport.testing.network import Link, Network
+from homeport.testing.network import SERVER, Ask, Link, Network
 from homeport.testing.runtime import FakeContainer, FakeRuntime
 from homeport.testing.virtual_loop import Chance, Process, ProcessClock, VirtualLoop, current_process
 
@@ -85,23 +85,32 @@ class VirtualState(State):
 class VirtualClient(EcsClient):
     """The agent's client over the simulation's network; what it sends is not signed."""
 
-    def __init__(self, network: Network, link: Link, *, timeout_seconds: float) -> None:
+    def __init__(self, network: Network, link: Link, *, endpoints: tuple[str, ...], timeout_seconds: float) -> None:
         # Not the parent's: it would open a pool of real connections.
-        self._endpoints = ("http://control-plane:8470",)
+        self._endpoints = endpoints
         self._current = 0
         self._network = network
         self._link = link
-        self._seconds = timeout_seconds
+        self._seconds = min(timeout_seconds, SILENT_SERVER_SECONDS) if self.several else timeout_seconds
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """One call of the API; see `EcsClient.call`."""
-        return await self._network.call(self._link, operation, request, timeout_seconds=self._seconds)
+        endpoint = self.endpoint
+        ask = Ask(operation=operation, body=msgspec.json.encode(request), to=endpoint)
+        try:
+            return await self._network.call(self._link, ask, timeout_seconds=self._seconds)
+        except UnreachableError:
+            self._leave(endpoint)
+            raise
 
     async def connect(self, endpoint: str, query: Mapping[str, str]) -> aiohttp.ClientWebSocketResponse:
         """A websocket; see `EcsClient.connect`."""
-        path = f"/{endpoint.rstrip('/').rpartition('/')[2]}/ws"
-        text = "&".join(f"{name}={value}" for name, value in query.items())
-        socket: Any = await self._network.connect(self._link, path, text, timeout_seconds=self._seconds)
+        url = f"{endpoint.rstrip('/')}/ws?{'&'.join(f'{name}={value}' for name, value in query.items())}"
+        try:
+            socket: Any = await self._network.connect(self._link, url, timeout_seconds=self._seconds)
+        except UnreachableError:
+            self._leave_server_of(endpoint)
+            raise
         return socket  # type: ignore[no-any-return]  # as much of it as the agent uses
 
     async def close(self) -> None:
@@ -250,7 +259,7 @@ class Host:
             self._lives += 1
             ids = self._chance.ids.child(f"agent{self._lives}")
             self._state = VirtualState(self.disk, self.step)
-            client = VirtualClient(self._network, self.link, timeout_seconds=self.settings.call_timeout_seconds)
+            client = VirtualClient(self._network, self.link, endpoints=self.settings.endpoints, timeout_seconds=self.settings.call_timeout_seconds)
             with process.running():
                 agent = Agent(self.settings, runtime=self.runtime, clock=self.clock, ids=ids, state=self._state, client=client)
             try:
@@ -335,7 +344,7 @@ class Host:
 def host_settings(name: str, *, cluster: str, zone: str, cpu: int, memory_mib: int, **others: Any) -> AgentSettings:
     """Settings of a simulated host's agent."""
     settings = AgentSettings(
-        endpoint="http://control-plane:8470",
+        endpoint=SERVER,
         region="us-east-1",
         access_key_id="AKIA",
         secret_access_key="simulated",  # noqa: S106 - nothing is signed in a simulation

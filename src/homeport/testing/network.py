@@ -1,6 +1,7 @@
-"""The network of a simulation: calls and websockets between clients and whichever server lives now, with everything that networks do to them.
+"""The network of a simulation: calls and websockets between clients and whichever servers live now, with everything that networks do to them.
 
-Owns: `Network`, `Link` (one machine's way to the server), `VirtualSocket` (a client's websocket). Never opens a socket; never looks into a message.
+Owns: `Network`, `Link` (one machine's way to the others), `Ask` (a call), `VirtualSocket` (a client's websocket).
+Never opens a socket; never looks into a message.
 
 A call may be lost on its way there or back, come late, or come twice. A websocket is a stream: what is sent arrives in order or the stream breaks,
 with what was under way lost; or it goes dead without a word. Repeated and reordered frames, which no stream does, can be had as well.
@@ -10,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -26,6 +29,11 @@ Application = Callable[[Event, Callable[[], Awaitable[Event]], Callable[[Event],
 CONTENT_TYPE: Final = "application/x-amz-json-1.1"
 TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113."
 SERVICE_UNAVAILABLE: Final = 503
+REFUSED: Final = "connection refused"
+
+
+_OUTSIDE: Final = contextvars.Context()
+"""What is on its way belongs to no process: it arrives whatever becomes of its sender."""
 
 
 class NetworkFaults(msgspec.Struct, kw_only=True):
@@ -51,8 +59,45 @@ class NetworkFaults(msgspec.Struct, kw_only=True):
     """A frame from which on nothing arrives, in either direction, and nobody is told."""
 
 
+SERVER: Final = "http://control-plane:8470"
+"""Address of a server that is alone."""
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of the API, or of one server to another (`path`)."""
+
+    operation: str
+    body: bytes
+    to: str = SERVER
+    """Address of the server."""
+    invocation: str = ""
+    """`amz-sdk-invocation-id`."""
+    repeated: bool = True
+    """Whether the network may deliver it twice, the second time after a later call of the same client."""
+    path: str = "/"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Those that it has beside its operation's."""
+
+    def scope(self) -> Event:
+        """What an ASGI server makes of it."""
+        headers = [(b"content-type", CONTENT_TYPE.encode()), (b"x-amz-target", (TARGET_PREFIX + self.operation).encode())]
+        if self.invocation:
+            headers.append((b"amz-sdk-invocation-id", self.invocation.encode()))
+        headers.extend((name, value) for name, value in self.headers if name not in (b"content-type", b"x-amz-target"))
+        path = self.path
+        return {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers}
+
+
+class _Listener(msgspec.Struct, frozen=True):
+    """A life of a server."""
+
+    process: Process
+    application: Application
+    link: Link
+
+
 class Link:
-    """One machine's way to the server."""
+    """One machine's way to the others."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -62,30 +107,39 @@ class Link:
 
 
 class Network:
-    """Everything between the machines and the server. `attach` a server's life to it, `detach` it when it dies."""
+    """Everything between the machines and the servers. `attach` a server's life to it, `detach` it when it dies."""
 
     def __init__(self, *, chance: Chance, faults: NetworkFaults) -> None:
         self.faults = faults
         self._chance = chance
-        self._application: Application | None = None
-        self._server: Process | None = None
-        self._exchanges: dict[asyncio.Future[tuple[int, bytes]], None] = {}
+        self._listeners: dict[str, _Listener] = {}
+        self._exchanges: dict[asyncio.Future[tuple[int, bytes]], str] = {}
         self._sockets: dict[VirtualSocket, None] = {}
         self.calls = 0
         self.frames = 0
 
-    def attach(self, server: Process, application: Application) -> None:
-        """`application` answers from now on."""
-        self._server, self._application = server, application
+    def attach(self, address: str, server: Process, application: Application, *, link: Link) -> None:
+        """`application` answers at `address` from now on; `link` is the way to its machine."""
+        self._listeners[address] = _Listener(server, application, link)
 
-    def detach(self) -> None:
+    def detach(self, address: str) -> None:
         """The server is gone: calls under way and connections break."""
-        self._server = self._application = None
-        for answer in tuple(self._exchanges):
-            if not answer.done():
+        self._listeners.pop(address, None)
+        for answer, asked in tuple(self._exchanges.items()):
+            if asked == address and not answer.done():
                 answer.set_exception(UnreachableError("connection reset by peer"))
         for socket in tuple(self._sockets):
-            socket.snap()
+            if socket.server == address:
+                socket.snap()
+
+    def listener(self, address: str) -> _Listener | None:
+        """Who answers at `address`."""
+        found = self._listeners.get(address)
+        return found if found is not None and not found.process.dead else None
+
+    def later(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call `function` later, whatever has become of who asks for it: what is on its way arrives."""
+        asyncio.get_running_loop().call_later(seconds, function, *arguments, context=_OUTSIDE)
 
     def latency(self) -> float:
         """Seconds that the next message takes."""
@@ -96,28 +150,14 @@ class Network:
 
     # -- calls -----------------------------------------------------------------------------------------------------------
 
-    async def call(self, link: Link, operation: str, request: Any, *, timeout_seconds: float, repeated: bool = True) -> dict[str, Any]:
-        """The answer to one call. Raises CallFailedError for an error of the API, UnreachableError when no answer came.
-
-        `repeated`: whether the network may deliver it twice, the second time after a later call of the same client.
-        """
-        self.calls += 1
-        body = msgspec.json.encode(request)
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[tuple[int, bytes]] = loop.create_future()
-        self._exchanges[answer] = None
-        faults, chance = self.faults, self._chance
+    async def call(self, link: Link, ask: Ask, *, timeout_seconds: float) -> dict[str, Any]:
+        """The answer to one call. Raises CallFailedError for an error of the API, UnreachableError when no answer came."""
+        operation = ask.operation
         try:
-            if not chance.happens(faults.call_lost):
-                loop.call_later(self.latency(), self._arrive, link, operation, body, answer)
-            if repeated and chance.happens(faults.call_repeated):
-                loop.call_later(chance.between(0.01, faults.late_seconds_max), self._arrive, link, operation, body, None)
             async with asyncio.timeout(timeout_seconds):
-                status, content = await answer
+                status, content = await self.exchange(link, ask)
         except TimeoutError:
             raise UnreachableError(f"{operation}: no answer within {timeout_seconds:g} s") from None
-        finally:
-            self._exchanges.pop(answer, None)
         decoded: dict[str, Any] = msgspec.json.decode(content) if content else {}
         if status == 200:
             return decoded
@@ -126,30 +166,36 @@ class Network:
             raise UnreachableError(f"{operation}: HTTP status {status}")
         raise CallFailedError(code, str(decoded.get("message") or ""))
 
-    def _arrive(self, link: Link, operation: str, body: bytes, answer: asyncio.Future[tuple[int, bytes]] | None) -> None:
-        if link.cut:
-            return
-        if self._server is None or self._application is None or self._server.dead:
-            if answer is not None and not answer.done():
-                answer.set_exception(UnreachableError(f"{operation}: connection refused"))
-            return
-        self._server.spawn(self._serve(self._application, link, operation, body, answer))
+    async def exchange(self, link: Link, ask: Ask) -> tuple[int, bytes]:
+        """Status and body of the answer to one call; waits for ever when it does not come. Raises UnreachableError when there is nobody."""
+        self.calls += 1
+        answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self._exchanges[answer] = ask.to
+        faults, chance = self.faults, self._chance
+        try:
+            if not chance.happens(faults.call_lost):
+                self.later(self.latency(), self._arrive, link, ask, answer)
+            if ask.repeated and chance.happens(faults.call_repeated):
+                self.later(chance.between(0.01, faults.late_seconds_max), self._arrive, link, ask, None)
+            return await answer
+        finally:
+            self._exchanges.pop(answer, None)
 
-    async def _serve(
-        self, application: Application, link: Link, operation: str, body: bytes, answer: asyncio.Future[tuple[int, bytes]] | None
-    ) -> None:
+    def _arrive(self, link: Link, ask: Ask, answer: asyncio.Future[tuple[int, bytes]] | None) -> None:
+        found = self.listener(ask.to)
+        if link.cut or (found is not None and found.link.cut):
+            return
+        if found is None:
+            if answer is not None and not answer.done():
+                answer.set_exception(UnreachableError(f"{ask.operation}: {REFUSED}"))
+            return
+        found.process.spawn(self._serve(found, link, ask, answer))
+
+    async def _serve(self, server: _Listener, link: Link, ask: Ask, answer: asyncio.Future[tuple[int, bytes]] | None) -> None:
         status, content = 0, b""
-        scope: Event = {
-            "type": "http",
-            "method": "POST",
-            "path": "/",
-            "raw_path": b"/",
-            "query_string": b"",
-            "headers": [(b"content-type", CONTENT_TYPE.encode()), (b"x-amz-target", (TARGET_PREFIX + operation).encode())],
-        }
 
         async def receive() -> Event:
-            return {"type": "http.request", "body": body}
+            return {"type": "http.request", "body": ask.body}
 
         async def send(event: Event) -> None:
             nonlocal status, content
@@ -158,24 +204,27 @@ class Network:
             else:
                 content += event.get("body", b"")
 
-        await application(scope, receive, send)
+        await server.application(ask.scope(), receive, send)
         if answer is not None and not self._chance.happens(self.faults.answer_lost):
-            asyncio.get_running_loop().call_later(self.latency(), _answered, link, answer, (status, content))
+            self.later(self.latency(), _answered, (link, server.link), answer, (status, content))
 
     # -- websockets ------------------------------------------------------------------------------------------------------
 
-    async def connect(self, link: Link, path: str, query: str, *, timeout_seconds: float) -> VirtualSocket:
+    async def connect(self, link: Link, url: str, *, timeout_seconds: float) -> VirtualSocket:
         """Open a websocket. Raises CallFailedError when the server refuses, UnreachableError when there is no connection."""
-        socket = VirtualSocket(self, link)
+        parts = urlsplit(url)
+        socket, path = VirtualSocket(self, link, f"{parts.scheme}://{parts.netloc}"), parts.path
         try:
             async with asyncio.timeout(timeout_seconds):
                 await asyncio.sleep(self.latency())  # noqa: TID251 - virtual time on the simulation's loop
-                if link.cut:
+                found = self.listener(socket.server)
+                if link.cut or (found is not None and found.link.cut):
                     await asyncio.get_running_loop().create_future()
-                if self._server is None or self._application is None or self._server.dead:
-                    raise UnreachableError(f"{path}: connection refused")
-                self._sockets[socket] = link.sockets[socket] = None
-                self._server.spawn(socket.serve(self._application, path, query))
+                if found is None:
+                    raise UnreachableError(f"{path}: {REFUSED}")
+                socket.there = found.link
+                self._sockets[socket] = link.sockets[socket] = found.link.sockets[socket] = None
+                found.process.spawn(socket.serve(found, path, parts.query))
                 await socket.accepted
         except TimeoutError:
             socket.snap()
@@ -189,14 +238,16 @@ class Network:
         """The connection is over at both ends."""
         self._sockets.pop(socket, None)
         socket.link.sockets.pop(socket, None)
+        if socket.there is not None:
+            socket.there.sockets.pop(socket, None)
 
     def dice(self) -> Chance:
         """The network's chance, for its sockets."""
         return self._chance
 
 
-def _answered(link: Link, answer: asyncio.Future[tuple[int, bytes]], result: tuple[int, bytes]) -> None:
-    if not link.cut and not answer.done():
+def _answered(links: tuple[Link, ...], answer: asyncio.Future[tuple[int, bytes]], result: tuple[int, bytes]) -> None:
+    if not any(link.cut for link in links) and not answer.done():
         answer.set_result(result)
 
 
@@ -219,7 +270,7 @@ class _Pipe:
             (first_due, first), (second_due, second) = self._waiting.pop(), self._waiting.pop()
             self._waiting.extend([(second_due, first), (first_due, second)])
         if self._timer is None:
-            self._timer = self._loop.call_at(self._waiting[0][0], self._flow)
+            self._timer = self._loop.call_at(self._waiting[0][0], self._flow, context=_OUTSIDE)
 
     def _flow(self) -> None:
         self._timer = None
@@ -227,7 +278,7 @@ class _Pipe:
         while self._waiting and self._waiting[0][0] <= now:
             self._deliver(self._waiting.popleft()[1])
         if self._waiting and self._timer is None:
-            self._timer = self._loop.call_at(self._waiting[0][0], self._flow)
+            self._timer = self._loop.call_at(self._waiting[0][0], self._flow, context=_OUTSIDE)
 
     def clear(self) -> None:
         self._waiting.clear()
@@ -236,9 +287,13 @@ class _Pipe:
 class VirtualSocket:
     """A websocket: the client's end, as much of aiohttp's `ClientWebSocketResponse` as the agent uses, and the ASGI server's end."""
 
-    def __init__(self, network: Network, link: Link) -> None:
+    def __init__(self, network: Network, link: Link, server: str) -> None:
         loop = asyncio.get_running_loop()
         self.link = link
+        self.server = server
+        """Address of the server."""
+        self.there: Link | None = None
+        """The server's way, once it answers."""
         self._network = network
         self._loop = loop
         self._up = _Pipe(loop, self._at_server)
@@ -281,7 +336,7 @@ class VirtualSocket:
         """Say goodbye; the server learns it when the frame arrives."""
         if self.close_code is None:
             self.close_code = code
-            if not (self.dead or self.link.cut):
+            if not self._silent:
                 self._up.put({"type": "websocket.disconnect", "code": code}, self._network.latency())
             self._client_inbox.put_nowait(_CLOSED)
 
@@ -302,13 +357,13 @@ class VirtualSocket:
         network = self._network
         network.frames += 1
         faults, dice = network.faults, network.dice()
-        if self.dead or self.link.cut:
+        if self._silent:
             return
         if dice.happens(faults.connection_dead):
             self.dead = True
             return
         if dice.happens(faults.connection_broken):
-            self._loop.call_later(dice.between(0.0, 1.0), self.snap)
+            self._network.later(dice.between(0.0, 1.0), self.snap)
             self.dead = True
             return
         pipe.put(frame, network.latency(), overtake=dice.happens(faults.frame_reordered))
@@ -317,7 +372,12 @@ class VirtualSocket:
 
     # -- the server's end ------------------------------------------------------------------------------------------------
 
-    async def serve(self, application: Application, path: str, query: str) -> None:
+    @property
+    def _silent(self) -> bool:
+        """Whether nothing gets through."""
+        return self.dead or self.link.cut or (self.there is not None and self.there.cut)
+
+    async def serve(self, server: _Listener, path: str, query: str) -> None:
         """Run the server's handler of this connection; in the server's process."""
         scope: Event = {
             "type": "websocket",
@@ -330,10 +390,10 @@ class VirtualSocket:
         self._server_inbox.put_nowait({"type": "websocket.connect"})
         try:
             with contextlib.suppress(OSError):  # a web server says nothing when its client has gone
-                await application(scope, self._server_inbox_get, self._server_send)
+                await server.application(scope, self._server_inbox_get, self._server_send)
         finally:
             self._server_gone = True
-            if not self.dead and not self.link.cut:
+            if not self._silent:
                 self._down.put(_CLOSED, self._network.latency())
 
     async def _server_inbox_get(self) -> Event:
@@ -363,7 +423,7 @@ class VirtualSocket:
             self._server_gone = True
 
     def _at_client(self, frame: Any) -> None:
-        if self.dead or self.link.cut:
+        if self._silent:
             return
         if isinstance(frame, aiohttp.WSMessage):
             if frame.type is aiohttp.WSMsgType.TEXT:

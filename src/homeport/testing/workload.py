@@ -10,10 +10,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from homeport.agent.client import CallFailedError, UnreachableError
 from homeport.testing.hosts import Host
 from homeport.testing.invariants import Invariants
-from homeport.testing.network import Link, Network
+from homeport.testing.network import Ask, Link, Network
 from homeport.testing.records import ACCOUNT
 from homeport.testing.virtual_loop import Chance, ProcessClock
 
@@ -83,6 +85,7 @@ class Workload:
     ) -> None:
         self._network = network
         self._chance = chance
+        self._dice = chance.child("invocations")
         self._clock = clock
         self._invariants = invariants
         self._hosts = hosts
@@ -98,10 +101,15 @@ class Workload:
     # -- calls -----------------------------------------------------------------------------------------------------------
 
     async def call(self, operation: str, request: dict[str, Any], *, repeated: bool = False) -> dict[str, Any]:
-        """One call as an SDK makes it: again after a 503 or when no answer came. Raises CallFailedError for a refusal."""
+        """One call as an SDK makes it: again after a 503 or when no answer came, every try under the same invocation id. Raises CallFailedError.
+
+        Half of the calls with a client token have none, so that the token alone must see to it that they have one effect.
+        """
+        invocation = "" if "clientToken" in request and self._dice.happens(0.5) else self._dice.ids.hex(32)
+        ask = Ask(operation=operation, body=msgspec.json.encode(request), invocation=invocation, repeated=repeated)
         for attempt in range(ATTEMPTS_MAX):
             try:
-                answer = await self._network.call(self.link, operation, request, timeout_seconds=TIMEOUT_SECONDS, repeated=repeated)
+                answer = await self._network.call(self.link, ask, timeout_seconds=TIMEOUT_SECONDS)
             except UnreachableError:
                 pass
             except CallFailedError as error:
@@ -224,7 +232,9 @@ class Workload:
         count, marker = chance.number(1, 3), chance.ids.hex(24)
         family = chance.pick(("job", "job", "failing", "pulled", "port", "web", "unstartable"))
         self.ran[marker] = count
-        request = {"cluster": CLUSTER, "taskDefinition": family, "count": count, "clientToken": marker, "startedBy": marker}
+        request = {"cluster": CLUSTER, "taskDefinition": family, "count": count, "startedBy": marker}
+        if chance.happens(0.5):
+            request["clientToken"] = marker  # without it the invocation alone must see to it that the call has one effect
         answer = await self.call("RunTask", request, repeated=True)
         arns = [task["taskArn"] for task in answer["tasks"]]
         self._invariants.acknowledged("RunTask", all(self._invariants.was_made(arn) for arn in arns), f"of {arns} not all are durable")
