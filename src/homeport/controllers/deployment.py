@@ -18,7 +18,7 @@ from homeport.controllers.service import is_note, service_view, wake_at
 from homeport.controllers.service_event import write_event
 from homeport.ids import Ids
 from homeport.model.change import Change as PlannedChange
-from homeport.model.change import Event, RollBack, UpdateDeployment, UpdateService, UpdateTask
+from homeport.model.change import Event, RollBack, UpdateDeployment, UpdateRevision, UpdateService, UpdateTask
 from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import service as service_model
 from homeport.model.ecs import task as task_model
@@ -31,6 +31,7 @@ from homeport.planner import deployment as planner
 from homeport.planner import health
 from homeport.planner.rollback import roll_back
 from homeport.planner.service import ServiceView
+from homeport.planner.version_consistency import needs_digests
 from homeport.store.table import Change, Reader, Transaction
 from homeport.store.tables import DEPLOYMENTS, SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS, TASKS
 
@@ -47,6 +48,8 @@ class DeploymentController:
         self._settings = settings
         # Services whose last launches failed: there the first task that runs ends the throttle. A hint for `keys_of`, rebuilt by the sweep.
         self._failing: set[str] = set()
+        # Services whose revision waits for the digests of its first task. A hint as well.
+        self._unpinned: set[str] = set()
 
     def keys_of(self, change: Change) -> Iterable[str]:
         """The service whose task, deployment or own record changed."""
@@ -61,7 +64,11 @@ class DeploymentController:
         before, after = (item if isinstance(item, Task) else None for item in (change.before, change.after))
         if before is None and after is not None and after.last_status in (task_model.PROVISIONING, task_model.PENDING):
             return False  # it has no moments yet
-        return task.service_key in self._failing or health.concerns(before, after, self._settings.healthy_after_seconds)
+        return (
+            task.service_key in self._failing
+            or task.service_key in self._unpinned
+            or health.concerns(before, after, self._settings.healthy_after_seconds)
+        )
 
     def keys(self, reader: Reader) -> Iterable[str]:
         """Every service that is not INACTIVE."""
@@ -77,6 +84,10 @@ class DeploymentController:
         if primary is None:
             return Activation()
         plan = planner.plan(view, self._ended(tx, primary), settings=self._settings, now=tx.now)
+        if view.service_revision is not None and not any(isinstance(change, UpdateRevision) for change in plan.changes):
+            self._unpinned.add(key)
+        else:
+            self._unpinned.discard(key)
         if primary.failures_to_start:
             self._failing.add(key)
         else:
@@ -96,7 +107,12 @@ class DeploymentController:
         """What the planner reads, with what a rollback would go to and what it undoes."""
         view = service_view(tx, service)
         primary = view.primary
-        if primary is None or primary.rollout_state != deployment_model.IN_PROGRESS:
+        if primary is None:
+            return view
+        revision = tx.get(SERVICE_REVISIONS, f"{service.key}/{primary.target_id}")
+        if revision is not None and needs_digests(revision):
+            view = msgspec.structs.replace(view, service_revision=revision)
+        if primary.rollout_state != deployment_model.IN_PROGRESS:
             return view
         undone = tx.get(DEPLOYMENTS, f"{service.key}/{primary.rollback_of}") if primary.rollback_of else None
         return msgspec.structs.replace(view, undone=undone, rollback_to=rollback_target(tx, service))
@@ -108,6 +124,8 @@ class DeploymentController:
                 tx.put(TASKS, task)
             case UpdateDeployment(deployment=deployment):
                 tx.put(DEPLOYMENTS, deployment)
+            case UpdateRevision(revision=revision):
+                tx.put(SERVICE_REVISIONS, revision)
             case UpdateService(service=changed):
                 # The events that this activation wrote before are counted in `service` only.
                 service = msgspec.structs.replace(changed, events_written=service.events_written)

@@ -35,8 +35,9 @@ from homeport.placement.request import PlacementRequest
 from homeport.planner import health
 from homeport.planner import service as planner
 from homeport.planner.task import Placed, new_task, stop
+from homeport.planner.version_consistency import digests_of
 from homeport.store.table import Change, Reader, Transaction
-from homeport.store.tables import CONTAINER_INSTANCES, DEPLOYMENTS, SERVICES, TASK_DEFINITIONS, TASKS
+from homeport.store.tables import CONTAINER_INSTANCES, DEPLOYMENTS, SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS, TASKS
 
 NAME: Final = "service"
 
@@ -214,6 +215,7 @@ class ServiceController:
             deployment_id=deployment.target_id,
             tags=task_tags(service, definition),
             enable_execute_command=service.enable_execute_command,
+            digests=digests_of(tx.get(SERVICE_REVISIONS, f"{service.key}/{deployment.target_id}")),
         )
         task = new_task(definition, placed, task_id=self._ids.hex(32), mint=self._ids.uuid, now=tx.now)
         tx.put(TASKS, task)

@@ -61,7 +61,9 @@ def task_payload(task: Task, definition: TaskDefinition, *, region: str) -> Task
         version=str(definition.revision),
         taskClusterArn=arn.cluster_arn(region, task.account, task.cluster),
         containers=[
-            msgspec.structs.replace(made, containerArn=_container_arn(region, task, containers.get(made.name)))
+            msgspec.structs.replace(
+                made, containerArn=_container_arn(region, task, containers.get(made.name)), image=_image(made.image, containers.get(made.name))
+            )
             for made in (_containers(definition, by_name) if by_name else _plain_containers(definition))
         ],
         volumes=[_volume(spec) for spec in document.get("volumes") or ()],
@@ -112,6 +114,15 @@ def task_key(task_arn: str, account: str) -> str:
 
 def _container_arn(region: str, task: Task, container: Container | None) -> str:
     return arn.container_arn(region, task.account, task.cluster, task.id, container.id) if container else ""
+
+
+def _image(image: str, container: Container | None) -> str:
+    """`image`, by its digest where the container is held to one: REPOSITORY@sha256:…, without the tag, which may have moved on."""
+    if container is None or not container.pinned_digest:
+        return image
+    repository = image.partition("@")[0]
+    head, slash, last = repository.rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}@{container.pinned_digest}"
 
 
 def _amount(text: Any) -> int:

@@ -67,6 +67,13 @@ class UpdateDeployment(msgspec.Struct, frozen=True):
     reason: str
 
 
+class UpdateRevision(msgspec.Struct, frozen=True):
+    """Put `revision` in place of the stored one."""
+
+    revision: ServiceRevision
+    reason: str
+
+
 class RollBack(msgspec.Struct, frozen=True):
     """Put `deployment`, which failed, in place of the stored one and start a deployment of `revision` in front of it."""
 
@@ -83,7 +90,7 @@ class Event(msgspec.Struct, frozen=True):
     cause: str = ""
 
 
-Change = StartTask | StopTask | EndTask | UpdateTask | UpdateInstance | UpdateService | UpdateDeployment | RollBack | Event
+Change = StartTask | StopTask | EndTask | UpdateTask | UpdateInstance | UpdateService | UpdateDeployment | UpdateRevision | RollBack | Event
 
 
 class Plan(msgspec.Struct, frozen=True):

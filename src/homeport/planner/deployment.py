@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from homeport.config import Settings
-from homeport.model.change import Change, Event, Plan, UpdateDeployment, UpdateService, UpdateTask
+from homeport.model.change import Change, Event, Plan, UpdateDeployment, UpdateRevision, UpdateService, UpdateTask
 from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import service as service_model
 from homeport.model.ecs.deployment import Deployment
@@ -24,6 +24,7 @@ from homeport.planner.deployment_configuration import BLOCKING, Configuration, c
 from homeport.planner.deployment_start import monitors_over
 from homeport.planner.health import healthy_at, is_healthy
 from homeport.planner.service import TROUBLESHOOTING, ServiceView, is_settled
+from homeport.planner.version_consistency import pinned
 
 HEALTH_WRITES_MAX: Final = 80
 """Tasks marked healthy in one activation; under a transaction's 100 records. The rest follows at once."""
@@ -45,6 +46,8 @@ def plan(view: ServiceView, ended: Iterable[Task], *, settings: Settings, now: I
     after = settings.healthy_after_seconds
     newly_healthy = [task for task in view.tasks if not task.healthy_since and is_healthy(task, after, now)][:HEALTH_WRITES_MAX]
     changes: list[Change] = [UpdateTask(msgspec.structs.replace(task, healthy_since=now), "it counts as healthy") for task in newly_healthy]
+    known = pinned(view.service_revision, view.tasks, now) if view.service_revision else None
+    changes.extend([UpdateRevision(known, "the first task runs")] if known else [])
     asked = configuration_of(view.service, primary)
     begun = _watched(_begun(primary, now), asked, view.service.desired_count)
     found = list(failures.moments(primary, view.tasks, ended, healthy_after_seconds=after, now=now))

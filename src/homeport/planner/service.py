@@ -52,6 +52,8 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     """Keys of the tasks' instances that are DRAINING or have left."""
     rollback_to: ServiceRevision | None = None
     """What a rollback would go to; None: nothing, or nobody asked."""
+    service_revision: ServiceRevision | None = None
+    """That of the PRIMARY deployment, while its digests are to be found."""
     undone: Deployment | None = None
     """The deployment that the PRIMARY one rolls back, if it is a rollback."""
 

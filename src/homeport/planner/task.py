@@ -34,6 +34,8 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     deployment_id: str = ""
     tags: Tags = ()
     enable_execute_command: bool = False
+    digests: Mapping[str, str] = {}
+    """Container name → the digest of the image that it must run."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -67,7 +69,7 @@ def resources(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> tupl
     return cpu, sum(container.get("memoryReservation") or container.get("memory") or 0 for container in containers)
 
 
-def _container(definition: Mapping[str, Any], override: Mapping[str, Any], container_id: str) -> Container:
+def _container(definition: Mapping[str, Any], override: Mapping[str, Any], *, container_id: str, digest: str) -> Container:
     merged = _merged(definition, override)
     return Container(
         name=definition["name"],
@@ -78,6 +80,7 @@ def _container(definition: Mapping[str, Any], override: Mapping[str, Any], conta
         cpu=str(merged.get("cpu") or 0),
         memory=str(merged["memory"]) if merged.get("memory") else "",
         memory_reservation=str(merged["memoryReservation"]) if merged.get("memoryReservation") else "",
+        pinned_digest=digest,
     )
 
 
@@ -107,7 +110,10 @@ def new_task(
         cpu=cpu,
         memory_mib=memory_mib,
         host_ports=tuple(HostPortUse(port=use.port, protocol=use.protocol) for use in definition.host_ports),
-        containers=tuple(_container(item, by_name.get(item["name"], {}), mint()) for item in document["containerDefinitions"]),
+        containers=tuple(
+            _container(item, by_name.get(item["name"], {}), container_id=mint(), digest=placed.digests.get(item["name"], ""))
+            for item in document["containerDefinitions"]
+        ),
         started_by=placed.started_by,
         service=placed.service,
         deployment_id=placed.deployment_id,

@@ -239,3 +239,23 @@ async def test_early_success(aws, cleanup, while_old_tasks_run):
     assert (1 in live) is while_old_tasks_run
     await aws.cell.clock.advance(200)
     assert await aws.running() == [2, 2]
+
+
+async def test_later_tasks_are_held_to_the_first_one_s_image(aws):
+    digest = "sha256:" + "a" * 64
+    aws.cell.agents.digests = {"app:1": digest}
+    await aws.create()
+    await aws.cell.clock.advance(5)
+    (brief,) = await aws.listed()
+    (revision,) = (await aws("DescribeServiceRevisions", serviceRevisionArns=[brief["targetServiceRevisionArn"]]))["serviceRevisions"]
+    assert revision["containerImages"] == [{"containerName": "app", "image": "app:1", "imageDigest": digest}]
+    assert [task.containers[0].pinned_digest for task in await aws.cell.all(TASKS)] == ["", ""]
+    aws.cell.agents.digests = {"app:1": "sha256:" + "b" * 64}  # the tag moves on
+    await aws.update(desiredCount=3)
+    await aws.cell.clock.advance(5)
+    newest = max(await aws.cell.all(TASKS), key=lambda task: task.created_at)
+    assert (newest.containers[0].pinned_digest, newest.containers[0].image) == (digest, "app:1")
+    await aws.update(forceNewDeployment=True)
+    await aws.cell.clock.advance(1.5)
+    first = max(await aws.cell.all(TASKS), key=lambda task: task.created_at)
+    assert first.containers[0].pinned_digest == ""

@@ -228,6 +228,17 @@ def test_volumes():
     ]
 
 
+@pytest.mark.parametrize("image", ["app", "registry:5000/team/app:1", "registry:5000/team/app", f"app@sha256:{'0' * 64}"])
+def test_a_container_that_is_held_to_an_image_gets_its_digest(image):
+    digest = "sha256:" + "a" * 64
+    definition = records.task_definition(document=records.document(containerDefinitions=[{"name": "app", "image": image}]))
+    task = records.task()
+    pinned = msgspec.structs.replace(task, containers=(msgspec.structs.replace(task.containers[0], pinned_digest=digest),))
+    repository = {"app": "app", f"app@sha256:{'0' * 64}": "app"}.get(image, "registry:5000/team/app")
+    assert task_payload(pinned, definition, region=records.REGION).containers[0].image == f"{repository}@{digest}"
+    assert task_payload(task, definition, region=records.REGION).containers[0].image == image
+
+
 def test_the_task_itself():
     task = payload(document={"cpu": "1024", "memory": "2048"})
     wire = json.loads(encode(task))["message"]
