@@ -20,6 +20,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from tests.integration.etcd_members import EtcdMembers, Member, etcd_members, free_ports
 
+from homeport.cli.group import ELECTION_MILLISECONDS, HEARTBEAT_MILLISECONDS
+
 ROOT = Path(__file__).resolve().parents[2]
 WRITERS = 4
 READERS = 4
@@ -44,6 +47,8 @@ CALL_SECONDS = 10.0
 SETTLE_SECONDS = 40.0
 """How long three servers and members may take until all serve again."""
 PAUSE_SECONDS = 10.0
+OWN_ETCD_OPTIONS = (f"--heartbeat-interval={HEARTBEAT_MILLISECONDS}", f"--election-timeout={ELECTION_MILLISECONDS}")
+"""How `up --servers` times its own etcd."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,17 +304,18 @@ def faults(servers: Servers, members: EtcdMembers) -> dict[str, Callable[[], Cal
         mend = [kill_server(True), kill_member(True)]
         return lambda: [each() for each in mend] and None  # type: ignore[func-returns-value]
 
-    def pause_leader() -> Callable[[], None]:
-        victim = servers.leader() or 0
-        servers.signal(victim, signal.SIGSTOP)
+    def pause(*, server: bool, member: bool) -> Callable[[], None]:
+        """Both at once is what the others see of a machine that is cut off: it does not refuse, it is silent."""
+        signals: list[Callable[[signal.Signals], None]] = []
+        if server:
+            leader = servers.leader() or 0
+            signals.append(lambda what: servers.signal(leader, what))
+        if member:
+            signals.append(random.choice([each for each in members.members if _leads(each)] or members.members).signal)
+        for each in signals:
+            each(signal.SIGSTOP)
         time.sleep(PAUSE_SECONDS)
-        return lambda: servers.signal(victim, signal.SIGCONT)
-
-    def pause_member() -> Callable[[], None]:
-        victim = random.choice([member for member in members.members if _leads(member)] or members.members)
-        victim.signal(signal.SIGSTOP)
-        time.sleep(PAUSE_SECONDS)
-        return lambda: victim.signal(signal.SIGCONT)
+        return lambda: [each(signal.SIGCONT) for each in signals] and None  # type: ignore[func-returns-value]
 
     def stop_leader() -> Callable[[], None]:
         victim = servers.leader() or 0
@@ -325,8 +331,9 @@ def faults(servers: Servers, members: EtcdMembers) -> dict[str, Callable[[], Cal
         "kill -9 of etcd's leader": lambda: kill_member(True),
         "kill -9 of an etcd follower": lambda: kill_member(False),
         "kill -9 of both leaders": kill_both,
-        f"SIGSTOP of the leader for {PAUSE_SECONDS:.0f} s": pause_leader,
-        f"SIGSTOP of etcd's leader for {PAUSE_SECONDS:.0f} s": pause_member,
+        f"SIGSTOP of the leader for {PAUSE_SECONDS:.0f} s": lambda: pause(server=True, member=False),
+        f"SIGSTOP of etcd's leader for {PAUSE_SECONDS:.0f} s": lambda: pause(server=False, member=True),
+        f"SIGSTOP of both leaders for {PAUSE_SECONDS:.0f} s": lambda: pause(server=True, member=True),
         "SIGTERM of the leader": stop_leader,
     }
 
@@ -392,10 +399,22 @@ def gaps(steps: list[Step]) -> tuple[float, float]:
     return max(((later - earlier, earlier) for earlier, later in zip(ends, ends[1:], strict=False)), default=(0.0, 0.0))
 
 
-def soak(directory: Path, *, seconds: float, seed: int = 1, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Run for `seconds` (and through every fault at least once if there is time); the report. Raises AssertionError when a promise was broken."""
-    random.seed(seed)
-    with etcd_members(directory / "etcd", 3) as members:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a soak does."""
+
+    seconds: float
+    """How long; every fault is done once if there is time."""
+    seed: int = 1
+    only: str = ""
+    """The faults whose name has this in it."""
+    etcd_options: tuple[str, ...] = OWN_ETCD_OPTIONS
+
+
+def soak(directory: Path, plan: Plan, *, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Do what `plan` says; the report. Raises AssertionError when a promise was broken."""
+    random.seed(plan.seed)
+    with etcd_members(directory / "etcd", 3, options=plan.etcd_options) as members:
         servers = Servers(directory, "etcd://" + ",".join(endpoint.partition("//")[2] for endpoint in members.endpoints))
         try:
             for number in range(3):
@@ -403,7 +422,8 @@ def soak(directory: Path, *, seconds: float, seed: int = 1, say: Callable[[str],
             wait_until_whole(servers)
             workload = Workload(servers)
             workload.start()
-            report = _harm(servers, members, workload, seconds, say)
+            harms = {name: harm for name, harm in faults(servers, members).items() if plan.only in name}
+            report = _harm(servers, workload, harms, seconds=plan.seconds, say=say)
             workload.stop()
             assert not workload.failures, workload.failures
             problems = check(workload.steps, workload.revisions) + _compare(servers, workload)
@@ -422,11 +442,12 @@ def soak(directory: Path, *, seconds: float, seed: int = 1, say: Callable[[str],
     return report
 
 
-def _harm(servers: Servers, members: EtcdMembers, workload: Workload, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+def _harm(
+    servers: Servers, workload: Workload, harms: dict[str, Callable[[], Callable[[], None]]], *, seconds: float, say: Callable[[str], None]
+) -> dict[str, Any]:
     began = time.monotonic()
     rounds: list[dict[str, Any]] = []
     order: list[str] = []
-    harms = faults(servers, members)
     while time.monotonic() - began < seconds:
         order = order or list(harms)
         name = order.pop(0)
@@ -443,7 +464,18 @@ def _harm(servers: Servers, members: EtcdMembers, workload: Workload, seconds: f
         rounds.append({"fault": name, "seconds": round(end - start, 1), "write_gap_seconds": round(gap, 2)})
         say(f"{time.monotonic() - began:6.1f} s  {name}: longest time without an acknowledged write {gap:.2f} s")
         assert not workload.failures, workload.failures
-    return {"seconds": round(time.monotonic() - began, 1), "rounds": rounds}
+    return {"seconds": round(time.monotonic() - began, 1), "rounds": rounds, "faults": _by_fault(rounds)}
+
+
+def _by_fault(rounds: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """How often each fault was done, and the write gaps around it."""
+    found: dict[str, list[float]] = {}
+    for each in rounds:
+        found.setdefault(each["fault"], []).append(each["write_gap_seconds"])
+    return {
+        name: {"times": len(gaps), "median_write_gap_seconds": statistics.median(gaps), "longest_write_gap_seconds": max(gaps)}
+        for name, gaps in found.items()
+    }
 
 
 def _compare(servers: Servers, workload: Workload) -> list[str]:
@@ -473,9 +505,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the faults with this in their name")
+    parser.add_argument("--etcd-defaults", action="store_true", help="time etcd's elections as it does by default, not as `up --servers` does")
     options = parser.parse_args()
+    etcd_options = () if options.etcd_defaults else OWN_ETCD_OPTIONS
+    plan = Plan(seconds=options.minutes * 60, seed=options.seed, only=options.only, etcd_options=etcd_options)
     with tempfile.TemporaryDirectory(prefix="homeport-soak-") as directory:
-        report = soak(Path(directory), seconds=options.minutes * 60, seed=options.seed)
+        report = soak(Path(directory), plan)
     print(json.dumps(report, indent=2))
     return 1 if report["problems"] else 0
 

@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import pytest
 from acceptance.harness import IMAGE, Installation, until
-from acceptance.soak import Step, check, soak
+from acceptance.soak import Plan, Step, check, soak
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -150,7 +150,7 @@ def test_a_rolling_restart_fails_no_call_of_an_sdk(three, unique):
 
 
 def test_a_minute_of_kills_and_pauses_breaks_no_promise(tmp_path: Path):
-    report = soak(tmp_path, seconds=MINUTE, seed=3)
+    report = soak(tmp_path, Plan(seconds=MINUTE, seed=3))
     assert report["problems"] == []
     assert report["writes"] > 1_000
     assert report["reads"] > 1_000
