@@ -39,6 +39,9 @@ _LOG: Final = logger("store")
 READ_SECONDS: Final = 4.0
 """How long a view waits for etcd's word, and then for the copy to reach it, before it fails with NoQuorumError. (A question that was under way
 already may take as long again.)"""
+VIEW_SECONDS_MAX: Final = 7.5
+"""How long a view may take in all before it fails with NoQuorumError. On a leader that is deposed meanwhile several waits come one after another:
+for its last commits, for etcd's word, for the next role, and once more for etcd's word. With this a read is answered, or 503, within 8 s."""
 RETRY_SECONDS: Final = 0.2
 """Pause before this server stands for leader again after its election came to nothing."""
 OUT_OF_RANGE: Final = "OUT_OF_RANGE"
@@ -315,22 +318,31 @@ class Replica(Store):
         """
         if self._local:
             return await self.view_local(function)
+        try:
+            async with asyncio.timeout(VIEW_SECONDS_MAX) as limit:
+                result, error = await self._linearizable(function)
+        except TimeoutError as late:
+            if not limit.expired():
+                raise
+            raise NoQuorumError(f"nobody confirmed for {VIEW_SECONDS_MAX} s that this server's state is the newest") from late
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]  # a result, when there is no error
+
+    async def _linearizable(self, function: Callable[[Reader], T]) -> tuple[T | None, Exception | None]:
+        """What `function` gives or raises, once it is known that it met the newest state."""
         while True:
             leadership = self._leadership
             if leadership is not None:
-                result, error = self._try(function)
+                found = self._try(function)
                 if await self._settled():
-                    break
+                    return found
                 await self._stepped_down(leadership)
             else:
                 truth = await self._barrier.ask()
                 await self.reach(truth.revision)
                 if self._leadership is None:
-                    result, error = self._try(function)
-                    break
-        if error is not None:
-            raise error
-        return result  # type: ignore[return-value]  # a result, when there is no error
+                    return self._try(function)
 
     async def view_local(self, function: Callable[[Reader], T]) -> T:
         """What `function` says of this server's copy, which may be behind what another server has acknowledged; never of what is not durable."""

@@ -59,8 +59,9 @@ SLOW_BYTES_PER_SECOND: Final = 4 * 1_048_576
 """What a Txn gets time for, beside the time of any call."""
 LOAD_ROWS: Final = 1_000
 """Rows read at a time at load."""
-SETTLE_SECONDS: Final = PATIENCE_SECONDS
-"""How long to ask what became of a Txn before this server gives up leading."""
+SETTLE_SECONDS: Final = PATIENCE_SECONDS - CALL_SECONDS
+"""How long to ask what became of a Txn before this server gives up leading. The last question may end a call's time later, and the caller is told
+within the 8 s that a change waits at most."""
 LOCKED_SECONDS: Final = 5.0
 """How long `load` waits for the leader of before: the lease of one that was killed, and a little."""
 
