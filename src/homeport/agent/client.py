@@ -27,6 +27,10 @@ SERVICE_UNAVAILABLE: Final = 503
 """HTTP status of a server that cannot serve now: whether the call was done is not known."""
 SILENT_SERVER_SECONDS: Final = 12.0
 """Longest call where there is another server to ask; a server without a leader says so after 8 s."""
+PING_SECONDS: Final = 8.0
+"""Where there is another server to go to: a websocket on which nothing came for so long is pinged, and given up half as much later."""
+HOME_SECONDS_MAX: Final = 2.0
+"""How long the server to begin with may take to say that it serves, before the agent goes back to it."""
 _CLOSE_TIMEOUT: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
 """How long a close frame waits for its answer."""
 
@@ -57,7 +61,7 @@ class UnreachableError(HomeportError):
 class EcsClient:
     """A client of one control plane with one pair of keys. Make it inside the running loop; close it at the end.
 
-    With several servers it stays at one until that fails, then goes on to the next.
+    With several servers it stays at one until that fails, then goes on to the next, until it is asked to go back to the first.
     """
 
     _endpoints: tuple[str, ...] = ()
@@ -94,10 +98,23 @@ class EcsClient:
         if endpoint == self.endpoint:
             self._current = (self._current + 1) % len(self._endpoints)
 
-    def _leave_server_of(self, address: str) -> None:
-        """The same, for an address that a server gave as its own."""
+    def leave_server_of(self, address: str) -> None:
+        """The server that gave `address` as its own does not answer any more; the next one is asked from now on."""
         if urlsplit(address).netloc == urlsplit(self.endpoint).netloc:
             self._leave(self.endpoint)
+
+    async def return_home(self) -> None:
+        """Ask the first server again from now on, if it serves: agents that moved on when it died would else stay where they are for ever."""
+        home = next(iter(self._endpoints), "")
+        if not home or self._current == 0:
+            return
+        try:
+            async with self._http.get(f"{home}/health", timeout=aiohttp.ClientTimeout(total=HOME_SECONDS_MAX), allow_redirects=False) as response:
+                told = msgspec.json.decode(await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError):
+            return
+        if response.status == 200 and isinstance(told, dict) and told.get("leader", "?"):
+            self._current = 0
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Call `operation` and return its answer.
@@ -121,8 +138,8 @@ class EcsClient:
             raise UnreachableError(f"{operation}: {answer[:200].decode('utf-8', 'replace')}")
         return _read(operation, status, answer)
 
-    async def connect(self, endpoint: str, query: Mapping[str, str]) -> aiohttp.ClientWebSocketResponse:
-        """Open the websocket ENDPOINTws?QUERY (agent-protocol.md 5.1).
+    async def connect(self, endpoint: str, query: Mapping[str, str], *, ping: bool = False) -> aiohttp.ClientWebSocketResponse:
+        """Open the websocket ENDPOINTws?QUERY (agent-protocol.md 5.1). With `ping`, and where there are several servers, a silent one is noticed soon.
 
         Raises CallFailedError with the name of the exception when the control plane refuses, UnreachableError when there is no connection.
         """
@@ -130,16 +147,17 @@ class EcsClient:
         headers = self._signed("GET", url, {}, sigv4.EMPTY_BODY_SHA256)
         try:
             address = URL(url, encoded=True)  # as signed: nothing may write it in another form
-            return await self._http.ws_connect(address, headers=headers, max_msg_size=0, compress=0, timeout=_CLOSE_TIMEOUT)
+            heartbeat = PING_SECONDS if ping and self.several else None
+            return await self._http.ws_connect(address, headers=headers, max_msg_size=0, compress=0, timeout=_CLOSE_TIMEOUT, heartbeat=heartbeat)
         except aiohttp.WSServerHandshakeError as error:
             code = error.headers.get("x-amzn-errortype", "") if error.headers else ""
             if error.status >= SERVER_FAULT:
-                self._leave_server_of(endpoint)
+                self.leave_server_of(endpoint)
             if not code:
                 raise UnreachableError(f"{url}: HTTP status {error.status}") from error
             raise CallFailedError(code, f"the control plane refuses the connection (HTTP status {error.status})") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._leave_server_of(endpoint)
+            self.leave_server_of(endpoint)
             raise UnreachableError(f"{url}: {error or type(error).__name__}") from error
 
     async def close(self) -> None:

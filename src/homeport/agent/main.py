@@ -11,6 +11,8 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import aiohttp
+
 import homeport
 from homeport.agent import instance
 from homeport.agent.backoff import Backoff
@@ -29,7 +31,11 @@ from homeport.clock import Clock, SystemClock
 from homeport.errors import HomeportError
 from homeport.ids import Ids
 
-ORDERLY: Final = frozenset({1000, 1001, 1006, 1011, 1012})
+NORMAL: Final = 1000
+"""Close code of a connection that is replaced or has become old."""
+ABNORMAL: Final = 1006
+"""Stands for a connection that broke, or on which nothing came any more."""
+ORDERLY: Final = frozenset({NORMAL, 1001, ABNORMAL, 1011, 1012})
 """Close codes after which the agent comes back at once (agent-protocol.md 5.6; 1012 is our server's restart)."""
 STEADY_SECONDS: Final = 60.0
 """A connection that lasted this long was a good one: the next failure counts as the first."""
@@ -88,6 +94,7 @@ class Agent:
         self._arn = ""
         self._endpoints: dict[str, str] = {}
         self._description: RuntimeDescription | None = None
+        self._publishing: aiohttp.ClientWebSocketResponse | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, or until a part fails for good (its error is raised)."""
@@ -195,13 +202,24 @@ class Agent:
             "sendCredentials": "true",
             "seqNum": "1",
         }
-        socket = await self._client.connect(endpoint, query)
+        socket = await self._client.connect(endpoint, query, ping=True)
         try:
             self._backoff.nudge()
             silence_seconds = self._settings.silence_seconds * self._ids.uniform(1.0, 2.0)
-            return await Session(self._house, socket, silence_seconds=silence_seconds).run()
+            code = await Session(self._house, socket, silence_seconds=silence_seconds).run()
         finally:
             await socket.close(code=1001)
+        await self._choose_server(endpoint, code)
+        return code
+
+    async def _choose_server(self, endpoint: str, code: int) -> None:
+        """After the control connection to `endpoint` ended with `code`: where to go on, if there are several servers."""
+        if code == ABNORMAL:
+            self._client.leave_server_of(endpoint)
+            if self._publishing is not None:  # to the same server; nobody pings there
+                await self._publishing.close(code=1001)
+        elif code == NORMAL:
+            await self._client.return_home()
 
     async def _publish(self) -> int:
         endpoint = await self._endpoint("telemetryEndpoint")
@@ -212,11 +230,12 @@ class Agent:
             "containerInstance": self._arn,
             "dockerVersion": self._description.version if self._description else "",
         }
-        socket = await self._client.connect(endpoint, query)
+        self._publishing = socket = await self._client.connect(endpoint, query)
         try:
             await self._telemetry.run(socket, self._arn)
-            return socket.close_code or 1006
+            return socket.close_code or ABNORMAL
         finally:
+            self._publishing = None
             await socket.close(code=1001)
 
     async def _endpoint(self, name: str) -> str:
