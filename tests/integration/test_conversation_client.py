@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 from homeport.agent.client import CallFailedError, EcsClient, UnreachableError
 from homeport.agent.settings import AgentSettings
@@ -16,9 +17,10 @@ CLOCK = SystemClock()
 
 
 @contextlib.asynccontextmanager
-async def client_of(port: int, *, call_timeout_seconds: float = 0.3):
+async def client_of(*ports: int, call_timeout_seconds: float = 0.3):
     settings = AgentSettings(
-        endpoint=f"http://127.0.0.1:{port}",
+        endpoint=",".join(f"http://127.0.0.1:{port}" for port in ports),
+        ping_seconds=0.2,
         region="us-east-1",
         access_key_id="AKID",
         secret_access_key="secret",
@@ -145,3 +147,43 @@ async def test_the_query_arrives_as_it_was_signed():
         with pytest.raises(UnreachableError):
             await client.connect(f"http://127.0.0.1:{port}/acs/", {"containerInstanceArn": "arn:aws:x/y", "dockerVersion": "DockerVersion: 1+2"})
     assert seen == ["/acs/ws?containerInstanceArn=arn%3Aaws%3Ax%2Fy&dockerVersion=DockerVersion%3A+1%2B2"]
+
+
+async def test_a_connection_to_a_server_that_hangs_ends_soon_where_there_is_another():
+    hung = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(autoping=False)  # takes pings and says nothing, as a stopped process does
+        await socket.prepare(request)
+        await hung.wait()
+        return socket
+
+    async with server_of(handler) as port, client_of(port, 1) as several, client_of(port) as alone:
+        watched = await several.connect(f"http://127.0.0.1:{port}/acs/", {}, ping=True)
+        unwatched = await alone.connect(f"http://127.0.0.1:{port}/acs/", {}, ping=True)
+        assert (await watched.receive(timeout=10)).type is WSMsgType.ERROR
+        assert watched.close_code == 1006
+        with pytest.raises(TimeoutError):
+            await unwatched.receive(timeout=0.5)
+        hung.set()
+        await unwatched.close()
+
+
+async def test_an_agent_that_moved_on_returns_when_its_server_serves_again():
+    told: dict[str, Any] = {"leader": ""}
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response(told)
+
+    async with server_of(handler) as one, server_of(handler) as two, client_of(one, two) as client:
+        home = client.endpoint
+        client.leave_server_of(home)
+        away = client.endpoint
+        assert away != home
+        client.leave_server_of(home)  # where it is not any more
+        assert client.endpoint == away
+        await client.return_home()
+        assert client.endpoint == away, "a server that knows no leader does not serve yet"
+        told["leader"] = "server-1"
+        await client.return_home()
+        assert client.endpoint == home

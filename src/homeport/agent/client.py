@@ -27,8 +27,6 @@ SERVICE_UNAVAILABLE: Final = 503
 """HTTP status of a server that cannot serve now: whether the call was done is not known."""
 SILENT_SERVER_SECONDS: Final = 12.0
 """Longest call where there is another server to ask; a server without a leader says so after 8 s."""
-PING_SECONDS: Final = 8.0
-"""Where there is another server to go to: a websocket on which nothing came for so long is pinged, and given up half as much later."""
 HOME_SECONDS_MAX: Final = 2.0
 """How long the server to begin with may take to say that it serves, before the agent goes back to it."""
 _CLOSE_TIMEOUT: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
@@ -72,6 +70,7 @@ class EcsClient:
         self._credentials = sigv4.Credentials(settings.access_key_id, settings.secret_access_key, settings.region)
         self._token = settings.session_token
         self._clock = clock
+        self._ping_seconds = settings.ping_seconds
         timeout_seconds = settings.call_timeout_seconds
         if self.several:
             timeout_seconds = min(timeout_seconds, SILENT_SERVER_SECONDS)
@@ -100,14 +99,14 @@ class EcsClient:
 
     def leave_server_of(self, address: str) -> None:
         """The server that gave `address` as its own does not answer any more; the next one is asked from now on."""
-        if urlsplit(address).netloc == urlsplit(self.endpoint).netloc:
+        if self.several and urlsplit(address).netloc == urlsplit(self.endpoint).netloc:
             self._leave(self.endpoint)
 
     async def return_home(self) -> None:
         """Ask the first server again from now on, if it serves: agents that moved on when it died would else stay where they are for ever."""
-        home = next(iter(self._endpoints), "")
-        if not home or self._current == 0:
+        if not self.several or self._current == 0:
             return
+        home = self._endpoints[0]
         try:
             async with self._http.get(f"{home}/health", timeout=aiohttp.ClientTimeout(total=HOME_SECONDS_MAX), allow_redirects=False) as response:
                 told = msgspec.json.decode(await response.read())
@@ -139,7 +138,8 @@ class EcsClient:
         return _read(operation, status, answer)
 
     async def connect(self, endpoint: str, query: Mapping[str, str], *, ping: bool = False) -> aiohttp.ClientWebSocketResponse:
-        """Open the websocket ENDPOINTws?QUERY (agent-protocol.md 5.1). With `ping`, and where there are several servers, a silent one is noticed soon.
+        """Open the websocket ENDPOINTws?QUERY (agent-protocol.md 5.1). With `ping` a silent server is noticed soon,
+        where there is another.
 
         Raises CallFailedError with the name of the exception when the control plane refuses, UnreachableError when there is no connection.
         """
@@ -147,7 +147,7 @@ class EcsClient:
         headers = self._signed("GET", url, {}, sigv4.EMPTY_BODY_SHA256)
         try:
             address = URL(url, encoded=True)  # as signed: nothing may write it in another form
-            heartbeat = PING_SECONDS if ping and self.several else None
+            heartbeat = self._ping_seconds if ping and self.several else None
             return await self._http.ws_connect(address, headers=headers, max_msg_size=0, compress=0, timeout=_CLOSE_TIMEOUT, heartbeat=heartbeat)
         except aiohttp.WSServerHandshakeError as error:
             code = error.headers.get("x-amzn-errortype", "") if error.headers else ""

@@ -96,6 +96,9 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks whose state is being submitted at one time (the upstream agent's number). HOMEPORT_REPORT_POOL."""
     silence_seconds: float = 60.0
     """A connection on which nothing came for this long (and up to twice, by chance) is given up. HOMEPORT_SILENCE."""
+    ping_seconds: float = 8.0
+    """Where there is another server to go to, a control connection on which nothing came for this long is pinged, and given up when half as long
+    later there is no answer. HOMEPORT_PING."""
     call_timeout_seconds: float = 42.0
     """Longest API call (the upstream agent's round trip limit). HOMEPORT_CALL_TIMEOUT."""
     inactive_wait_seconds: float = 3_600.0
@@ -231,6 +234,7 @@ _VARIABLES: Final = (
     ("HOMEPORT_START_POOL", "start_pool_max", _count),
     ("HOMEPORT_REPORT_POOL", "report_pool_max", _count),
     ("HOMEPORT_SILENCE", "silence_seconds", parse_duration),
+    ("HOMEPORT_PING", "ping_seconds", parse_duration),
     ("HOMEPORT_CALL_TIMEOUT", "call_timeout_seconds", parse_duration),
     ("HOMEPORT_INACTIVE_WAIT", "inactive_wait_seconds", parse_duration),
     ("HOMEPORT_BACKOFF_BASE", "backoff_base_seconds", parse_duration),

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from homeport.clock import Clock
-from homeport.errors import CommitFailedError, EtcdRefusedError, HomeportError, NotLeaderError
+from homeport.errors import CommitFailedError, EtcdRefusedError, HomeportError, NoQuorumError, NotLeaderError
 from homeport.log import logger
 from homeport.model.record import Record
 from homeport.store.backend import Head, StoredRow

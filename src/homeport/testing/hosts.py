@@ -103,13 +103,18 @@ class VirtualClient(EcsClient):
             self._leave(endpoint)
             raise
 
-    async def connect(self, endpoint: str, query: Mapping[str, str]) -> aiohttp.ClientWebSocketResponse:
+    async def return_home(self) -> None:
+        """See `EcsClient.return_home`; a home that does not serve is left again by the next call."""
+        self._current = 0
+
+    async def connect(self, endpoint: str, query: Mapping[str, str], *, ping: bool = False) -> aiohttp.ClientWebSocketResponse:
         """A websocket; see `EcsClient.connect`."""
+        del ping
         url = f"{endpoint.rstrip('/')}/ws?{'&'.join(f'{name}={value}' for name, value in query.items())}"
         try:
             socket: Any = await self._network.connect(self._link, url, timeout_seconds=self._seconds)
         except UnreachableError:
-            self._leave_server_of(endpoint)
+            self.leave_server_of(endpoint)
             raise
         return socket  # type: ignore[no-any-return]  # as much of it as the agent uses
 
