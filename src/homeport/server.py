@@ -29,6 +29,7 @@ from homeport.api.server import SERVER_OPTIONS, Application
 from homeport.api.signature import AccessKeys, Verifier
 from homeport.clock import Clock, SystemClock
 from homeport.config import Settings, parse_settings
+from homeport.controllers.alarm import DocumentSource, keep_alarms
 from homeport.controllers.deployment import DeploymentController
 from homeport.controllers.instance import InstanceController
 from homeport.controllers.journal import keep_journal
@@ -329,6 +330,8 @@ def leader_work(context: Context, fellowship: Fellowship | None) -> list[Corouti
     settings = context.settings
     loop = Loop(store=context.store, clock=context.clock, controllers=controllers_of(context), sweep_seconds=settings.sweep_seconds)
     work = [loop.run(), keep_journal(context.store, context.clock, settings)]
+    if settings.alarm_source:
+        work.append(keep_alarms(context.store, context.clock, settings, source=DocumentSource(settings.alarm_source)))
     return [*work, *fellowship.leader_work()] if fellowship else work
 
 

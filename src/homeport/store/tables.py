@@ -113,6 +113,7 @@ DEPLOYMENTS: Final = Table(
     indexes={
         "service": lambda r: (r.service_key,),
         "definition": lambda r: (f"{r.account}/{r.family}:{r.revision}",) if r.status != "INACTIVE" else (),
+        "alarms": lambda r: (r.alarms.status,) if r.alarms.status == deployment_model.MONITORING else (),
     },
     guard=guard_deployment,
 )

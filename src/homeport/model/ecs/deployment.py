@@ -79,7 +79,7 @@ class AlarmMonitor(Record, frozen=True, kw_only=True):
     in_alarm: tuple[str, ...] = ()
     """Names of those in ALARM when they were last read."""
     seen_at: Instant = 0.0
-    """When they were last read; 0.0: not yet."""
+    """When they were first read; 0.0: not yet."""
     trouble: str = ""
     """Why they could not be read the last time, or ""."""
     period_seconds: float = 0.0
