@@ -12,6 +12,7 @@ from typing import Final
 from homeport.model.ecs import container_instance as instance_model
 from homeport.placement import query, reasons
 from homeport.placement.fleet import Node, port_number
+from homeport.placement.reasons import Obstacle
 from homeport.placement.request import PlacementRequest
 
 DISTINCT_INSTANCE: Final = "distinctInstance"
@@ -91,6 +92,29 @@ class Demand:
             yield reasons.MEMBER_OF
         if self.distinct and self.group in node.groups:
             yield reasons.DISTINCT_INSTANCE
+
+
+    def obstacles(self, node: Node) -> Iterator[Obstacle]:
+        """`failures` with what is needed, what is there, and what exactly is missing."""
+        counted = {
+            reasons.CPU: (self.cpu, node.cpu),
+            reasons.MEMORY: (self.memory, node.memory),
+            reasons.GPU: (self.gpus, node.gpus),
+        }
+        for reason in self.failures(node):
+            needed, available = counted.get(reason, (0, 0))
+            yield Obstacle(reason, needed, available, self._detail(reason, node))
+
+    def _detail(self, reason: str, node: Node) -> str:
+        if reason == reasons.PORTS:
+            taken = (port for port in self.ports if port in node.ports)
+            return ", ".join(f"{port // 2}/{'udp' if port % 2 else 'tcp'}" for port in taken)
+        if reason == reasons.ATTRIBUTE:
+            launch_type = () if node.launch_type == self.launch_type else (f"launch type {self.launch_type}",)
+            return ", ".join((*launch_type, *sorted(self.requires - node.tokens)))
+        if reason == reasons.MEMBER_OF:
+            return " and ".join(query.text for query in self.static + self.dynamic if not query.matches(node))
+        return ""
 
 
 def _compile(expression: str) -> query.Query:

@@ -17,7 +17,7 @@ from homeport.placement import query, reasons
 from homeport.placement.constraints import Demand
 from homeport.placement.engine import SCAN_NODES_MAX, Engine, refusal
 from homeport.placement.fleet import Fleet, Holding, port_number
-from homeport.placement.reasons import Refusal
+from homeport.placement.reasons import Obstacle, Refusal
 from homeport.placement.request import Placement, PlacementRequest
 from homeport.placement.victims import Tally, choose_victims
 
@@ -91,6 +91,14 @@ class PlacementIndex:
         if engine is None or node is None or node.record is None:
             return reasons.MISSING
         return next(engine.plan(request).demand.failures(node), None)
+
+    def obstacles(self, request: PlacementRequest, instance_key: str) -> tuple[Obstacle, ...]:
+        """Every requirement that the instance fails, in the order of the checks; nothing when it can take the task. MISSING: no such instance."""
+        engine = self._engines.get(request.cluster_key)
+        node = engine.fleet.nodes.get(instance_key) if engine is not None else None
+        if engine is None or node is None or node.record is None:
+            return (Obstacle(reasons.MISSING),)
+        return tuple(engine.plan(request).demand.obstacles(node))
 
     def victims(self, request: PlacementRequest, tasks: Iterable[Task], count: int, *, now: Instant) -> list[str]:
         """Keys of at most `count` of `tasks` to stop when a service scales in, the first to go first; protected tasks are left out.

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 INACTIVE: Final = "INACTIVE"
 DRAINING: Final = "DRAINING"
 AGENT: Final = "AGENT"
@@ -33,6 +35,18 @@ PHRASES: Final[dict[str, str]] = {
 NO_INSTANCES: Final = "No Container Instances were found in your cluster."
 _HEAD: Final = "was unable to place a task because no container instance met all of its requirements."
 _TAIL: Final = "For more information, see the Troubleshooting section of the Amazon ECS Developer Guide."
+
+
+class Obstacle(msgspec.Struct, frozen=True):
+    """One requirement that an instance fails."""
+
+    reason: str
+    needed: int = 0
+    """CPU units, MiB, GPUs or ports; 0 where nothing is counted."""
+    available: int = 0
+    """Of the same. Below zero where the instance shrank under its tasks."""
+    detail: str = ""
+    """The missing attributes, the ports that are taken, or the expressions that do not match."""
 
 
 class Closest:
