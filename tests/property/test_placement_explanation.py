@@ -110,9 +110,9 @@ def smaller_ones_that_work(least: Remedy, instances: list[ContainerInstance], ta
             cpu, memory_mib = min(wanted.cpu, free_cpu), min(wanted.memory_mib, free_memory)
             size = wanted.cpu - cpu + wanted.memory_mib - memory_mib
             small_enough = rank > explanation.KINDS.index(explanation.LOWER) or size < least.size
-            if cpu >= 0 and memory_mib > 0 and small_enough:
-                if works(instances, tasks, msgspec.structs.replace(wanted, cpu=cpu, memory_mib=memory_mib)):
-                    found.append(f"lower to {cpu}/{memory_mib}")
+            lower = msgspec.structs.replace(wanted, cpu=cpu, memory_mib=memory_mib)
+            if cpu >= 0 and memory_mib > 0 and small_enough and works(instances, tasks, lower):
+                found.append(f"lower to {cpu}/{memory_mib}")
     return found
 
 

@@ -34,6 +34,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _list(commands.add_parser("list", help="list clusters, services, tasks, instances or task definitions, now or as they were"))
     _describe(commands.add_parser("describe", help="show a resource, now or as it was"))
     _history(commands.add_parser("history", help="who changed a resource, when, what and why"))
+    _history(
+        commands.add_parser("explain", help="why a service's next task, or a task, fits nowhere, and the smallest change that would make it fit")
+    )
     _server(commands.add_parser("server", help="run the control plane alone"))
     _agent(commands.add_parser("agent", help="run the agent alone"))
     _journal(commands.add_parser("journal", help="prove that the journal of changes is whole"))

@@ -16,6 +16,7 @@ from homeport.cli.demo import busybox
 from homeport.cli.down import down
 from homeport.cli.engine import ensure_engine
 from homeport.cli.env import env
+from homeport.cli.explain import explain
 from homeport.cli.history import history
 from homeport.cli.installation import DataDirectory
 from homeport.cli.logs import logs
@@ -86,6 +87,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "list": list_resources,
     "describe": describe,
     "history": history,
+    "explain": explain,
     "server": server,
     "agent": agent,
     "prepare": prepare,

@@ -25,13 +25,13 @@ from homeport.model.ecs import service as service_model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.deployment import Deployment
-from homeport.model.ecs.service import PlacementConstraint, Service
+from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition, task_definition_key
 from homeport.model.record import Instant, Tags
 from homeport.placement.index import PlacementIndex
 from homeport.placement.reasons import Refusal
-from homeport.placement.request import PlacementRequest
+from homeport.placement.request import placement_request
 from homeport.planner import health
 from homeport.planner import service as planner
 from homeport.planner.task import Placed, new_task, stop
@@ -240,26 +240,6 @@ class ServiceController:
         service = tx.get(SERVICES, key)
         if service is not None and service.placement_failure != message:
             tx.put(SERVICES, msgspec.structs.replace(service, placement_failure=message))
-
-
-def placement_request(service: Service, definition: TaskDefinition | None) -> PlacementRequest:
-    """What a task of `service` needs of an instance. The same for each of its tasks, which placement makes use of."""
-    constraints = service.placement_constraints
-    if definition is not None:
-        constraints += tuple(PlacementConstraint(type="memberOf", expression=text) for text in definition.placement_constraints)
-    return PlacementRequest(
-        cluster_key=service.cluster_key,
-        launch_type=service.launch_type,
-        cpu=definition.cpu if definition else 0,
-        memory_mib=definition.memory_mib if definition else 0,
-        host_ports=tuple((use.port, use.protocol) for use in definition.host_ports) if definition else (),
-        required_attributes=definition.requires_attributes if definition else (),
-        constraints=constraints,
-        strategies=service.placement_strategy,
-        group=f"service:{service.name}",
-        service_key=service.key,
-        gpus=definition.gpus if definition else 0,
-    )
 
 
 def task_tags(service: Service, definition: TaskDefinition) -> Tags:

@@ -93,7 +93,6 @@ class Demand:
         if self.distinct and self.group in node.groups:
             yield reasons.DISTINCT_INSTANCE
 
-
     def obstacles(self, node: Node) -> Iterator[Obstacle]:
         """`failures` with what is needed, what is there, and what exactly is missing."""
         counted = {

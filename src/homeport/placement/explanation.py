@@ -1,7 +1,7 @@
 """Why a task fits nowhere, and the smallest change that would make it fit.
 
-Owns: `remedies`, what a remedy is, and the order of their sizes. Every remedy is tried on a copy of its instance by the placement that acts, before it
-is told. Never changes a record; never says what an operator must prefer beyond the order of `KINDS`.
+Owns: `remedies`, what a remedy is, and the order of their sizes. Every remedy is tried on a copy of its instance by the placement that acts,
+before it is told. Never changes a record; never says what an operator must prefer beyond the order of `KINDS`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """What a task needs of an instance, and the answer when one was found.
 
-Owns: `PlacementRequest` and `Placement`. Never holds a fleet; the answer when none was found is `reasons.Refusal`.
+Owns: `PlacementRequest`, `Placement`, and what a service asks for its tasks. Never holds a fleet;
+the answer when none was found is `reasons.Refusal`.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy
+from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy, Service
+from homeport.model.ecs.task_definition import TaskDefinition
 
 
 class PlacementRequest(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
@@ -47,3 +49,23 @@ class Placement(msgspec.Struct, frozen=True):
     instance_key: str
     """ACCOUNT/CLUSTER/ID."""
     instance_id: str
+
+
+def placement_request(service: Service, definition: TaskDefinition | None) -> PlacementRequest:
+    """What a task of `service` needs of an instance. The same for each of its tasks, which placement makes use of."""
+    constraints = service.placement_constraints
+    if definition is not None:
+        constraints += tuple(PlacementConstraint(type="memberOf", expression=text) for text in definition.placement_constraints)
+    return PlacementRequest(
+        cluster_key=service.cluster_key,
+        launch_type=service.launch_type,
+        cpu=definition.cpu if definition else 0,
+        memory_mib=definition.memory_mib if definition else 0,
+        host_ports=tuple((use.port, use.protocol) for use in definition.host_ports) if definition else (),
+        required_attributes=definition.requires_attributes if definition else (),
+        constraints=constraints,
+        strategies=service.placement_strategy,
+        group=f"service:{service.name}",
+        service_key=service.key,
+        gpus=definition.gpus if definition else 0,
+    )

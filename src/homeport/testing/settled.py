@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
-from homeport.controllers.service import placement_request
 from homeport.model.arn import task_arn
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import RANK, Task
 from homeport.model.ecs.task_definition import task_definition_key
 from homeport.placement.reasons import Refusal
+from homeport.placement.request import placement_request
 from homeport.testing.control_plane import ControlPlane
 from homeport.testing.hosts import Host
 from homeport.testing.invariants import Invariants

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 from homeport.api.call import Handler
-from homeport.api.homeport import history, past
+from homeport.api.homeport import explain, history, past
 
 OPERATIONS: Final[dict[str, Handler]] = {
     "DescribeAt": past.describe_at,
     "DescribeHistory": history.describe_history,
+    "ExplainPlacement": explain.explain_placement,
 }
