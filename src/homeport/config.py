@@ -64,6 +64,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long journal entries are kept: 30 days."""
     journal_bytes_max: int = 1_073_741_824
     """About how large the journal may get before its oldest entries go, whatever their age; 0: as large as the disk allows."""
+    journal_etcd_entries: int = 10_000
+    """With etcd: how many of the newest journal entries stay there though every server has them in its own file."""
+    journal_etcd_retention_seconds: float = 172_800.0
+    """With etcd: how long entries wait there for servers that do not copy them (2 days)."""
+    journal_member_seconds: float = 86_400.0
+    """With etcd: how long a server that is not seen any more counts as one that will come for its entries (1 day)."""
+    journal_gap_patience_seconds: float = 600.0
+    """With etcd: how long a server looks for entries that it missed before it goes on without them."""
     custom_attributes_max: int = 10
     """Custom attributes per container instance."""
     tags_max: int = 50

@@ -234,8 +234,7 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         lock.take()
         stack.callback(lock.release)
         placement, access_keys = PlacementIndex(), AccessKeys()
-        store, backend = await _open(options, clock, (placement, access_keys))
-        stack.push_async_callback(store.close)
+        store, backend = await _open(options, settings, clock, (placement, access_keys), stack)
         if backend is None:
             installation, root_key = await store.update(lambda tx: _found(tx, options, ids), cause="server start")
         else:
@@ -273,16 +272,29 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         yield ControlPlane(application=application, store=store, context=context, dispatcher=dispatcher, fellowship=fellowship, publish=publish)
 
 
-async def _open(options: ServerOptions, clock: Clock, derived: tuple[Derived, ...]) -> tuple[Store, EtcdBackend | None]:
-    """The store, and etcd behind it if there are several servers."""
+async def _open(
+    options: ServerOptions, settings: Settings, clock: Clock, derived: tuple[Derived, ...], stack: contextlib.AsyncExitStack
+) -> tuple[Store, EtcdBackend | None]:
+    """The store, and etcd behind it if there are several servers; `stack` closes what this opens."""
     if not options.replicated:
-        return await Store.open(_backend(options), tables=TABLES, clock=clock, derived=derived), None
+        store = await Store.open(_backend(options), tables=TABLES, clock=clock, derived=derived)
+        stack.push_async_callback(store.close)
+        return store, None
     from homeport.store.etcd.backend import EtcdBackend
+    from homeport.store.etcd.journal_copy import JournalCopy
+    from homeport.store.journal_file import FILE_NAME, JournalFile
     from homeport.store.replica import Replica
 
     backend = backend_of(parse_address(options.store or ""), name=options.name, advertised=endpoint(options))
     assert isinstance(backend, EtcdBackend)
-    return await Replica.join(backend, tables=TABLES, clock=clock, derived=derived, local_reads=options.local_reads), backend
+    file = JournalFile(options.data_dir / FILE_NAME)
+    await file.open()
+    copy = JournalCopy(file, backend, settings)
+    stack.push_async_callback(copy.close)
+    replica = await Replica.join(backend, tables=TABLES, clock=clock, derived=derived, local_reads=options.local_reads)
+    stack.push_async_callback(replica.close)
+    replica.keep_journal(copy)
+    return replica, backend
 
 
 def _fellowship(store: Store, backend: EtcdBackend, keys: Credentials, options: ServerOptions) -> Fellowship:
@@ -332,7 +344,7 @@ def leader_work(context: Context, fellowship: Fellowship | None) -> list[Corouti
     work = [loop.run(), keep_journal(context.store, context.clock, settings)]
     if settings.alarm_source:
         work.append(keep_alarms(context.store, context.clock, settings, source=DocumentSource(settings.alarm_source)))
-    return [*work, *fellowship.leader_work()] if fellowship else work
+    return [*work, *fellowship.leader_work(settings)] if fellowship else work
 
 
 async def _end(task: asyncio.Task[None]) -> None:

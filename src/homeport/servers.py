@@ -18,24 +18,37 @@ import msgspec
 
 from homeport.api.forward import PATIENCE_SECONDS, PAUSE_SECONDS, Forwarder
 from homeport.api.server import Internal
+from homeport.config import Settings
 from homeport.dispatcher.command import Command, carry_out, request_of, result_of
 from homeport.dispatcher.departed import end_departed
-from homeport.errors import HomeportError, LeadershipLostError, NotLeaderError, ServiceUnavailableError
+from homeport.errors import HomeportError, LeadershipLostError, NotLeaderError, SerializationError, ServiceUnavailableError
 from homeport.iam import sigv4
 from homeport.log import logger
+from homeport.store.backend import StoredEntry
 from homeport.store.etcd.backend import EtcdBackend
+from homeport.store.etcd.journal_copies import Copies, Copy, Trimmer
 from homeport.store.etcd.members import Members, Server
 from homeport.store.etcd.room import keep_room
 from homeport.store.replica import Replica
 
 COMMAND_PATH: Final = "/homeport/command"
 SERVERS_PATH: Final = "/homeport/servers"
+JOURNAL_PATH: Final = "/homeport/journal"
+ENTRIES_MAX: Final = 500
+"""Journal entries in an answer to another server."""
+ENTRIES_BYTES_MAX: Final = 4 * 1_048_576
+"""About how large such an answer may get."""
+ENTRIES_SECONDS: Final = 10.0
+"""How long another server may take for it."""
 LOOK_SECONDS: Final = 2.0
 """How long another server may take to tell its revision."""
 RESIGN_SECONDS_MAX: Final = 5.0
 """How long a stopping server tries to resign; without etcd its lease ends by itself."""
 
 
+_ENTRIES_ASKED: Final = msgspec.msgpack.Encoder()
+_ENTRIES_WANTED: Final = msgspec.msgpack.Decoder(tuple[int, int, bool])
+_ENTRIES_TOLD: Final = msgspec.msgpack.Decoder(list[tuple[int, bytes, bytes]])
 _log: Final = logger("servers")
 
 
@@ -47,8 +60,9 @@ class Fellowship:
     ) -> None:
         """`keys` is the root's, with which servers know each other; `own_etcd` says that etcd is Homeport's alone, to be kept in order by it.
 
-        `http` is the way to the other servers, see `Forwarder`.
+        `http` is the way to the other servers, see `Forwarder`. The journal's copy is the replica's, if it has one.
         """
+        self._backend = backend
         self._client = backend.client
         self._own_etcd = own_etcd
         self._replica = replica
@@ -59,14 +73,24 @@ class Fellowship:
         self._members = Members(backend.client, backend.layout.prefix.decode(), clock=clock)
         self._keeping: asyncio.Task[None] | None = None
         self.forwarder = Forwarder(name=me.name, clock=clock, leader=self._leader_address, gone=self._depose, http=http)
-        self.internal: dict[str, Internal] = {COMMAND_PATH: self._carry_out, SERVERS_PATH: self._tell_servers}
+        self.internal: dict[str, Internal] = {
+            COMMAND_PATH: self._carry_out,
+            SERVERS_PATH: self._tell_servers,
+            JOURNAL_PATH: self._tell_entries,
+        }
+        self._copying: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Be listed among the servers."""
+        """Be listed among the servers, and copy the journal."""
         self._keeping = asyncio.create_task(self._members.keep(self._me))
+        if self._replica.copy is not None:
+            self._copying = asyncio.create_task(self._replica.copy.run(self))
 
     async def close(self) -> None:
         """Be listed no more."""
+        if self._copying is not None:
+            self._copying.cancel()
+            await asyncio.gather(self._copying, return_exceptions=True)
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
@@ -85,10 +109,11 @@ class Fellowship:
         async for role in self._replica.roles():
             yield role.leading
 
-    def leader_work(self) -> Sequence[Coroutine[Any, Any, None]]:
+    def leader_work(self, settings: Settings) -> Sequence[Coroutine[Any, Any, None]]:
         """What only a leader among several does."""
         departed = end_departed(self._replica, self._names, self._clock)
-        return departed, keep_room(self._client, self._clock, ours=self._own_etcd)
+        trimmer = Trimmer(self._backend, settings, living=self._names, prune=self._replica.trim_journal)
+        return departed, keep_room(self._client, self._clock, ours=self._own_etcd), trimmer.run(self._clock)
 
     def health(self) -> dict[str, Any]:
         """Members of the answer of /health."""
@@ -155,12 +180,55 @@ class Fellowship:
     async def _carry_out(self, body: bytes) -> bytes:
         return await carry_out(self._replica, body)
 
+    # -- the journal's copies --------------------------------------------------------------------------------------------
+
+    async def holders(self) -> list[Copy]:
+        """What the other servers that live have of the journal. Raises EtcdUnavailableError."""
+        living = {server.name for server in await self._members.all()} - {self._me.name}
+        return [copy for copy in await Copies(self._backend).all() if copy.name in living]
+
+    async def entries(self, holder: str, first: int, last: int, *, newest: bool = False) -> list[StoredEntry]:
+        """Journal entries from the file of another server, see `journal_copy.Others`. Raises ServiceUnavailableError when it does not give them."""
+        address = next((server.address for server in await self._members.all() if server.name == holder), "")
+        body = _ENTRIES_ASKED.encode((first, last, newest))
+        end = self._clock.monotonic() + ENTRIES_SECONDS
+        try:
+            headers = self._signed(address, JOURNAL_PATH, body)
+            status, _, answer = await self.forwarder.post(
+                address, JOURNAL_PATH, headers=headers, body=body, give_up=lambda: self._clock.monotonic() >= end
+            )
+            if status == 200:
+                return [StoredEntry(*entry) for entry in _ENTRIES_TOLD.decode(answer)]
+        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError) as error:
+            raise ServiceUnavailableError(f"{holder} does not tell its journal: {error}") from error
+        raise ServiceUnavailableError(f"{holder} does not tell its journal: it answers {status}")
+
+    async def _tell_entries(self, body: bytes) -> bytes:
+        """Entries of this server's own file; msgpack. Raises SerializationError for a question that is none."""
+        try:
+            first, last, newest = _ENTRIES_WANTED.decode(body)
+        except msgspec.MsgspecError as error:
+            raise SerializationError(str(error)) from error
+        if newest:
+            first = max(first, last - ENTRIES_MAX + 1)
+        copy = self._replica.copy
+        found = await copy.file.entries(first, max(0, min(ENTRIES_MAX, last - first + 1))) if copy is not None else []
+        answer: list[StoredEntry] = []
+        size = 0
+        for entry in reversed(found) if newest else found:
+            size += len(entry.payload)
+            if answer and size > ENTRIES_BYTES_MAX:
+                break
+            answer.append(entry)
+        return _ENTRIES_ASKED.encode([(entry.revision, entry.payload, entry.hash) for entry in (reversed(answer) if newest else answer)])
+
     # -- who there is ----------------------------------------------------------------------------------------------------
 
     async def _tell_servers(self, body: bytes) -> bytes:
-        """Every server with its revision and how far it is behind the leader; JSON."""
+        """Every server with its revision, how far it is behind the leader, and what it has of the journal; JSON."""
         del body
         servers = await self._members.all()
+        copies = {copy.name: copy for copy in await Copies(self._backend).all()}
         revisions = await asyncio.gather(*(self.forwarder.revision(server.address, seconds=LOOK_SECONDS) for server in servers))
         leader = self._replica.role.leader
         newest = max((revision for revision in revisions if revision is not None), default=0)
@@ -171,6 +239,7 @@ class Fellowship:
                 "answers": revision is not None,
                 "revision": revision,
                 "lag": None if revision is None else newest - revision,
+                "journal": copies.get(server.name),
             }
             for server, revision in zip(servers, revisions, strict=True)
         ]

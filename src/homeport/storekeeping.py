@@ -24,11 +24,13 @@ from homeport.cli.group import Group, Starter, kept_group
 from homeport.cli.installation import DataDirectory
 from homeport.cli.terminal import Terminal
 from homeport.clock import SystemClock
-from homeport.errors import HomeportError
+from homeport.errors import EtcdUnavailableError, HomeportError
 from homeport.store.address import ETCD, MEMORY, SQLITE, Address, StoreAddressError, backend_of, parse_address
-from homeport.store.backend import Backend, Head
+from homeport.store.backend import Backend, Head, JournalSource
 from homeport.store.copying import TABLE_NAMES, BrokenCopyError, Copied, NotEmptyError, NothingToCopyError, copy_state
-from homeport.store.journal import verify
+from homeport.store.journal import difference, verify
+from homeport.store.journal_file import FILE_NAME, put_aside
+from homeport.store.journal_join import JoinedJournal
 from homeport.store.lock import FileLock
 from homeport.store.sqlite import SqliteBackend
 
@@ -90,33 +92,90 @@ def _group_of(options: argparse.Namespace) -> Group | None:
 
 
 async def verify_journal(options: argparse.Namespace) -> int:
-    """`homeport journal verify`: 0 when the chain holds, 1 when it does not or cannot be read."""
+    """`homeport journal verify`: 0 when every chain holds, 1 when one does not or cannot be read.
+
+    With several servers the store is etcd, and the servers' own files in the data directory are verified, too, and compared with etcd.
+    """
     address = _store_of(options)
-    backend = _existing(address)
+    replicated = address.kind == ETCD
+    files = _journal_files(options.data_dir) if replicated or not (options.store or address.path.is_file()) else []
+    backend = _existing(address) if replicated or not files else None
+    told: list[dict[str, Any]] = []
+    try:
+        if backend is not None:
+            try:
+                told.append(await _verdict(backend, address.text))
+            except EtcdUnavailableError as error:
+                if not files:
+                    raise
+                print(f"homeport journal verify: etcd does not answer, so its part is not looked at: {error}", file=sys.stderr)
+        etcd = backend if replicated and told and told[0]["whole"] else None
+        told += [await _compared(path, etcd, address) for path in files]
+    finally:
+        if backend is not None:
+            await backend.close()
+    if options.json:
+        print(json.dumps(told[0] | ({"copies": told[1:]} if files else {}), indent=2))
+    else:
+        for found in told:
+            print(_sentence(found))
+    return 0 if all(found["whole"] for found in told) else 1
+
+
+async def _verdict(backend: Backend, text: str) -> dict[str, Any]:
+    """What `verify` says of one journal. Raises StorekeepingError when it cannot be read."""
     try:
         verdict = await verify(backend)
         anchor, head = await backend.ends()
     except (sqlite3.Error, TypeError, ValueError) as error:  # a file that is damaged, or whose head was tampered with
-        raise StorekeepingError(f"the journal of {address.text} is broken: it cannot be read ({error})") from None
-    finally:
-        await backend.close()
+        raise StorekeepingError(f"the journal of {text} is broken: it cannot be read ({error})") from None
     facts = {
-        "store": address.text,
+        "store": text,
         "whole": not verdict.problem,
         "entries": verdict.entries,
         "firstRevision": anchor.revision + 1 if verdict.entries else None,
         "headRevision": head.revision,
         "headHash": head.hash.hex(),
     }
-    if verdict.problem:
-        facts |= {"brokenAtRevision": verdict.revision, "problem": verdict.problem}
-    if options.json:
-        print(json.dumps(facts, indent=2))
-    elif verdict.problem:
-        print(f"The journal of {address.text} is broken at revision {verdict.revision}: {verdict.problem}.")
-    else:
-        print(f"The journal of {address.text} is whole: {verdict.entries} entries, the last is revision {head.revision}, hash {head.hash.hex()}.")
-    return 1 if verdict.problem else 0
+    return facts | ({"brokenAtRevision": verdict.revision, "problem": verdict.problem} if verdict.problem else {})
+
+
+async def _compared(path: Path, etcd: Backend | None, address: Address) -> dict[str, Any]:
+    """The verdict on a server's own file; with `etcd`, also on whether it has the same history."""
+    file = SqliteBackend(path)
+    found = await _verdict(file, f"sqlite:{path}")
+    if etcd is None or not found["whole"]:
+        return found
+    compared = await difference(file, etcd)
+    found["comparedEntries"] = compared.entries
+    if not compared.problem:
+        return found
+    return found | {"whole": False, "brokenAtRevision": compared.revision, "problem": f"{compared.problem} ({address.text})"}
+
+
+def _sentence(found: dict[str, Any]) -> str:
+    if not found["whole"]:
+        return f"The journal of {found['store']} is broken at revision {found['brokenAtRevision']}: {found['problem']}."
+    told = f"{found['entries']} entries, the last is revision {found['headRevision']}, hash {found['headHash']}"
+    return f"The journal of {found['store']} is whole: {told}."
+
+
+def _journal_files(data_dir: Path) -> list[Path]:
+    """The servers' own files of journal entries in a data directory: its server's, or those of several."""
+    return sorted(path for path in (data_dir / FILE_NAME, *data_dir.glob(f"*/{FILE_NAME}")) if path.is_file())
+
+
+async def _whole_journal(source: Backend, address: Address, data_dir: Path) -> JournalSource:
+    """The journal of `source`: an etcd's with the file of the server that reaches back furthest."""
+    joined: JournalSource = source
+    anchor, _ = await source.ends()
+    oldest = anchor.revision
+    for path in _journal_files(data_dir) if address.kind == ETCD else ():
+        file = SqliteBackend(path)
+        begin, end = await file.ends()
+        if begin.revision < oldest and anchor.revision <= end.revision and not (await difference(file, source)).problem:
+            joined, oldest = JoinedJournal(file, source), begin.revision
+    return joined
 
 
 async def copy(options: argparse.Namespace) -> int:
@@ -129,7 +188,7 @@ async def copy(options: argparse.Namespace) -> int:
     backend = _existing(source)
     try:
         head = await backend.load(TABLE_NAMES)  # holds the source: what a server wrote there from now on would be lost
-        copied = await _write(backend, head, target, replace=False)
+        copied = await _write(backend, head, target, replace=False, journal=await _whole_journal(backend, source, options.data_dir))
     finally:
         await backend.close()
     print(f"Copied {_told(copied)} from {source.text} to {target.text}.")
@@ -149,7 +208,7 @@ async def backup(options: argparse.Namespace) -> int:
             async with _standing_still(source) as head:
                 target = SqliteBackend(part)
                 try:
-                    await copy_state(source, head, target)
+                    await copy_state(source, head, target, journal=await _whole_journal(source, address, options.data_dir))
                 finally:
                     await target.close()
         told = await _checked(part)
@@ -180,6 +239,8 @@ async def restore(options: argparse.Namespace) -> int:
                 await _write(source, await source.load(TABLE_NAMES), address, replace=True)
             finally:
                 await source.close()
+            for journal in _journal_files(options.data_dir):  # each server copies the restored history
+                put_aside(journal, "replaced")
     finally:
         _remove(part)
         lock.release()
@@ -228,12 +289,12 @@ async def _standing_still(source: Backend) -> AsyncIterator[Head]:
     yield (await source.snapshot()).head
 
 
-async def _write(source: Backend, head: Head, address: Address, *, replace: bool) -> Copied:
+async def _write(source: Backend, head: Head, address: Address, *, replace: bool, journal: JournalSource | None = None) -> Copied:
     """Copy an open source to `address`: a file is written beside its place and put there when it is whole."""
     if address.kind == ETCD:
         target = backend_of(address, name=NAME)
         try:
-            return await copy_state(source, head, target, replace=replace)
+            return await copy_state(source, head, target, replace=replace, journal=journal)
         finally:
             await target.close()
     if address.path.exists():
@@ -243,7 +304,7 @@ async def _write(source: Backend, head: Head, address: Address, *, replace: bool
     try:
         file = SqliteBackend(part)
         try:
-            copied = await copy_state(source, head, file)
+            copied = await copy_state(source, head, file, journal=journal)
         finally:
             await file.close()
         _finish(part, address.path)

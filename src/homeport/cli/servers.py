@@ -83,6 +83,7 @@ def gather(directory: DataDirectory, terminal: Terminal) -> dict[str, Any]:
     members = {
         server["name"]: _member(server["name"], server["address"], pid=server["pid"] if server["host"] == here else None)
         | {"leader": server["leads"], "answers": server["answers"], "revision": server["revision"], "lag": server["lag"]}
+        | {"journal": server.get("journal")}
         for server in told["servers"]
     }
     group = kept_group(directory)
@@ -98,7 +99,16 @@ def gather(directory: DataDirectory, terminal: Terminal) -> dict[str, Any]:
 
 
 def _member(name: str, address: str, *, pid: int | None) -> dict[str, Any]:
-    return {"name": name, "address": address, "pid": pid, "leader": False, "answers": False, "revision": None, "lag": None}
+    return {"name": name, "address": address, "pid": pid, "leader": False, "answers": False, "revision": None, "lag": None, "journal": None}
+
+
+def _gaps(members: list[dict[str, Any]]) -> list[str]:
+    """A line for each part of the journal that a server does not have."""
+    return [
+        f"{member['name']} lacks entries {gap['first']} to {gap['last']} of the journal; its file goes on behind hash {gap['hash']}"
+        for member in members
+        for gap in (member["journal"] or {}).get("gaps", ())
+    ]
 
 
 def screen(facts: dict[str, Any]) -> str:
@@ -111,10 +121,12 @@ def screen(facts: dict[str, Any]) -> str:
             "leader" if member["leader"] else "follower" if member["answers"] else "does not answer",
             "" if member["revision"] is None else str(member["revision"]),
             "" if member["lag"] is None else str(member["lag"]),
+            f"{member['journal']['first']}-{member['journal']['through']}" if member["journal"] else "",
         )
         for member in facts["members"]
     ]
-    lines = table(("SERVER", "ADDRESS", "PID", "ROLE", "REVISION", "BEHIND"), rows)
+    lines = table(("SERVER", "ADDRESS", "PID", "ROLE", "REVISION", "BEHIND", "JOURNAL"), rows)
+    lines += _gaps(facts["members"])
     if facts["problem"]:
         lines.append(facts["problem"])
     elif not facts["leader"]:

@@ -81,7 +81,27 @@ class Batch:
         """Bytes of payloads and records, before merging."""
 
 
-class Backend(Protocol):
+class JournalSource(Protocol):
+    """Journal entries to be read, from one place or several. Works without `load`."""
+
+    async def entries(self, from_revision: int, limit: int) -> list[StoredEntry]:
+        """Durable journal entries in order of revision, from `from_revision` on."""
+        ...
+
+    async def deletions(self, table: str, key: str) -> list[int]:
+        """Revisions at which the record was deleted, oldest first, as far as the journal reaches."""
+        ...
+
+    async def deletions_after(self, table: str, revision: int) -> list[tuple[str, int]]:
+        """(key, revision) of every deletion in `table` after `revision`, oldest first."""
+        ...
+
+    async def ends(self) -> tuple[Anchor, Head]:
+        """The two ends of the journal's chain."""
+        ...
+
+
+class Backend(JournalSource, Protocol):
     """Where the state is kept. One store uses a backend at a time; calls of `commit` and `prune` never overlap."""
 
     @property
@@ -103,22 +123,6 @@ class Backend(Protocol):
 
     async def prune(self, through: int, limit: int) -> int:
         """Remove up to `limit` of the oldest journal entries, none newer than revision `through`; returns how many. Keeps the anchor."""
-        ...
-
-    async def entries(self, from_revision: int, limit: int) -> list[StoredEntry]:
-        """Durable journal entries in order of revision, from `from_revision` on."""
-        ...
-
-    async def deletions(self, table: str, key: str) -> list[int]:
-        """Revisions at which the record was deleted, oldest first, as far as the journal reaches."""
-        ...
-
-    async def deletions_after(self, table: str, revision: int) -> list[tuple[str, int]]:
-        """(key, revision) of every deletion in `table` after `revision`, oldest first."""
-        ...
-
-    async def ends(self) -> tuple[Anchor, Head]:
-        """The two ends of the journal's chain."""
         ...
 
     async def close(self) -> None:

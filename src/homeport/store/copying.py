@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from homeport.errors import HomeportError
-from homeport.store.backend import Anchor, Backend, Batch, BatchLimits, Head, StoredRow, TargetBackend
+from homeport.store.backend import Anchor, Backend, Batch, BatchLimits, Head, JournalSource, StoredRow, TargetBackend
 from homeport.store.codec import UNFINISHED
 from homeport.store.journal import READ_ENTRIES, verify
 from homeport.store.journal_entry import ENTRY_DECODER
@@ -43,12 +43,16 @@ class Copied(msgspec.Struct, frozen=True):
     entries: int
 
 
-async def copy_state(source: Backend, source_head: Head, target: TargetBackend, *, replace: bool = False) -> Copied:
+async def copy_state(
+    source: Backend, source_head: Head, target: TargetBackend, *, replace: bool = False, journal: JournalSource | None = None
+) -> Copied:
     """Copy what `source`, which is open and stands still at `source_head`, holds into `target`, which is not open yet; closes neither.
 
-    With `replace` what the target holds goes. Raises NothingToCopyError, NotEmptyError, BrokenCopyError, and what the backends raise.
+    With `replace` what the target holds goes. `journal` is the source's with what lies elsewhere of it; by default its own.
+    Raises NothingToCopyError, NotEmptyError, BrokenCopyError, and what the backends raise.
     """
-    anchor, _ = await source.ends()
+    journal = journal or source
+    anchor, _ = await journal.ends()
     founding = [row async for page in source.rows(INSTALLATION.name) for row in page]
     if not founding or any(row.version == UNFINISHED for row in founding):
         raise NothingToCopyError("there is no installation in the store to copy from")
@@ -65,7 +69,7 @@ async def copy_state(source: Backend, source_head: Head, target: TargetBackend, 
                 for row in page:
                     await writer.row(table.name, row)
     await writer.flush()
-    await _copy_journal(source, writer, anchor, source_head)
+    await _copy_journal(journal, writer, anchor, source_head)
     for row in founding:
         await writer.row(INSTALLATION.name, row)
     writer.head = source_head
@@ -82,7 +86,7 @@ async def _is_unfinished(target: TargetBackend) -> bool:
     return any([row.version == UNFINISHED async for page in target.rows(INSTALLATION.name) for row in page])
 
 
-async def _copy_journal(source: Backend, writer: _Writer, anchor: Anchor, head: Head) -> None:
+async def _copy_journal(source: JournalSource, writer: _Writer, anchor: Anchor, head: Head) -> None:
     deletions = [(name, key, revision) for name in TABLE_NAMES for key, revision in await source.deletions_after(name, anchor.revision)]
     deletions.sort(key=lambda deletion: deletion[2])
     position = 0
@@ -94,7 +98,7 @@ async def _copy_journal(source: Backend, writer: _Writer, anchor: Anchor, head: 
         await writer.entry((revision, payload, digest), gone)
 
 
-async def _entries(source: Backend, first: int, last: int) -> AsyncIterator[tuple[int, bytes, bytes]]:
+async def _entries(source: JournalSource, first: int, last: int) -> AsyncIterator[tuple[int, bytes, bytes]]:
     while first <= last:
         found = await source.entries(first, READ_ENTRIES)
         for entry in found:

@@ -14,7 +14,7 @@ import msgspec
 
 from homeport.errors import JournalPrunedError
 from homeport.model.record import Instant, Record
-from homeport.store.backend import Anchor, Backend, Head, StoredEntry
+from homeport.store.backend import Anchor, Head, JournalSource, StoredEntry
 from homeport.store.codec import ENCODER, Codec
 from homeport.store.contents import Contents
 from homeport.store.journal_entry import CREATE, DELETE, ENTRY_DECODER, UPDATE, Entry, EntryChange, reverted
@@ -58,7 +58,7 @@ class Verdict(msgspec.Struct, frozen=True):
 class Journal:
     """The read side."""
 
-    def __init__(self, backend: Backend, contents: Mapping[str, Contents], settle: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, backend: JournalSource, contents: Mapping[str, Contents], settle: Callable[[], Awaitable[bool]]) -> None:
         """`settle` returns True once everything that the tables show is durable, False when some of it was undone."""
         self._backend = backend
         self._contents = contents
@@ -277,7 +277,7 @@ def _states(table: Table[R], chain: list[tuple[Entry, EntryChange]], last: R | N
     return states
 
 
-async def verify(backend: Backend) -> Verdict:
+async def verify(backend: JournalSource) -> Verdict:
     """Walk the chain from its anchor to its head and name the position of the first edit, loss or reorder.
 
     A store that is in use may grow and be pruned meanwhile: what looks like a flaw at either end is one only if the ends have not moved.
@@ -290,7 +290,7 @@ async def verify(backend: Backend) -> Verdict:
         return verdict
 
 
-async def _follow(backend: Backend, anchor: Anchor, head: Head) -> Verdict:
+async def _follow(backend: JournalSource, anchor: Anchor, head: Head) -> Verdict:
     """One walk from `anchor` on; it must reach `head`, and may go on as far as the head of then."""
     before: StoredEntry | Anchor = anchor
     checked, newest = 0, head
@@ -329,7 +329,7 @@ def _flaw(before: StoredEntry | Anchor, entry: StoredEntry, head: Head) -> tuple
     return "", 0
 
 
-async def _walk(backend: Backend, revision: int) -> AsyncIterator[StoredEntry]:
+async def _walk(backend: JournalSource, revision: int) -> AsyncIterator[StoredEntry]:
     while True:
         entries = await backend.entries(revision, READ_ENTRIES)
         for entry in entries:
@@ -337,3 +337,33 @@ async def _walk(backend: Backend, revision: int) -> AsyncIterator[StoredEntry]:
         if len(entries) < READ_ENTRIES:
             return
         revision = entries[-1].revision + 1
+
+
+async def difference(file: JournalSource, tail: JournalSource) -> Verdict:
+    """Where two journals that should be parts of one history tell something different. Both have whole chains (`verify`).
+
+    `entries` counts what both have. So the newest that both have decides, and the first difference is found by halving.
+    """
+    (begin, end), (anchor, head) = await file.ends(), await tail.ends()
+    low, high = max(begin.revision, anchor.revision), min(end.revision, head.revision)
+    common = max(0, high - low)
+    if low > high or await _hash_at(file, high) == await _hash_at(tail, high):
+        if end.revision > head.revision:
+            return Verdict(common, f"entries {head.revision + 1} to {end.revision} are not known there", head.revision + 1)
+        return Verdict(common)
+    while low < high:
+        middle = (low + high) // 2
+        if await _hash_at(file, middle) == await _hash_at(tail, middle):
+            low = middle + 1
+        else:
+            high = middle
+    return Verdict(common, f"entry {high} is another there", high)
+
+
+async def _hash_at(source: JournalSource, revision: int) -> bytes:
+    """The hash of entry `revision`, which may be the last that was removed; b"" when it is not there."""
+    anchor, _ = await source.ends()
+    if anchor.revision == revision:
+        return anchor.hash
+    entries = await source.entries(revision, 1)
+    return entries[0].hash if entries and entries[0].revision == revision else b""

@@ -21,10 +21,12 @@ from homeport.clock import Clock
 from homeport.errors import CommitFailedError, EtcdRefusedError, HomeportError, NoQuorumError, NotLeaderError
 from homeport.log import logger
 from homeport.model.record import Record
-from homeport.store.backend import Head, StoredRow
+from homeport.store.backend import Batch, Head, StoredEntry, StoredRow
 from homeport.store.barrier import Arrivals, Barrier, Truth
 from homeport.store.etcd.backend import EtcdBackend, Snapshot
 from homeport.store.etcd.follow import Followed, Follower
+from homeport.store.etcd.journal_copy import JournalCopy
+from homeport.store.journal import Journal
 from homeport.store.leader import Leader, Leadership
 from homeport.store.mirror import Mirror
 from homeport.store.store import Store
@@ -73,6 +75,8 @@ class Replica(Store):
         self._campaigning: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
         self._local = False
+        self.copy: JournalCopy | None = None
+        """This server's own file of the journal, if it has one."""
 
     @classmethod
     async def join(
@@ -93,6 +97,12 @@ class Replica(Store):
         replica._start_following(snapshot.head, snapshot.position, snapshot.leader)
         replica._campaigning = asyncio.create_task(replica._campaign(), name="store-campaign")
         return replica
+
+    def keep_journal(self, copy: JournalCopy) -> None:
+        """From now on tell `copy` of every commit, and read the journal there first. The caller runs and closes it."""
+        self.copy = copy
+        copy.missed()
+        self.journal = Journal(copy.source, self._contents, self._settled)
 
     async def _load_copy(self) -> Snapshot:
         """The first load. It comes to nothing, and begins anew by way of `_read_anew`, when etcd is compacted meanwhile."""
@@ -262,10 +272,16 @@ class Replica(Store):
         """The leader's commits become this copy's."""
         commits = self._mirror.apply(followed.entries, followed.rows)
         self._newest = self._durable = followed.head
+        if self.copy is not None:
+            self.copy.offer(followed.entries)
         self._recent.extend(commits)
         for watch in sorted(self._watches, key=attrgetter("number")):
             watch.offer(commits)
         self._arrivals.reached(followed.head.revision)
+
+    def _committed(self, batch: Batch) -> None:
+        if self.copy is not None:
+            self.copy.offer(StoredEntry(*entry) for entry in batch.entries)
 
     async def _read_anew(self) -> Snapshot:
         """Make the tables equal to what etcd has now. Watchers are lost: nobody knows the commits in between."""
@@ -282,6 +298,8 @@ class Replica(Store):
             self._mirror.replace(name, keys, changed)
         self._newest = self._durable = snapshot.head
         self._recent = RecentCommits(snapshot.head.revision)
+        if self.copy is not None:
+            self.copy.missed()
         for watch in sorted(self._watches, key=attrgetter("number")):
             watch.lose()
         self._arrivals.reached(snapshot.head.revision)
@@ -407,6 +425,11 @@ class Replica(Store):
         """As `Store.prune_journal`, on the leader. Raises NotLeaderError on a follower."""
         self._require_leading()
         return await super().prune_journal(before)
+
+    async def trim_journal(self, through: int) -> int:
+        """Remove etcd's entries up to revision `through`, which others keep; how many were, some thousand at most. Raises as `prune_journal`."""
+        self._require_leading()
+        return await self._prune_through(through)
 
     async def _shut(self) -> None:
         self._tell()  # nobody waits for a role any more

@@ -26,8 +26,8 @@ from homeport.store.backend import Backend, Batch, Head
 from homeport.store.codec import ENCODER, Codec
 from homeport.store.contents import Contents, Row
 from homeport.store.journal import Journal
-from homeport.store.journal_entry import ENTRY_DECODER, entry_change
-from homeport.store.journal_size import surplus
+from homeport.store.journal_entry import entry_change
+from homeport.store.journal_size import older_than, surplus
 from homeport.store.table import Commit, Derived, Reader, Table, Transaction
 from homeport.store.transaction import StoreReader, StoreTransaction, Write, change_of, require_bytes
 from homeport.store.watch import RecentCommits, Watch
@@ -274,10 +274,14 @@ class Store:
             else:
                 self._flying = None
                 self._durable = group.batch.head
+                self._committed(group.batch)
                 self._recent.extend(group.commits)
                 for watch in sorted(self._watches, key=attrgetter("number")):
                     watch.offer(group.commits)
                 group.settle(None)
+
+    def _committed(self, batch: Batch) -> None:
+        """`batch` is durable; for a store that has more to do with it."""
 
     def _take_back(self, error: CommitFailedError) -> None:
         """Undo everything that is not durable, newest first, and tell its callers."""
@@ -305,16 +309,9 @@ class Store:
     async def prune_journal(self, before: Instant) -> int:
         """Remove journal entries older than `before` (an instant) and return how many; call again while it returns 10,000."""
         self._require_open()
-        anchor, head = await self._backend.ends()
-        low, high = anchor.revision, head.revision
-        while low < high:  # instants grow with revisions, so the last entry to go is found by halving
-            middle = (low + high + 1) // 2
-            entries = await self._backend.entries(middle, 1)
-            if entries and ENTRY_DECODER.decode(entries[0].payload).instant < before:
-                low = middle
-            else:
-                high = middle - 1
-        return await self._prune_through(low) if low > anchor.revision else 0
+        through = await older_than(self._backend, before)
+        anchor, _ = await self._backend.ends()
+        return await self._prune_through(through) if through > anchor.revision else 0
 
     async def prune_journal_to(self, bytes_max: int) -> int:
         """Remove the oldest journal entries until about `bytes_max` bytes remain, and return how many; call again while it returns 10,000."""

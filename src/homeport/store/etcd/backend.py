@@ -224,7 +224,7 @@ class EtcdBackend:
     async def clear(self) -> None:
         """Remove everything but the leadership. Raises as `commit`."""
         layout = self.layout
-        await self._write([delete(prefix, end_of(prefix)) for prefix in (layout.rows, layout.journal, layout.deletions)], Standing())
+        await self._write([delete(prefix, end_of(prefix)) for prefix in (layout.rows, layout.journal, layout.deletions, layout.copies)], Standing())
 
     def _row_operations(self, batch: Batch) -> list[Any]:
         operations: list[Any] = []

@@ -77,6 +77,8 @@ class Layout:
         self.rows = self.prefix + b"rows/"
         self.journal = self.prefix + b"journal/"
         self.deletions = self.prefix + b"deletions/"
+        self.copies = f"{prefix.rstrip('/')}-journals/".encode()
+        """How far each server's own file of entries is; beside the state, so that no follower sees it."""
 
     @property
     def everything(self) -> tuple[bytes, bytes]:
