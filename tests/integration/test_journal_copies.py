@@ -169,7 +169,7 @@ def log(servers: Servers, number: int) -> str:
     return (servers.directory / f"soak-{number}.log").read_text()
 
 
-def ask(servers: Servers, number: int, keys: dict[str, str], operation: str, **parameters: Any) -> dict[str, Any]:
+def ask(servers: Servers, number: int, keys: dict[str, str], called: str, /, **parameters: Any) -> dict[str, Any]:
     """Call one of Homeport's own operations."""
     credentials = msgspec.convert(keys | {"endpoint": f"http://127.0.0.1:{servers.ports[number]}"}, LocalCredentials, strict=False)
-    return Api(credentials, SystemClock()).call(operation, **parameters)
+    return Api(credentials, SystemClock()).call(called, **parameters)

@@ -82,8 +82,9 @@ def held_by_all(copies: Iterable[Copy], living: Iterable[str], *, since: Instant
 
     Those count that live and those that were seen after `since`.
     """
-    told = {copy.name: copy.through for copy in copies if copy.instant >= since}
-    known = told.keys() | set(living)
+    lives = frozenset(living)
+    told = {copy.name: copy.through for copy in copies if copy.name in lives or copy.instant >= since}
+    known = told.keys() | lives
     return min((told.get(name, 0) for name in known), default=0)
 
 
