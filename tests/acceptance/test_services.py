@@ -132,6 +132,48 @@ def test_a_rolling_update_keeps_its_bounds_and_its_clients(installation: Install
     remove(installation, "rolled")
 
 
+def deployments(installation: Installation, name: str) -> list[dict[str, Any]]:
+    """The service deployments of `name`, newest first, as DescribeServiceDeployments shows them."""
+    arns = [item["serviceDeploymentArn"] for item in installation.ecs.list_service_deployments(service=name)["serviceDeployments"]]
+    found = installation.ecs.describe_service_deployments(serviceDeploymentArns=arns)["serviceDeployments"]
+    return sorted(found, key=lambda item: item["createdAt"], reverse=True)
+
+
+def test_a_bad_update_is_rolled_back_and_clients_never_notice(installation: Installation) -> None:
+    """About 20 s: the containers of the update exit at once, and the circuit breaker puts the old revision back."""
+    good = register(installation, "broken", "1")
+    document = installation.ecs.describe_task_definition(taskDefinition=good)["taskDefinition"]["containerDefinitions"]
+    document[0]["command"] = ["sh", "-c", "exit 3"]
+    bad = installation.ecs.register_task_definition(family="broken", containerDefinitions=document)["taskDefinition"]["taskDefinitionArn"]
+    configuration = {"deploymentCircuitBreaker": {"enable": True, "rollback": True}}
+    installation.ecs.create_service(serviceName="broken", taskDefinition=good, desiredCount=2, deploymentConfiguration=configuration)
+    assert until(lambda: deployments(installation, "broken")[0]["status"] == "SUCCESSFUL", seconds=60)
+    old_revision = deployments(installation, "broken")[0]["targetServiceRevision"]["arn"]
+    before = set(installation.containers(running=True))
+    client = Client(installation, "broken")
+    client.start()
+    installation.ecs.update_service(service="broken", taskDefinition=bad)
+    assert until(lambda: deployments(installation, "broken")[0]["status"].startswith("ROLLBACK_"), seconds=60)
+    installation.ecs.get_waiter("services_stable").wait(services=["broken"], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    assert until(lambda: deployments(installation, "broken")[0]["status"] == "ROLLBACK_SUCCESSFUL", seconds=60)
+    time.sleep(1)
+    client.ended.set()
+    client.join(10)
+    assert client.unanswered == []
+    assert set(client.answers) == {"1\n"}
+    assert set(installation.containers(running=True)) == before
+    told = deployments(installation, "broken")
+    assert (len(told), told[0]["rollback"]["serviceRevisionArn"]) == (2, old_revision)
+    assert told[0]["deploymentCircuitBreaker"] == {"status": "TRIGGERED", "failureCount": 3, "threshold": 3}
+    now = service(installation, "broken")
+    assert (now["taskDefinition"], len(now["deployments"])) == (good, 1)
+    assert now["deployments"][0]["id"].split("/")[1] in old_revision
+    messages = " ".join(event["message"] for event in now["events"])
+    assert "deployment failed: tasks failed to start." in messages
+    assert "(service broken) rolling back to deployment ecs-svc/" in messages
+    remove(installation, "broken")
+
+
 def test_delete_service_drains_to_inactive(installation: Installation) -> None:
     definition = register(installation, "deleted", "1")
     installation.ecs.create_service(serviceName="deleted", taskDefinition=definition, desiredCount=1)

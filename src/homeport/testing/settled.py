@@ -105,7 +105,7 @@ def _service_problems(plane: ControlPlane, invariants: Invariants, service: Serv
     if primary is None:
         yield f"service {service.name} has no PRIMARY deployment"
         return
-    if service.family in ("sick", "failing", "crashing", "unstartable", "missing"):
+    if primary.rollout_state == "FAILED" or service.family in ("sick", "failing", "crashing", "unstartable", "missing"):
         return
     tasks = [task for task in invariants.tasks_of(service.key) if task.desired_status == "RUNNING"]
     draining = [task for task in tasks if records["container_instances"][task.instance_key].status == "DRAINING"]

@@ -61,6 +61,8 @@ STEADY: Final = ("web", "web", "slow-to-stop", "port", "dynamic", "heavy", "pair
 UNSTEADY: Final = ("sick", "failing", "crashing", "unstartable", "missing")
 PERCENTS: Final = ((100, 200), (100, 200), (50, 100), (50, 150), (0, 100), (100, 150), (100, 125))
 """(minimumHealthyPercent, maximumPercent)."""
+BREAKER_SHARE: Final = 0.4
+"""What part of the services has a circuit breaker."""
 STRATEGIES: Final[tuple[list[dict[str, str]], ...]] = (
     [],
     [{"type": "spread", "field": "attribute:ecs.availability-zone"}, {"type": "spread", "field": "instanceId"}],
@@ -161,6 +163,16 @@ class Workload:
         family = chance.pick(UNSTEADY) if chance.happens(0.12) else chance.pick(STEADY)
         return f"{family}:{chance.number(1, 3)}" if family == "web" else f"{family}:1"
 
+    def _breaker(self, chance: Chance) -> dict[str, Any]:
+        if not chance.happens(BREAKER_SHARE):
+            return {}
+        return {"deploymentCircuitBreaker": {"enable": True, "rollback": chance.happens(0.7), "resetOnHealthyTask": chance.happens(0.7)}}
+
+    def _was_deployed(self, name: str, definition: str) -> bool:
+        """Whether a deployment of `definition` (FAMILY:REVISION) was made; its breaker may have put an older one back already."""
+        deployments = self._invariants.records["deployments"].values()
+        return any(item.service == name and f"{item.family}:{item.revision}" == definition for item in deployments)
+
     def _durable_service(self, name: str) -> Any:
         return self._invariants.records["services"].get(f"{ACCOUNT}/{CLUSTER}/{name}")
 
@@ -172,7 +184,7 @@ class Workload:
             "taskDefinition": self._definition(chance),
             "desiredCount": chance.number(0, 8),
             "clientToken": chance.ids.hex(20),
-            "deploymentConfiguration": {"minimumHealthyPercent": minimum, "maximumPercent": maximum},
+            "deploymentConfiguration": {"minimumHealthyPercent": minimum, "maximumPercent": maximum, **self._breaker(chance.child("breaker"))},
             "placementStrategy": chance.pick(STRATEGIES),
         }
         if chance.happens(0.2):
@@ -200,7 +212,7 @@ class Workload:
         service = self._durable_service(name)
         right = service is not None and service.desired_count == request.get("desiredCount", service.desired_count)
         if service is not None and "taskDefinition" in request:
-            right = right and f"{service.family}:{service.revision}" == request["taskDefinition"]
+            right = right and self._was_deployed(name, request["taskDefinition"])
         self._invariants.acknowledged("UpdateService", right, f"what is durable of {name} is {service}")
 
     async def _delete(self, name: str, chance: Chance) -> None:
