@@ -23,6 +23,7 @@ import uvicorn
 from homeport import log
 from homeport.api.call import Context
 from homeport.api.ecs.operations import OPERATIONS as ECS_OPERATIONS
+from homeport.api.ecs.reports import REPORTS_PATH, StateReports
 from homeport.api.homeport.operations import OPERATIONS as HOMEPORT_OPERATIONS
 from homeport.api.requestlog import RequestLog
 from homeport.api.server import SERVER_OPTIONS, Application
@@ -254,7 +255,11 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         if fellowship is not None:
             stack.push_async_callback(fellowship.close)
         verifier = Verifier(access_keys, clock=clock, settings=settings, region=installation.region)
+        reports = StateReports(context, on_leader=fellowship.on_leader if fellowship else None)
+        if fellowship is not None:
+            fellowship.internal[REPORTS_PATH] = reports.carry_out
         dispatcher = _dispatcher(context, verifier, fellowship, name=options.name)
+        dispatcher.offer_reports(reports.take)
         stack.push_async_callback(dispatcher.close)
         requests = RequestLog(options.data_dir / "log" / "requests.log", clock=clock)
         stack.callback(requests.close)

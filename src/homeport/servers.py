@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -30,6 +30,8 @@ from homeport.store.etcd.journal_copies import Copies, Copy, Trimmer
 from homeport.store.etcd.members import Members, Server
 from homeport.store.etcd.room import keep_room
 from homeport.store.replica import Replica
+
+T = TypeVar("T")
 
 COMMAND_PATH: Final = "/homeport/command"
 SERVERS_PATH: Final = "/homeport/servers"
@@ -145,25 +147,36 @@ class Fellowship:
 
         Raises SessionRefusedError, and ServiceUnavailableError when no leader took it in time.
         """
+
+        async def attempt() -> Any:
+            return await self._replica.update(command.apply, cause=command.cause)
+
+        return await self.on_leader(attempt, COMMAND_PATH, request_of(command), read=result_of)
+
+    async def on_leader(self, attempt: Callable[[], Awaitable[T]], path: str, body: bytes, *, read: Callable[[bytes], T]) -> T:
+        """What `attempt` returns here, or what `read` makes of the leader's answer to `body` at `path`. What is asked may be done twice.
+
+        Raises what the two raise, and ServiceUnavailableError when no leader took it in time.
+        """
         deadline = self._clock.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return await self._replica.update(command.apply, cause=command.cause)
+                return await attempt()
             except NotLeaderError as error:
                 leader = error.leader
             except LeadershipLostError:  # it may have been done, and may be done again
                 leader = ""
-            answer = await self._ask(leader, request_of(command), deadline) if leader else None
+            answer = await self._ask(leader, path, body, deadline=deadline) if leader else None
             if answer is not None:
-                return result_of(answer)
+                return read(answer)
             if self._clock.monotonic() >= deadline:
                 raise ServiceUnavailableError("no leader took the change in time")
             await self._clock.sleep(PAUSE_SECONDS)
 
-    async def _ask(self, leader: str, body: bytes, deadline: float) -> bytes | None:
-        headers, give_up = self._signed(leader, COMMAND_PATH, body), self.forwarder.impatience(leader, deadline)
+    async def _ask(self, leader: str, path: str, body: bytes, *, deadline: float) -> bytes | None:
+        headers, give_up = self._signed(leader, path, body), self.forwarder.impatience(leader, deadline)
         try:
-            status, _, answer = await self.forwarder.post(leader, COMMAND_PATH, headers=headers, body=body, give_up=give_up)
+            status, _, answer = await self.forwarder.post(leader, path, headers=headers, body=body, give_up=give_up)
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, ConnectionRefusedError):
                 await self.forwarder.refused(leader)

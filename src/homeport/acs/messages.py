@@ -224,6 +224,45 @@ class TaskStopVerificationAck(Message, kw_only=True):
     stopTasks: list[TaskIdentifier] = msgspec.field(default_factory=list)
 
 
+class StateReport(Message, kw_only=True):
+    """One report of an agent, on its control connection: what it would otherwise call the ECS API with."""
+
+    number: int
+    """The agent's, unique in its connection."""
+    operation: str
+    """SubmitTaskStateChange or SubmitContainerStateChange."""
+    request: msgspec.Raw
+    """The operation's request, as in the API."""
+
+
+class RefusedReport(Message, kw_only=True):
+    """A report that was not taken, with the error that the API would have answered."""
+
+    number: int
+    code: str
+    message: str = ""
+
+
+class StateReportsOffer(Message, kw_only=True):
+    """Server → agent, first in a connection whose query asked for it: reports may come here. Homeport's own, as are the two below."""
+
+    waitingMax: int
+    """Reports without an answer that the server keeps for this connection; what is over that is refused."""
+
+
+class StateReportsRequest(Message, kw_only=True):
+    """Agent → server: reports, none of which needs another of the same message to have been taken."""
+
+    reports: list[StateReport] = msgspec.field(default_factory=list)
+
+
+class StateReportsAck(Message, kw_only=True):
+    """Server → agent: reports that are durable, and reports that were refused."""
+
+    taken: list[int] = msgspec.field(default_factory=list)
+    refused: list[RefusedReport] = msgspec.field(default_factory=list)
+
+
 class ContainerHealth(Message, kw_only=True):
     """Health of one container, over telemetry."""
 
@@ -320,6 +359,9 @@ MESSAGES: dict[str, type[Message]] = {
         TaskManifestMessage,
         TaskStopVerificationMessage,
         TaskStopVerificationAck,
+        StateReportsOffer,
+        StateReportsRequest,
+        StateReportsAck,
         PublishHealthRequest,
         PublishMetricsRequest,
         PublishInstanceStatusRequest,

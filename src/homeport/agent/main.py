@@ -14,7 +14,7 @@ from typing import Final
 import aiohttp
 
 import homeport
-from homeport.agent import instance
+from homeport.agent import instance, report_line
 from homeport.agent.backoff import Backoff
 from homeport.agent.client import CallFailedError, EcsClient
 from homeport.agent.engine.engine import Engine
@@ -89,7 +89,14 @@ class Agent:
             client=self._client, state=self._state, settings=settings, backoff=self._backoff, acknowledged=self._engine.acknowledged
         )
         self._telemetry = Telemetry(engine=self._engine, ping=runtime.ping, clock=clock, cluster=settings.cluster)
-        self._house = House(engine=self._engine, state=self._state, report=self._report, heard_heartbeat=self._telemetry.heartbeat)
+        self._house = House(
+            engine=self._engine,
+            state=self._state,
+            report=self._report,
+            heard_heartbeat=self._telemetry.heartbeat,
+            use_line=self._reporter.use,
+            answer_seconds=settings.call_timeout_seconds,
+        )
         self._registration = Registration(client=self._client, state=self._state, settings=settings, backoff=self._backoff, ids=ids)
         self._arn = ""
         self._endpoints: dict[str, str] = {}
@@ -201,6 +208,7 @@ class Agent:
             "protocolVersion": "2",
             "sendCredentials": "true",
             "seqNum": "1",
+            report_line.QUERY: "1",
         }
         socket = await self._client.connect(endpoint, query, ping=True)
         try:

@@ -1,7 +1,7 @@
 """Carries the engine's reports to the control plane until each is acknowledged.
 
-Owns: one queue per task, its copy in the local journal, and the retries of SubmitTaskStateChange. At least once: a report may arrive twice, never
-out of its task's order. Never makes or changes a report, and never gives up on one that the control plane may still take.
+Owns: one queue per task, its copy in the local journal, and the retries of SubmitTaskStateChange, which goes over the control connection when that
+takes it (report_line.py), else over HTTP. At least once: a report may arrive twice, never out of its task's order. Never makes or changes a report, and never gives up on one that the control plane may still take.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 from homeport.agent.backoff import Backoff
 from homeport.agent.client import Caller, CallFailedError
 from homeport.agent.engine.report import ContainerReport, TaskReport
+from homeport.agent.report_line import ReportLine
 from homeport.agent.settings import AgentSettings
 from homeport.agent.state import State
 from homeport.errors import HomeportError
@@ -24,6 +25,7 @@ from homeport.errors import HomeportError
 KIND: Final = "report"
 """Kind of the reports in the local journal; the key is their number."""
 
+OPERATION: Final = "SubmitTaskStateChange"
 DROPPED: Final = frozenset({"InvalidParameterException"})
 """Errors that say: this report will never be taken (agent-protocol.md 4.4)."""
 
@@ -45,6 +47,7 @@ class Reporter:
         self._queues: dict[str, deque[tuple[str, TaskReport]]] = {}
         self._deliveries: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(settings.report_pool_max)
+        self._line: ReportLine | None = None
         self._started = False
         self._number = 0
         for number, value in state.load(KIND).items():
@@ -56,6 +59,10 @@ class Reporter:
     def waiting(self) -> int:
         """Reports that are not acknowledged yet."""
         return sum(len(queue) for queue in self._queues.values())
+
+    def use(self, line: ReportLine) -> None:
+        """Send reports over `line` from now on, for as long as it is open."""
+        self._line = line
 
     def start(self) -> None:
         """Deliver what the last life of the agent left, and from now on every report at once."""
@@ -120,8 +127,7 @@ class Reporter:
     async def _submit(self, report: TaskReport) -> bool:
         """Send one report; return whether it is done with."""
         try:
-            async with self._slots:
-                await self._client.call("SubmitTaskStateChange", request_of(report, cluster=self._settings.cluster))
+            await self._send(request_of(report, cluster=self._settings.cluster))
         except CallFailedError as error:
             if error.code in DROPPED:
                 _log.error("task %s: its %s is not taken by the control plane and is dropped: %s", report.arn, report.status, error)
@@ -133,6 +139,14 @@ class Reporter:
             return False
         _log.info("task %s: reported %s", report.arn, report.status)
         return True
+
+    async def _send(self, request: dict[str, Any]) -> None:
+        line = self._line
+        if line is not None and line.open:
+            await line.submit(OPERATION, request)
+            return
+        async with self._slots:
+            await self._client.call(OPERATION, request)
 
 
 def request_of(report: TaskReport, *, cluster: str) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from homeport.acs.messages import (
     HeartbeatMessage,
     Message,
     PayloadMessage,
+    StateReportsAck,
+    StateReportsOffer,
     TaskHealth,
     TaskIdentifier,
     TaskManifestMessage,
@@ -31,6 +33,7 @@ from homeport.acs.messages import (
     encode,
 )
 from homeport.agent.engine.report import TaskReport, clipped
+from homeport.agent.report_line import ReportLine
 from homeport.agent.state import State
 from homeport.errors import HomeportError
 
@@ -69,6 +72,10 @@ class House:
     """Tell the control plane of a task that cannot be read."""
     heard_heartbeat: Callable[[], None]
     """Called at each heartbeat."""
+    use_line: Callable[[ReportLine], None] = lambda line: None
+    """Called when the server offers to take reports on this connection."""
+    answer_seconds: float = 42.0
+    """How long a report may wait for its answer there."""
 
 
 class Session:
@@ -80,6 +87,7 @@ class Session:
         self._socket = socket
         self._silence_seconds = silence_seconds
         self._manifest_id = ""
+        self._line: ReportLine | None = None
         self._acknowledgements: set[asyncio.Task[None]] = set()
         self._timeline = int(house.state.get(INSTANCE_KIND, TIMELINE_KEY) or b"0")
 
@@ -88,6 +96,8 @@ class Session:
         try:
             return await self._listen()
         finally:
+            if self._line is not None:
+                self._line.end()
             for work in tuple(self._acknowledgements):
                 work.cancel()
 
@@ -115,12 +125,23 @@ class Session:
             self._house.heard_heartbeat()
         elif isinstance(message, PayloadMessage):
             self._take_payload(message)
+        elif isinstance(message, StateReportsAck):
+            if self._line is not None:
+                self._line.heard(message)
         elif isinstance(message, TaskManifestMessage):
             await self._compare(message)
+        elif isinstance(message, StateReportsOffer):
+            self._take_offer(message)
         elif isinstance(message, TaskStopVerificationAck) and message.messageId == self._manifest_id:
             self._manifest_id = ""
             for task in message.stopTasks:
                 self._submit(TaskPayload(arn=task.taskArn, desiredStatus="STOPPED", taskClusterArn=task.taskClusterArn))
+
+    def _take_offer(self, offer: StateReportsOffer) -> None:
+        """Report here from now on. A repeated offer changes nothing: reports that are on their way keep their numbers."""
+        if self._line is None:
+            self._line = ReportLine(self._tell, waiting_max=offer.waitingMax, timeout_seconds=self._house.answer_seconds)
+            self._house.use_line(self._line)
 
     def _take_payload(self, message: PayloadMessage) -> None:
         """Hand the tasks to the engine; stops first, so that their resources are free for the starts."""

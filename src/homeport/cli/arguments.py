@@ -254,4 +254,5 @@ def _simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start-delay", type=float, default=0.0, metavar="SECONDS", help="from a task's payload to RUNNING")
     parser.add_argument("--stop-delay", type=float, default=0.0, metavar="SECONDS", help="from a task's stop to STOPPED")
     parser.add_argument("--connections", type=_count, default=32, metavar="N", help="HTTP connections that a process's agents share")
+    parser.add_argument("--http-reports", action="store_true", help="report over HTTP, as upstream agents do, not on the control connection")
     parser.add_argument("--no-telemetry", action="store_false", dest="telemetry", help="without the agents' second connection")

@@ -7,6 +7,7 @@ Never decides what a task should do, and never speaks in a session (session.py a
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
@@ -19,6 +20,7 @@ from homeport.config import Settings
 from homeport.dispatcher import assignments, liveness
 from homeport.dispatcher.command import CarryOut, EndSession, OpenSession, commit_to
 from homeport.dispatcher.liveness import SessionRefusedError, Wheel
+from homeport.dispatcher.reports import Desk, Principal, TakeReports
 from homeport.dispatcher.session import GOING_AWAY, NORMAL, SERVICE_RESTART, Event, House, Receive, Send, Session
 from homeport.dispatcher.telemetry import TelemetrySession
 from homeport.errors import ApiError, HomeportError, WatchLostError
@@ -34,6 +36,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 Verify = Callable[[str, str, bytes, Headers], tuple[str, str]]
 """(method, path, query string, headers) of a request without a body → (account, principal ARN). Raises ApiError."""
 
+REPORTS_QUERY: Final = "stateReports"
+"""Member of the control connection's query by which an agent asks to report there (value 1). The upstream agent knows nothing of it."""
 RECONNECT_GRACE_SECONDS: Final = 15.0
 """How long an agent counts as connected after the server itself ended its connection, or was not there. Our agent is back within milliseconds,
 or after a longer absence of the server within 12 s, the longest of its delays."""
@@ -93,6 +97,10 @@ class Dispatcher:
         """Keys of the instances whose agents are connected to this server."""
         return frozenset(self._sessions)
 
+    def offer_reports(self, take: TakeReports) -> None:
+        """Let agents that ask for it hand in their reports over their connections; to be called before `start`."""
+        self._house = dataclasses.replace(self._house, desk=Desk(take, self._spawn))
+
     async def start(self) -> None:
         """Follow the store, start the timer, and give the agents of this server's life before some time to come back."""
         self._spawn(self._follow())
@@ -119,7 +127,7 @@ class Dispatcher:
         """The ASGI application of /acs/ws."""
         await receive()
         try:
-            key = await self._admit(scope, cluster="clusterArn", instance="containerInstanceArn")
+            key, principal = await self._admit(scope, cluster="clusterArn", instance="containerInstanceArn")
             session_id = self._house.ids.hex()
             instance = await self._house.commit(OpenSession(key, session_id, self._server))
         except HomeportError as error:
@@ -130,7 +138,8 @@ class Dispatcher:
         except OSError:  # the agent went away while its session was written; nobody else would end it
             self._end(key, session_id)
             return
-        session = Session(self._house, instance, send)
+        reports = parse_qs(scope["query_string"].decode("latin-1")).get(REPORTS_QUERY) == ["1"]
+        session = Session(self._house, instance, send, reporter=principal if reports else None)
         self._enter(session)
         code = await session.listen(receive)
         self._leave(session, code)
@@ -139,7 +148,7 @@ class Dispatcher:
         """The ASGI application of /tcs/ws."""
         await receive()
         try:
-            key = await self._admit(scope, cluster="cluster", instance="containerInstance")
+            key, _ = await self._admit(scope, cluster="cluster", instance="containerInstance")
             instance = await self._house.store.view(lambda reader: liveness.admitted(reader.get(CONTAINER_INSTANCES, key), key))
         except HomeportError as error:
             await _refuse(scope, receive, send, error)
@@ -155,15 +164,15 @@ class Dispatcher:
         if self._telemetry.get(session.key) is session:
             del self._telemetry[session.key]
 
-    async def _admit(self, scope: Event, *, cluster: str, instance: str) -> str:
-        """Check the signature and the query; return the instance's key."""
+    async def _admit(self, scope: Event, *, cluster: str, instance: str) -> tuple[str, Principal]:
+        """Check the signature and the query; return the instance's key, and who signed."""
         path = scope.get("raw_path") or scope["path"].encode()
         try:
-            account, _ = self._verify("GET", path.decode("latin-1"), scope["query_string"], scope["headers"])
+            account, principal = self._verify("GET", path.decode("latin-1"), scope["query_string"], scope["headers"])
         except ApiError as error:
             raise SessionRefusedError(liveness.SERVER_FAULT if error.temporary else liveness.ACCESS_DENIED, error.message) from error
         query = parse_qs(scope["query_string"].decode("latin-1"))
-        return instance_key(query.get(cluster, [""])[0], query.get(instance, [""])[0], account)
+        return instance_key(query.get(cluster, [""])[0], query.get(instance, [""])[0], account), Principal(account, principal)
 
     # -- the table of sessions -------------------------------------------------------------------------------------------
 

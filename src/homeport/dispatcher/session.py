@@ -1,6 +1,7 @@
 """One agent's ACS connection, seen from the control plane. `agent/session.py` is the other end and looks alike.
 
-Owns: the messages of one connection: manifest, payloads, heartbeats, verification of stops; what was sent and acknowledged in it.
+Owns: the messages of one connection: manifest, payloads, heartbeats, verification of stops, reports and their answers; what was sent and
+acknowledged in it.
 Never decides what a task should do (it repeats the store) and never outlives its socket: a broken session is replaced, not repaired.
 
 Every message leaves through one short-lived task per session (`_flush`), which exists only while there is something to send; so a slow
@@ -23,6 +24,10 @@ from homeport.acs.messages import (
     Message,
     NackRequest,
     PayloadMessage,
+    RefusedReport,
+    StateReportsAck,
+    StateReportsOffer,
+    StateReportsRequest,
     TaskIdentifier,
     TaskManifestMessage,
     TaskPayload,
@@ -37,6 +42,7 @@ from homeport.dispatcher import assignments
 from homeport.dispatcher.assignments import Assignments
 from homeport.dispatcher.command import CarryOut
 from homeport.dispatcher.payload import stop_payload, task_key, task_payload
+from homeport.dispatcher.reports import THROTTLED, WAITING_MAX, Desk, Principal, Refusal, Refused
 from homeport.ids import Ids
 from homeport.model import arn
 from homeport.model.ecs.container_instance import ContainerInstance
@@ -78,6 +84,8 @@ class House:
     region: str
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     """Run a coroutine in the background until it ends."""
+    desk: Desk | None = None
+    """Takes reports; None: they come over HTTP alone."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,18 +113,23 @@ class Session:
         "_listener",
         "_manifest_id",
         "_number",
+        "_offered",
         "_questions",
+        "_refused",
+        "_reporter",
+        "_reports_waiting",
         "_resync",
         "_send",
         "_sent",
+        "_taken",
         "_unacknowledged",
         "closed_because",
         "id",
         "opened",
     )
 
-    def __init__(self, house: House, instance: ContainerInstance, send: Send) -> None:
-        """`instance` as `liveness.open_session` returned it; its session is this one."""
+    def __init__(self, house: House, instance: ContainerInstance, send: Send, *, reporter: Principal | None = None) -> None:
+        """`instance` as `liveness.open_session` returned it; its session is this one. `reporter`: who reports here, if the agent asked for that."""
         assert instance.session is not None
         now = house.clock.monotonic()
         settings = house.settings
@@ -132,6 +145,11 @@ class Session:
         self._changed: dict[str, None] = {}  # an ordered set: tasks go out in the order of their changes, in every run
         self._questions: list[TaskStopVerificationMessage] = []
         self._resync = False
+        self._reporter = reporter if house.desk is not None else None
+        self._offered = self._reporter is None
+        self._reports_waiting = 0
+        self._taken: list[int] = []
+        self._refused: list[RefusedReport] = []
         self._heartbeats = 0
         self._manifest_id = ""
         # Greater than any number of an earlier session: no two transactions share an instant, and none is earlier than the one before it.
@@ -218,6 +236,8 @@ class Session:
             return
         if isinstance(message, AckRequest):
             self._unacknowledged.discard(message.messageId)
+        elif isinstance(message, StateReportsRequest):
+            self._take(message)
         elif isinstance(message, NackRequest):
             self._unacknowledged.discard(message.messageId)
             _log.warning("instance %s refused message %s: %s", self.key, message.messageId, message.reason)
@@ -225,6 +245,28 @@ class Session:
             self._manifest_id = ""
             self._questions.append(message)
             self._wake()
+
+    def _take(self, message: StateReportsRequest) -> None:
+        """Hand the reports in. Without an offer nobody listens, and no answer tells the agent so: it may not have asked."""
+        desk, reporter = self._house.desk, self._reporter
+        if desk is None or reporter is None:
+            _log.warning("instance %s: reports came over a connection that does not carry any", self.key)
+            return
+        for report in message.reports:
+            self._reports_waiting += 1
+            if self._reports_waiting > WAITING_MAX:
+                self.answered(report.number, Refusal(THROTTLED, f"More than {WAITING_MAX} reports of this connection wait."))
+            else:
+                desk.put(self, reporter, report.operation, number=report.number, request=bytes(report.request))
+
+    def answered(self, number: int, refused: Refused | None) -> None:
+        """A report of this connection is durable, or refused."""
+        self._reports_waiting -= 1
+        if refused is None:
+            self._taken.append(number)
+        else:
+            self._refused.append(RefusedReport(number=number, code=refused.code, message=refused.message))
+        self._wake()
 
     # -- what the agent is told ------------------------------------------------------------------------------------------
 
@@ -253,7 +295,14 @@ class Session:
             return False
         if self._closing < 0:
             return False
-        if self._heartbeats:
+        if not self._offered:
+            self._offered = True
+            await self._tell(StateReportsOffer(waitingMax=WAITING_MAX))
+        elif self._taken or self._refused:
+            acknowledgement = StateReportsAck(taken=self._taken, refused=self._refused)
+            self._taken, self._refused = [], []
+            await self._tell(acknowledgement)
+        elif self._heartbeats:
             self._heartbeats = 0
             await self._tell(HeartbeatMessage(messageId=self._house.ids.hex(16), healthy=True))
         elif self._questions:

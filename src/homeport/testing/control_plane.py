@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from homeport.api.call import Context
 from homeport.api.ecs.operations import OPERATIONS as ECS_OPERATIONS
+from homeport.api.ecs.reports import StateReports
 from homeport.api.homeport.operations import OPERATIONS as HOMEPORT_OPERATIONS
 from homeport.api.server import Application
 from homeport.api.signature import Principal, Verifier
@@ -192,6 +193,7 @@ class ControlPlane:
         application = Application(
             context, ECS_OPERATIONS | HOMEPORT_OPERATIONS, verifier=door, websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs}
         )
+        dispatcher.offer_reports(StateReports(context).take)
         await dispatcher.start()
         self._running = asyncio.get_running_loop().create_task(controllers.run())
         asyncio.get_running_loop().create_task(keep_journal(store, self.clock, self._settings))  # noqa: RUF006 - the process keeps it

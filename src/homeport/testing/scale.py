@@ -23,6 +23,10 @@ from homeport.acs.messages import (
     PayloadMessage,
     PublishInstanceStatusRequest,
     PublishMetadata,
+    StateReport,
+    StateReportsAck,
+    StateReportsOffer,
+    StateReportsRequest,
     TaskManifestMessage,
     TaskPayload,
     decode,
@@ -66,6 +70,8 @@ class FleetOptions(msgspec.Struct, frozen=True, kw_only=True):
     """From a task's stop to its report of STOPPED."""
     connections: int = 32
     """HTTP connections that all agents of the process share."""
+    http_reports: bool = False
+    """Report over HTTP, as upstream agents do, although the server takes reports on the control connection."""
     telemetry: bool = True
     """Whether each agent also keeps the telemetry connection and publishes on it with every heartbeat, as the real one does."""
 
@@ -83,7 +89,7 @@ class SimulatedTask(msgspec.Struct):
 class SimulatedInstance:
     """One agent: its two connections and its tasks."""
 
-    __slots__ = ("_fleet", "_ports", "arn", "control", "tasks", "telemetry")
+    __slots__ = ("_fleet", "_number", "_outgoing", "_ports", "_waiting", "arn", "control", "line", "tasks", "telemetry")
 
     def __init__(self, fleet: Fleet, arn: str) -> None:
         self._fleet = fleet
@@ -92,6 +98,11 @@ class SimulatedInstance:
         self.control: WebSocketClient | None = None
         self.telemetry: WebSocketClient | None = None
         self.tasks: dict[str, SimulatedTask] = {}
+        self.line = False
+        """Whether the server takes reports on the control connection."""
+        self._number = 0
+        self._outgoing: list[StateReport] = []
+        self._waiting: dict[int, bytes] = {}
 
     def heard(self, frame: bytes) -> None:
         """One message on the control connection."""
@@ -108,7 +119,42 @@ class SimulatedInstance:
             self.publish()
         elif isinstance(message, TaskManifestMessage):
             control.send(encode(AckRequest(cluster=message.clusterArn, containerInstance=self.arn, messageId=message.messageId)))
+        elif isinstance(message, StateReportsAck):
+            self._heard_answers(message)
+        elif isinstance(message, StateReportsOffer):
+            self.line = True
+        if self._outgoing:
+            self._send_reports()
         fleet.messages += 1
+
+    def report(self, body: bytes) -> None:
+        """Send a report on the control connection, with the others of this moment."""
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._send_reports)
+        self._number += 1
+        self._waiting[self._number] = body
+        self._outgoing.append(StateReport(number=self._number, operation="SubmitTaskStateChange", request=msgspec.Raw(body)))
+
+    def _send_reports(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if outgoing and self.control is not None:
+            self.control.send(encode(StateReportsRequest(reports=outgoing)))
+
+    def _heard_answers(self, message: StateReportsAck) -> None:
+        for number in message.taken:
+            if self._waiting.pop(number, None) is not None:
+                self._fleet.reports += 1
+        for refused in message.refused:
+            body = self._waiting.pop(refused.number, None)
+            if body is not None:
+                self._fleet.refused(self, body, f"{refused.code}: {refused.message}", again=refused.code != "InvalidParameterException")
+
+    def ended(self) -> None:
+        """The control connection is over: what has no answer is told again."""
+        self.line = False
+        waiting, self._waiting, self._outgoing = self._waiting, {}, []
+        for body in waiting.values():
+            self._fleet.refused(self, body, "", again=True)
 
     def publish(self) -> None:
         """The state of the container runtime, as the real agent tells it."""
@@ -144,7 +190,7 @@ class SimulatedInstance:
             return
         else:
             task.status = "RUNNING"
-        self._fleet.report(task)
+        self._fleet.report(self, task)
 
 
 class Fleet:
@@ -217,9 +263,13 @@ class Fleet:
 
     async def _keep_control(self, instance: SimulatedInstance) -> None:
         query = {"clusterArn": self.options.cluster, "containerInstanceArn": instance.arn, "protocolVersion": "2", "seqNum": "1"}
+        if not self.options.http_reports:
+            query["stateReports"] = "1"
 
         def use(socket: WebSocketClient | None) -> None:
             instance.control = socket
+            if socket is None:
+                instance.ended()
 
         await self._keep(self._endpoints["endpoint"], query, instance.heard, use)
 
@@ -272,19 +322,29 @@ class Fleet:
             while self._timers and self._timers[0][0] <= now:
                 heapq.heappop(self._timers)[2]()
 
-    def report(self, task: SimulatedTask) -> None:
-        """SubmitTaskStateChange, until it is acknowledged or refused."""
-        body = _encode(self._report(task))
+    def report(self, instance: SimulatedInstance, task: SimulatedTask) -> None:
+        """SubmitTaskStateChange, until it is acknowledged or refused: on the control connection if it takes reports, else over HTTP."""
+        self._submit(instance, _encode(self._report(task)))
+
+    def refused(self, instance: SimulatedInstance, body: bytes, why: str, *, again: bool) -> None:
+        """A report was refused, or got no answer."""
+        self.failures += 1
+        if why:
+            _log.warning("a report was refused: %s", why)
+        if again and not self._closing:
+            self.after(RETRY_SECONDS, lambda: self._submit(instance, body))
+
+    def _submit(self, instance: SimulatedInstance, body: bytes) -> None:
+        if instance.line:
+            instance.report(body)
+            return
 
         def answered(status: int, answer: bytes) -> None:
             if status == 200:
                 self.reports += 1
                 return
-            self.failures += 1
-            if status == 0 or status >= 500:
-                self.after(RETRY_SECONDS, lambda: self._http.send("SubmitTaskStateChange", body, answered))
-            else:
-                _log.warning("a report was refused: %s", answer[:200])
+            again = status == 0 or status >= 500
+            self.refused(instance, body, "" if again else repr(answer[:200]), again=again)
 
         self._http.send("SubmitTaskStateChange", body, answered)
 

@@ -56,7 +56,8 @@ def _other(options: argparse.Namespace, number: int) -> subprocess.Popen[bytes]:
         value = getattr(options, name)
         if value is not None:
             arguments += [f"--{name.replace('_', '-')}", str(value)]
-    return subprocess.Popen([sys.executable, "-P", "-m", "homeport", *arguments, *([] if options.telemetry else ["--no-telemetry"])])
+    arguments += [*([] if options.telemetry else ["--no-telemetry"]), *(["--http-reports"] if options.http_reports else [])]
+    return subprocess.Popen([sys.executable, "-P", "-m", "homeport", *arguments])
 
 
 async def _one(options: argparse.Namespace, known: LocalCredentials, instances: int) -> None:
@@ -73,6 +74,7 @@ async def _one(options: argparse.Namespace, known: LocalCredentials, instances: 
         stop_seconds=options.stop_delay,
         connections=options.connections,
         telemetry=options.telemetry,
+        http_reports=options.http_reports,
     )
     keys = Credentials(known.access_key_id, known.secret_access_key, known.region)
     fleet = Fleet(known.endpoint, keys, fleet_options, clock=SystemClock(), ids=Ids())

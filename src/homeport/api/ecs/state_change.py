@@ -1,12 +1,12 @@
 """What agents report: SubmitTaskStateChange, SubmitContainerStateChange, SubmitAttachmentStateChanges.
 
-Owns: the three handlers. Never tells an agent anything but that its report is durable.
+Owns: the three handlers, `Report`, and `keep`, the one way of a report into the store. Never tells an agent anything but that its report is durable.
 Reports come at least once, may come late and out of order (agent-protocol: state reports); `planner.task.observed` makes that harmless.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from homeport.api.call import Call
 from homeport.api.ecs import lookup
@@ -65,8 +65,18 @@ def _container(item: Any) -> dict[str, Any]:
     }
 
 
-async def submit_task_state_change(call: Call, request: Any) -> dict[str, Any]:
-    """SubmitTaskStateChange: what the agent has seen of a task and its containers, made durable before the answer."""
+class Report(NamedTuple):
+    """What one report says, checked as far as it can be without the store."""
+
+    cluster: str | None
+    """Name or ARN."""
+    task: str
+    """Id or ARN."""
+    seen: Seen
+
+
+def task_report(request: Any) -> Report:
+    """What SubmitTaskStateChange says. Raises InvalidParameterError."""
     seen = Seen(
         status=_status(request.status),
         reason=request.reason or "",
@@ -75,28 +85,42 @@ async def submit_task_state_change(call: Call, request: Any) -> dict[str, Any]:
         pull_stopped_at=_instant(request.pullStoppedAt),
         execution_stopped_at=_instant(request.executionStoppedAt),
     )
-    return await _submit(call, request.cluster, request.task, seen)
+    return _report(request, seen)
+
+
+def container_report(request: Any) -> Report:
+    """What SubmitContainerStateChange says. Raises InvalidParameterError."""
+    return _report(request, Seen(containers={request.containerName or "": _container(request)}))
+
+
+def _report(request: Any, seen: Seen) -> Report:
+    if not request.task:
+        raise InvalidParameterError("Task cannot be empty.")
+    return Report(request.cluster, request.task, seen)
+
+
+def keep(tx: Transaction, call: Call, report: Report) -> None:
+    """Write what `report` says, if it is news. Raises InvalidParameterError or ClusterNotFoundError, and has written nothing then."""
+    cluster = lookup.cluster_of(tx, call, report.cluster)
+    task = tx.get(TASKS, lookup.task_key(call, cluster, report.task))
+    if task is None:
+        # InvalidParameterException makes the agent drop the report: there is nothing left that it could change.
+        raise InvalidParameterError("The referenced task was not found.")
+    tx.put(TASKS, observed(task, report.seen, tx.now))
+
+
+async def submit_task_state_change(call: Call, request: Any) -> dict[str, Any]:
+    """SubmitTaskStateChange: what the agent has seen of a task and its containers, made durable before the answer."""
+    return await _submit(call, task_report(request))
 
 
 async def submit_container_state_change(call: Call, request: Any) -> dict[str, Any]:
     """SubmitContainerStateChange: one container's state, as older agents report it."""
-    seen = Seen(containers={request.containerName or "": _container(request)})
-    return await _submit(call, request.cluster, request.task, seen)
+    return await _submit(call, container_report(request))
 
 
-async def _submit(call: Call, cluster_reference: str | None, task_reference: str | None, seen: Seen) -> dict[str, Any]:
-    if not task_reference:
-        raise InvalidParameterError("Task cannot be empty.")
-
-    def transact(tx: Transaction) -> None:
-        cluster = lookup.cluster_of(tx, call, cluster_reference)
-        task = tx.get(TASKS, lookup.task_key(call, cluster, task_reference))
-        if task is None:
-            # InvalidParameterException makes the agent drop the report: there is nothing left that it could change.
-            raise InvalidParameterError("The referenced task was not found.")
-        tx.put(TASKS, observed(task, seen, tx.now))
-
-    await call.update(transact)
+async def _submit(call: Call, report: Report) -> dict[str, Any]:
+    await call.update(lambda tx: keep(tx, call, report))
     return {"acknowledgment": call.request_id}
 
 
