@@ -2,7 +2,8 @@
 
 Owns: the bench "scale". Tasks from CreateService to RUNNING durable, processor time of the server's process per task (the agents' processes run
 beside it), its memory per task, its start with what is stored, RunTask's latency, and its cost at rest. Never touches an existing installation.
-`python -m benchmarks.scale INSTANCES SERVICES TASKS [INSTANCES SERVICES TASKS …]` runs other sizes.
+`python -m benchmarks.scale INSTANCES SERVICES TASKS [INSTANCES SERVICES TASKS …]` runs and keeps other sizes,
+`… latency INSTANCES` RunTask's latency.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
+from benchmarks.__main__ import keep, machine, show
 
 from homeport.cli.client import TARGET_PREFIX
 from homeport.cli.installation import DataDirectory, LocalCredentials
@@ -40,6 +42,8 @@ MEMORY_MIB: Final = 409_600
 IDLE_SECONDS: Final = 60.0
 SETTLING_SECONDS: Final = float(os.environ.get("HOMEPORT_BENCH_SETTLING", "60"))
 """Time after which the tasks have come of age (40 s) and their services are steady."""
+OTHERS: Final = 5
+"""Threads whose RunTask run beside the measured ones, each up to 100 a second."""
 CREATING: Final = 4
 """Threads that create services."""
 
@@ -227,7 +231,7 @@ def run_tasks(client: Client, count: int, *, every: float = 0.0) -> list[float]:
 
 
 def run_task_latency(instances: int) -> dict[str, float]:
-    """RunTask's p50 and p99 at rest, and beside about 100 other RunTask a second."""
+    """RunTask's p50 and p99 at rest, and beside `OTHERS` threads that together want 500 other RunTask a second; how many it was in all."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("HOMEPORT_BENCH_DIR")) as path:
         directory = Path(path)
         with server(directory, free_port()) as (_, known, _), agents(directory, instances):
@@ -235,13 +239,15 @@ def run_task_latency(instances: int) -> dict[str, float]:
             register(client)
             run_tasks(client, 50)
             quiet = run_tasks(client, 500, every=0.01)
-            others = [threading.Thread(target=run_tasks, args=(Client(known), 500), kwargs={"every": 0.04}) for _ in range(4)]
+            began = time.monotonic()
+            others = [threading.Thread(target=run_tasks, args=(Client(known), 1_200), kwargs={"every": 0.01}) for _ in range(OTHERS)]
             for other in others:
                 other.start()
             loaded = run_tasks(client, 500, every=0.02)
             for other in others:
                 other.join()
-    return {"p50": quiet[249], "p99": quiet[494], "loaded p50": loaded[249], "loaded p99": loaded[494]}
+            calls = (500 + OTHERS * 1_200) / (time.monotonic() - began)
+    return {"p50": quiet[249], "p99": quiet[494], "loaded p50": loaded[249], "loaded p99": loaded[494], "calls per second": calls}
 
 
 def row(case: str, value: float, unit: str, floor: float | None = None, target: float | None = None) -> dict[str, Any]:
@@ -281,16 +287,34 @@ def run() -> list[dict[str, Any]]:
     rest = idle(5_000)
     rows.append(row("5,000 connected instances at rest: server", rest["% of a core"], "% of a core", 25, 8))
     rows.append(row("5,000 connected instances at rest: server memory", rest["MB"], "MB"))
-    latency = run_task_latency(5_000)
-    rows.append(row("RunTask at 5,000 instances, idle: p50", latency["p50"], "ms"))
-    rows.append(row("RunTask at 5,000 instances, idle: p99", latency["p99"], "ms", 20, 5))
-    rows.append(row("RunTask at 5,000 instances, beside 100 calls/s: p50", latency["loaded p50"], "ms"))
-    rows.append(row("RunTask at 5,000 instances, beside 100 calls/s: p99", latency["loaded p99"], "ms", 50, 20))
-    return rows
+    return [*rows, *latency_rows(10_000)]
+
+
+def latency_rows(instances: int) -> list[dict[str, Any]]:
+    """The rows of RunTask's latency."""
+    latency = run_task_latency(instances)
+    name = f"RunTask at {instances:,} instances"
+    return [
+        row(f"{name}, idle: p50", latency["p50"], "ms"),
+        row(f"{name}, idle: p99", latency["p99"], "ms", 20, 5),
+        row(f"{name}, beside other calls: calls/s reached", latency["calls per second"], "calls per second"),
+        row(f"{name}, beside other calls: p50", latency["loaded p50"], "ms"),
+        row(f"{name}, beside other calls: p99", latency["loaded p99"], "ms", 50, 20),
+    ]
+
+
+def some(arguments: list[str]) -> None:
+    """Run and keep what the command line names: `latency INSTANCES`, or sizes of launches."""
+    context = machine()
+    if arguments[0] == "latency":
+        chosen = [latency_rows(int(arguments[1]))]
+    else:
+        numbers = [int(text) for text in arguments]
+        chosen = [launch_rows(*numbers[at : at + 3])[0] for at in range(0, len(numbers), 3)]
+    for rows in chosen:
+        show(rows)
+        keep("scale", rows, context)
 
 
 if __name__ == "__main__":
-    numbers = [int(text) for text in sys.argv[1:]]
-    for at in range(0, len(numbers), 3):
-        for line in launch_rows(*numbers[at : at + 3])[0]:
-            print(f"{line['case']}: {line['value']} {line['unit']}", flush=True)
+    some(sys.argv[1:])

@@ -142,6 +142,12 @@ class Installation:
             return []
         return (await self.call("DescribeContainerInstances", containerInstances=arns))["containerInstances"] if arns else []
 
+    def reported_over_http(self) -> int:
+        """How many reports came as calls of the API, in all lives of the server."""
+        assert self.plane is not None and self.plane.application._request_log is not None
+        self.plane.application._request_log.flush()
+        return (self.directory / "server" / "log" / "requests.log").read_text().count("SubmitTaskStateChange")
+
     async def connected(self) -> bool:
         """Whether there is an instance whose agent is connected."""
         if self._agent is not None and self._agent[1].done():

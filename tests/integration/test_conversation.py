@@ -35,6 +35,24 @@ async def test_registration_shows_this_host(installation):
     assert (attributes["rack"], attributes["ecs.availability-zone"]) == ("7", "us-east-1b")
 
 
+async def test_reports_come_over_the_control_connection(installation):
+    await installation.start_agent()
+    await installation.reaches(await installation.run_task(command=["exit 0"]), "STOPPED")
+    assert installation.reported_over_http() == 0
+    await installation.stop_server()
+    await installation.start_server()
+    await installation.eventually(installation.connected)
+    await installation.reaches(await installation.run_task(command=["exit 0"]), "STOPPED")
+    assert installation.reported_over_http() == 0
+
+
+async def test_an_agent_reports_over_http_where_nothing_else_is_offered(installation, monkeypatch):
+    monkeypatch.setattr("homeport.agent.report_line.QUERY", "unknown")
+    await installation.start_agent()
+    await installation.reaches(await installation.run_task(command=["exit 0"]), "STOPPED")
+    assert installation.reported_over_http() > 0
+
+
 async def test_an_exit_is_told_with_its_code(installation):
     await installation.start_agent()
     stopped = await installation.reaches(await installation.run_task(command=["exit 3"]), "STOPPED")

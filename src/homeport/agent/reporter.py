@@ -1,7 +1,8 @@
 """Carries the engine's reports to the control plane until each is acknowledged.
 
 Owns: one queue per task, its copy in the local journal, and the retries of SubmitTaskStateChange, which goes over the control connection when that
-takes it (report_line.py), else over HTTP. At least once: a report may arrive twice, never out of its task's order. Never makes or changes a report, and never gives up on one that the control plane may still take.
+takes it (report_line.py), else over HTTP. At least once: a report may arrive twice, never out of its task's order. Never makes or changes a report,
+and never gives up on one that the control plane may still take.
 """
 
 from __future__ import annotations
