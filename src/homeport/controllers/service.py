@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from homeport.config import Settings
+from homeport.controllers.daemon import DaemonHints, plan_daemon
 from homeport.controllers.loop import Activation
 from homeport.controllers.service_event import write_event
 from homeport.ids import Ids
@@ -96,6 +97,7 @@ class ServiceController:
         self._settings = settings
         # Services that wait for room, by cluster: a hint for `keys_of`, rebuilt by the sweep.
         self._waiting: dict[str, set[str]] = {}
+        self._daemons = DaemonHints()
         # When each refusal was last worked out in words, which costs a look at every instance.
         self._explained_at: dict[str, float] = {}
 
@@ -104,17 +106,18 @@ class ServiceController:
         record = change.after or change.before
         if isinstance(record, Service):
             self._note_waiting(record, gone=change.after is None)
+            self._daemons.note(record, gone=change.after is None)
             return () if is_note(change) else (record.key,)
         if isinstance(record, Task):
             before, after = (item if isinstance(item, Task) else None for item in (change.before, change.after))
             stopped = after is None or after.last_status == task_model.STOPPED
             concerned = record.service and health.concerns(before, after, self._settings.healthy_after_seconds)
-            keys = [record.service_key] if concerned else []
+            keys = [*([record.service_key] if concerned else []), *self._daemons.of_task(record, stopped=stopped)]
             return [*keys, *self._waiting.get(record.cluster_key, ())] if stopped else keys
         if isinstance(record, Deployment):
             return (record.service_key,)
         if isinstance(record, ContainerInstance):
-            return tuple(self._waiting.get(record.cluster_key, ()))
+            return (*self._daemons.of_instance(change), *self._waiting.get(record.cluster_key, ()))
         return ()
 
     def keys(self, reader: Reader) -> Iterable[str]:
@@ -122,7 +125,9 @@ class ServiceController:
         for service in reader.scan(SERVICES):
             if service.status != service_model.INACTIVE:
                 self._note_waiting(service, gone=False)
+                self._daemons.note(service, gone=False)
                 yield service.key
+        self._daemons.rebuild(reader)
 
     def _note_waiting(self, service: Service, *, gone: bool) -> None:
         waiting = self._waiting.setdefault(service.cluster_key, set())
@@ -142,7 +147,10 @@ class ServiceController:
         def victims(tasks: Sequence[Task], count: int) -> Sequence[Task]:
             return self._victims(tx, service, tasks, count)
 
-        plan = planner.plan(view, victims, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now)
+        if service.scheduling_strategy == service_model.DAEMON:
+            view, plan = plan_daemon(tx, view, self._placement, healthy_after_seconds=self._settings.healthy_after_seconds)
+        else:
+            plan = planner.plan(view, victims, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now)
         self._apply(tx, view, plan)
         return Activation(wake_at=wake_at(view, plan.wake_at, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now))
 
@@ -186,7 +194,7 @@ class ServiceController:
                 service = write_event(tx, service, event, ids=self._ids, repeat_seconds=self._settings.event_repeat_seconds)
 
     def _start(self, tx: Transaction, service: Service, starts: Sequence[StartTask]) -> tuple[list[str], Refusal | None]:
-        """Create what can be placed: the ids of the new tasks, and the refusal that ended it, if one did."""
+        """Create what can be placed: the ids of the new tasks, and the first refusal, if there was one."""
         started: list[str] = []
         if not starts:
             return started, None
@@ -197,12 +205,16 @@ class ServiceController:
             self._write_events(tx, service.key, [Event(message, cause="task definition")])
             return started, None
         request = placement_request(service, definition)
-        for _ in starts:
-            found = self._placement.place(request)
+        refusal: Refusal | None = None
+        for item in starts:
+            found = self._placement.place_on(request, item.instance_key) if item.instance_key else self._placement.place(request)
             if isinstance(found, Refusal):
-                return started, found
-            started.append(self._create(tx, service, deployment, definition, found.instance_id).id)
-        return started, None
+                refusal = refusal or found
+                if not item.instance_key:
+                    break  # the next one is the same wish
+            else:
+                started.append(self._create(tx, service, deployment, definition, found.instance_id).id)
+        return started, refusal
 
     def _create(self, tx: Transaction, service: Service, deployment: Deployment, definition: TaskDefinition, instance_id: str) -> Task:
         placed = Placed(

@@ -21,6 +21,8 @@ class StartTask(msgspec.Struct, frozen=True):
 
     deployment: Deployment
     reason: str
+    instance_key: str = ""
+    """On this instance and on no other, if it can take it; "": on any."""
 
 
 class StopTask(msgspec.Struct, frozen=True):

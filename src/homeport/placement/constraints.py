@@ -25,13 +25,28 @@ class Demand:
     An expression that does not parse is met by no instance: the API refuses such a one at the door, and a scheduler must not fail on it.
     """
 
-    __slots__ = ("cpu", "distinct", "dynamic", "gpus", "group", "launch_type", "memory", "ports", "requires", "special", "static", "static_key")
+    __slots__ = (
+        "cpu",
+        "daemon",
+        "distinct",
+        "dynamic",
+        "gpus",
+        "group",
+        "launch_type",
+        "memory",
+        "ports",
+        "requires",
+        "special",
+        "static",
+        "static_key",
+    )
 
     def __init__(self, request: PlacementRequest) -> None:
         self.cpu = request.cpu
         self.memory = request.memory_mib
         self.gpus = request.gpus
         self.ports = tuple(port_number(port, protocol) for port, protocol in request.host_ports)
+        self.daemon = request.daemon
         self.launch_type = request.launch_type
         self.requires = frozenset(request.required_attributes)
         self.group = request.task_group
@@ -49,12 +64,11 @@ class Demand:
 
     def admits(self, node: Node) -> bool:
         """Eligible, with the required attributes and the static memberOf: all that tasks coming and going leave as it is."""
-        return (
-            node.usable
-            and node.launch_type == self.launch_type
-            and self.requires <= node.tokens
-            and all(query.matches(node) for query in self.static)
-        )
+        return node.usable and self.matches(node)
+
+    def matches(self, node: Node) -> bool:
+        """`admits` whether the node is usable at present or not."""
+        return node.launch_type == self.launch_type and self.requires <= node.tokens and all(query.matches(node) for query in self.static)
 
     def fits(self, node: Node) -> bool:
         """Resources and the constraints that depend on the node's tasks."""
@@ -78,14 +92,7 @@ class Demand:
             yield record.status
         if record is not None and not record.agent_connected:
             yield reasons.AGENT
-        if node.cpu < self.cpu:
-            yield reasons.CPU
-        if node.memory < self.memory:
-            yield reasons.MEMORY
-        if not node.ports.keys().isdisjoint(self.ports):
-            yield reasons.PORTS
-        if self.gpus and node.gpus < self.gpus:
-            yield reasons.GPU
+        yield from self._short(node)
         if node.launch_type != self.launch_type or not self.requires <= node.tokens:
             yield reasons.ATTRIBUTE
         if not all(query.matches(node) for query in self.static + self.dynamic):
@@ -114,6 +121,18 @@ class Demand:
         if reason == reasons.MEMBER_OF:
             return " and ".join(query.text for query in self.static + self.dynamic if not query.matches(node))
         return ""
+
+    def _short(self, node: Node) -> Iterator[str]:
+        """The resources that are missing. What the node keeps for daemons counts as free for a daemon: which of two comes first is no matter."""
+        kept = list(node.held.values()) if self.daemon else []
+        if node.cpu + sum(share.cpu for share in kept) < self.cpu:
+            yield reasons.CPU
+        if node.memory + sum(share.memory for share in kept) < self.memory:
+            yield reasons.MEMORY
+        if any(node.ports.get(port, 0) > sum(port in share.ports for share in kept) for port in self.ports):
+            yield reasons.PORTS
+        if self.gpus and node.gpus + sum(share.gpus for share in kept) < self.gpus:
+            yield reasons.GPU
 
 
 def _compile(expression: str) -> query.Query:

@@ -10,7 +10,7 @@ import hashlib
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -68,7 +68,7 @@ class Node:
     """
 
     __slots__ = (
-        "attributes", "cpu", "gpus", "groups", "id", "key", "label", "launch_type", "placement",
+        "attributes", "cpu", "gpus", "groups", "held", "id", "key", "label", "launch_type", "placement",
         "memory", "ports", "record", "running", "tasks", "tokens", "usable",
     )  # fmt: skip
 
@@ -93,6 +93,8 @@ class Node:
         """Those of them whose desired status is RUNNING."""
         self.groups: dict[str, int] = {}
         """Group → those of `running` in it."""
+        self.held: dict[str, Holding] = {}
+        """Service key → what is kept free here for that DAEMON service's task; it is not in `cpu`, `memory`, `gpus`, and is in `ports`."""
         self.attributes: dict[str, str] = {}
         self.tokens: frozenset[str] = frozenset()
         """`name` and `name=value` of every attribute."""
@@ -217,16 +219,36 @@ class GroupWatcher:
         raise NotImplementedError  # an interface: each view says what the count means to it
 
 
+class Keeper(Protocol):
+    """A DAEMON service (`daemons.py`)."""
+
+    @property
+    def group(self) -> str:
+        """The group of its tasks."""
+        ...
+
+    @property
+    def holding(self) -> Holding:
+        """What is kept free for its task."""
+        ...
+
+    def keeps(self, node: Node) -> bool:
+        """Whether the node has to keep it."""
+        ...
+
+
 class Fleet:
     """The nodes of one cluster by key and in the order of their ids, and the cluster's groups."""
 
-    __slots__ = ("edited", "freed", "groups", "labels", "moved", "nodes", "order", "recording", "recording_moves")
+    __slots__ = ("daemons", "edited", "freed", "groups", "labels", "moved", "nodes", "order", "recording", "recording_moves")
 
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self.order: list[Node] = []
         self.labels: dict[int, Node] = {}
         self.groups: dict[str, Group] = {}
+        self.daemons: dict[str, Keeper] = {}
+        """Service key → DAEMON service; `keep` and `keep_no_more` write it."""
         self.recording = False
         """Whether any view reads `edited` and `freed`; small fleets need none."""
         self.recording_moves = False
@@ -289,6 +311,8 @@ class Fleet:
         node.follow(record)
         if node.attributes != old:
             self._rebucket(node, old)
+        for service_key in self.daemons:
+            self._keep(node, service_key)
         if self.recording:
             self.edited.add(node)
             self.freed.add(node)
@@ -305,6 +329,38 @@ class Fleet:
                     counts[before] -= here
                 if after is not None:
                     counts[after] = counts.get(after, 0) + here
+
+    def keep(self, key: str, daemon: Keeper) -> None:
+        """From now on the nodes keep the share of the DAEMON service `key` where it has no task."""
+        self.daemons[key] = daemon
+        for node in self.order:
+            self._keep(node, key)
+
+    def keep_no_more(self, key: str) -> None:
+        """The service `key` is gone, or about to come back with another share."""
+        if self.daemons.pop(key, None) is not None:
+            for node in self.order:
+                self._keep(node, key)
+
+    def _keep(self, node: Node, key: str) -> None:
+        daemon, held = self.daemons.get(key), node.held.get(key)
+        keeps = daemon is not None and daemon.keeps(node)
+        if daemon is not None and keeps and held is None:
+            node.held[key] = daemon.holding
+            self._take(node, daemon.holding, 1)
+        elif held is not None and not keeps:
+            del node.held[key]
+            self._take(node, held, -1)
+
+    def _take(self, node: Node, share: Holding, sign: int) -> None:
+        node.cpu -= sign * share.cpu
+        node.memory -= sign * share.memory
+        node.gpus -= sign * share.gpus
+        node.hold_ports(share.ports, sign)
+        if self.recording_moves:
+            self.moved.add(node)
+        if self.recording and sign < 0:
+            self.freed.add(node)
 
     def reserve(self, node: Node, holding: Holding) -> None:
         """A task takes its share of the node."""
@@ -355,6 +411,10 @@ class Fleet:
                 counts[value] = counts.get(value, 0) + sign
         for watcher in group.watchers:
             watcher.counted(node, before, after)
+        if self.daemons and not (before and after):
+            for key, daemon in self.daemons.items():
+                if daemon.group == name:
+                    self._keep(node, key)
         if not group.total:
             self.forget_group(group)
 

@@ -11,13 +11,15 @@ from collections.abc import Iterable
 from homeport.model.ecs import container_instance as instance_model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.record import Instant, Record
-from homeport.placement import query, reasons
+from homeport.placement import daemons, query, reasons
 from homeport.placement.constraints import Demand
+from homeport.placement.daemons import Daemon
 from homeport.placement.engine import SCAN_NODES_MAX, Engine, refusal
-from homeport.placement.fleet import Fleet, Holding, port_number
-from homeport.placement.reasons import Obstacle, Refusal
+from homeport.placement.fleet import Fleet, Holding, Keeper, port_number
+from homeport.placement.reasons import Closest, Obstacle, Refusal
 from homeport.placement.request import Placement, PlacementRequest
 from homeport.placement.victims import Tally, choose_victims
 
@@ -29,6 +31,8 @@ class PlacementIndex:
         """`scan_nodes_max`: up to so many instances in a cluster, look at all of them for each task."""
         self._engines: dict[str, Engine] = {}
         self._scan_nodes_max = scan_nodes_max
+        # DAEMON services by cluster and key; each cluster's fleet refers to the inner dict, which outlives it.
+        self._daemons: dict[str, dict[str, Keeper]] = {}
 
     # Following the records
 
@@ -38,6 +42,21 @@ class PlacementIndex:
             self._change_task(before, after)  # type: ignore[arg-type]  # the table's name says the type
         elif table == "container_instances":
             self._change_instance(before, after)  # type: ignore[arg-type]  # the table's name says the type
+        elif table == "services":
+            self._change_service(before, after)  # type: ignore[arg-type]  # the table's name says the type
+
+    def _change_service(self, before: Service | None, after: Service | None) -> None:
+        old, new = daemons.follows(before), daemons.follows(after)
+        service = after or before
+        if old == new or service is None:
+            return
+        engine = self._engine(service.cluster_key)
+        if old is not None:
+            engine.fleet.keep_no_more(service.key)
+        if new is not None:
+            engine.fleet.keep(service.key, Daemon(new))
+        if not engine.fleet.nodes:
+            del self._engines[service.cluster_key]
 
     def _change_instance(self, before: ContainerInstance | None, after: ContainerInstance | None) -> None:
         either = after or before
@@ -65,6 +84,7 @@ class PlacementIndex:
         engine = self._engines.get(cluster_key)
         if engine is None:
             engine = self._engines[cluster_key] = Engine(scan_nodes_max=self._scan_nodes_max)
+            engine.fleet.daemons = self._daemons.setdefault(cluster_key, {})
         return engine
 
     # Answering
@@ -73,6 +93,26 @@ class PlacementIndex:
         """Choose one instance for one task, or say of every instance why not."""
         engine = self._engines.get(request.cluster_key)
         return engine.place(request) if engine is not None else refusal(Fleet(), Demand(request))
+
+    def place_on(self, request: PlacementRequest, instance_key: str) -> Placement | Refusal:
+        """The instance `instance_key`, if it can take the task; the Refusal names it and no other."""
+        engine = self._engines.get(request.cluster_key)
+        node = engine.fleet.nodes.get(instance_key) if engine is not None else None
+        if engine is None or node is None:
+            return Refusal(lambda: ((instance_key, reasons.MISSING),), lambda: Closest(instance_key.rpartition("/")[2], reasons.MISSING))
+        failed = next(engine.plan(request).demand.failures(node), None)
+        if failed is None:
+            return node.placement
+        return Refusal(lambda: ((instance_key, failed),), lambda: Closest(node.id, failed))
+
+    def targets(self, request: PlacementRequest) -> dict[str, bool]:
+        """Key of every ACTIVE instance whose launch type, attributes and memberOf suit the task, by id → whether its agent is connected."""
+        engine = self._engines.get(request.cluster_key)
+        if engine is None:
+            return {}
+        matches = engine.plan(request).demand.matches
+        active = (node for node in engine.fleet.order if node.record and node.record.status == instance_model.ACTIVE)
+        return {node.key: node.usable for node in active if matches(node)}
 
     def reserve(self, request: PlacementRequest, placement: Placement) -> None:
         """Book a placement without a Task record, as `change` does with one: for what-if questions and measurements. Undo with `release`."""

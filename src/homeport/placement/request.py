@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy, Service
+from homeport.model.ecs.service import DAEMON, PlacementConstraint, PlacementStrategy, Service
 from homeport.model.ecs.task_definition import TaskDefinition
 
 
@@ -34,6 +34,8 @@ class PlacementRequest(msgspec.Struct, frozen=True, kw_only=True, cache_hash=Tru
     service_key: str = ""
     """ACCOUNT/CLUSTER/SERVICE, or "" for a standalone task."""
     gpus: int = 0
+    daemon: bool = False
+    """The task of a DAEMON service: what daemons keep free is free for it."""
 
     @property
     def task_group(self) -> str:
@@ -68,4 +70,5 @@ def placement_request(service: Service, definition: TaskDefinition | None) -> Pl
         group=f"service:{service.name}",
         service_key=service.key,
         gpus=definition.gpus if definition else 0,
+        daemon=service.scheduling_strategy == DAEMON,
     )

@@ -165,7 +165,7 @@ def plan(view: ServiceView, victims: Victims, *, healthy_after_seconds: float, n
     The answer's `StartTask`s are wishes: what placement refuses stays wished at the next activation.
     """
     if view.service.status == service_model.DRAINING:
-        return _retire(view, now)
+        return retire(view, now)
     primary = view.primary
     if view.service.status != service_model.ACTIVE or primary is None:
         return Plan(waiting_on=("the service is not ACTIVE",))
@@ -181,7 +181,7 @@ def plan(view: ServiceView, victims: Victims, *, healthy_after_seconds: float, n
         changes.append(Event(unable_to_scale_in(view.service.name, len(choice.withheld)), cause=f"protection {primary.id}"))
     if not changes and _is_deadlocked(state, waiting_on):
         changes.append(Event(unable_to_roll(view.service.name), cause=f"configuration {primary.id}"))
-    changes.extend(_steady(view, state))
+    changes.extend(steadiness(view, view.service, settled=state.settled))
     return Plan(tuple(changes), _wake_at(state, primary, choice.withheld, now), waiting_on)
 
 
@@ -320,11 +320,12 @@ def has_fewer_than_desired(view: ServiceView, started: int) -> bool:
     return wanted + started < view.service.desired_count
 
 
-def _steady(view: ServiceView, state: Standing) -> list[Change]:
-    steady = state.settled and len(view.deployments) == 1
+def steadiness(view: ServiceView, service: Service, *, settled: bool) -> list[Change]:
+    """The changes when the service of `view` comes to the steady state or loses it. `service`: its record with what this plan changes of it."""
+    steady = settled and len(view.deployments) == 1
     if steady == view.service.steady:
-        return []
-    changed = msgspec.structs.replace(view.service, steady=steady)
+        return [UpdateService(service, "its tasks")] if service != view.service else []
+    changed = msgspec.structs.replace(service, steady=steady)
     if not steady:
         return [UpdateService(changed, "no longer in steady state")]
     return [UpdateService(changed, "steady state reached"), Event(f"(service {view.service.name}) has reached a steady state.")]
@@ -338,7 +339,7 @@ def _wake_at(state: Standing, primary: Deployment, withheld: Sequence[Task], now
     return min(instants, default=0.0)
 
 
-def _retire(view: ServiceView, now: Instant) -> Plan:
+def retire(view: ServiceView, now: Instant) -> Plan:
     """A service that is being deleted: stop what runs; INACTIVE once every task is STOPPING or STOPPED."""
     kept = [task for task in view.tasks if task.desired_status != task_model.STOPPED]
     if kept:

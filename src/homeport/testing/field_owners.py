@@ -39,7 +39,8 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     },
     "services": {
         "status": ("DeleteService", "controller/service"),
-        "desired_count": ("UpdateService", "DeleteService"),
+        "desired_count": ("UpdateService", "DeleteService", "controller/service"),
+        "daemon_share": ("UpdateService", "controller/service"),
         "family": (*_SERVICE_SPEC, "controller/deployment"),
         "revision": (*_SERVICE_SPEC, "controller/deployment"),
         "launch_type": ("controller/deployment",),

@@ -245,6 +245,9 @@ class Invariants:
         service = self.records["services"].get(key)
         if service is None or service.status != "ACTIVE":
             return
+        if service.scheduling_strategy == "DAEMON":
+            self._one_each(service)
+            return
         upper = service.desired_count * service.maximum_percent // 100
         lower = -(-service.desired_count * service.minimum_healthy_percent // 100)
         changed = [change for change in commit.changes if isinstance(change.after, Task) and change.after.service_key == key]
@@ -265,6 +268,11 @@ class Invariants:
             _require(
                 enough, f"service {service.name}: the scheduler's stops leave {healthy} healthy tasks of {healthy_before}; the lower bound is {lower}"
             )
+
+    def _one_each(self, service: Service) -> None:
+        """A daemon has at most one task that is wanted RUNNING on an instance."""
+        wanted = [task.instance_key for task in self._of_service.get(service.key, {}).values() if task.desired_status == "RUNNING"]
+        _require(len(wanted) == len(set(wanted)), f"daemon {service.name} has two tasks on one instance")
 
     def _is_good(self, task: Task) -> bool:
         """Wanted, of the PRIMARY deployment, not unhealthy, on an instance that stays: what the desired count is about."""
@@ -313,7 +321,7 @@ class Invariants:
     def derived(self, store: Store, placement: PlacementIndex, *, indexes: bool = True) -> None:
         """Views that are kept beside the tables are what a rebuild from the tables gives; with `indexes` the tables' own as well."""
         rebuilt = PlacementIndex()
-        for name in ("container_instances", "tasks"):
+        for name in ("container_instances", "tasks", "services"):
             for row in store._contents[name].rows.values():
                 if not isinstance(row.record, Task) or row.record.last_status != "STOPPED":  # those hold nothing, and are most
                     rebuilt.change(name, None, row.record)

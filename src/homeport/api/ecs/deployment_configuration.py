@@ -14,7 +14,7 @@ from homeport.api.ecs.task_input import not_built, plain
 from homeport.config import Settings
 from homeport.errors import InvalidParameterError, UnsupportedFeatureError
 from homeport.model.ecs.deployment import ROLLING
-from homeport.model.ecs.service import Service
+from homeport.model.ecs.service import DAEMON, Service
 
 PERCENT_MAX: Final = 1_000_000
 
@@ -25,6 +25,7 @@ DEFAULT_DEPLOYMENT_CONFIGURATION: Final[dict[str, Any]] = {
     "strategy": ROLLING,
     "bakeTimeInMinutes": 0,
 }
+DAEMON_DEPLOYMENT_CONFIGURATION: Final[dict[str, Any]] = {**DEFAULT_DEPLOYMENT_CONFIGURATION, "maximumPercent": 100, "minimumHealthyPercent": 0}
 
 _WHERE = "deploymentConfiguration"
 
@@ -88,7 +89,8 @@ def _check_early_success(criteria: dict[str, Any], minimum_healthy_percent: int)
 
 def with_configuration(service: Service, given: Any, settings: Settings) -> Service:
     """`service` with `deploymentConfiguration` put over what it has. Raises as `deployment_configuration`."""
-    current = msgspec.json.decode(service.deployment_configuration) if service.deployment_configuration else DEFAULT_DEPLOYMENT_CONFIGURATION
+    default = DAEMON_DEPLOYMENT_CONFIGURATION if service.scheduling_strategy == DAEMON else DEFAULT_DEPLOYMENT_CONFIGURATION
+    current = msgspec.json.decode(service.deployment_configuration) if service.deployment_configuration else default
     merged = deployment_configuration(given, current, settings)
     return msgspec.structs.replace(
         service,

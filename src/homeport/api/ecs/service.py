@@ -14,6 +14,7 @@ import msgspec
 from homeport.api import idempotency, pagination
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, page, service_input, task_input
+from homeport.api.ecs.daemon_input import as_daemon, refuse_for_daemon
 from homeport.api.ecs.deployment_configuration import with_configuration
 from homeport.api.ecs.service_json import deployments_of, service_json
 from homeport.api.ecs.tag_rules import tags_of
@@ -40,9 +41,13 @@ NOT_IDEMPOTENT: Final = "Creation of service was not idempotent."
 async def create_service(call: Call, request: Any) -> dict[str, Any]:
     """CreateService: an ACTIVE service with its first deployment. A repeated client token gives the service that it made."""
     service_input.name_of(request.serviceName)
+    daemon = request.schedulingStrategy == model.DAEMON
     service_input.refuse_at_creation(request)
+    if daemon:
+        refuse_for_daemon(request)
     service_input.refuse_not_built(request)
-    service_input.desired_count_of(request.desiredCount)
+    if not daemon:
+        service_input.desired_count_of(request.desiredCount)
     idempotency.check_token(request.clientToken, length_max=service_input.CLIENT_TOKEN_CHARACTERS_MAX)
     task_input.launch_type(request.launchType)
 
@@ -92,7 +97,8 @@ def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) ->
         status=model.ACTIVE,
         created_at=tx.now,
         created_by=call.principal_arn,
-        desired_count=request.desiredCount,
+        desired_count=0 if request.schedulingStrategy == model.DAEMON else request.desiredCount,
+        scheduling_strategy=request.schedulingStrategy or model.REPLICA,
         family=definition.family,
         revision=definition.revision,
         launch_type=task_input.launch_type(request.launchType),
@@ -104,7 +110,8 @@ def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) ->
         # A deleted service of the same name left its events behind, and a number is never used twice.
         events_written=before.events_written if before else 0,
     )
-    return with_configuration(service, request.deploymentConfiguration, call.settings)
+    service = with_configuration(service, request.deploymentConfiguration, call.settings)
+    return as_daemon(tx, call, service=service, definition=definition) if service.scheduling_strategy == model.DAEMON else service
 
 
 async def update_service(call: Call, request: Any) -> dict[str, Any]:
@@ -113,6 +120,8 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
 
     def update(tx: Transaction) -> dict[str, Any]:
         before = _active_service(tx, call, request)
+        if before.scheduling_strategy == model.DAEMON:
+            refuse_for_daemon(request)
         service = with_configuration(_with_members(before, request), request.deploymentConfiguration, call.settings)
         if request.taskDefinition:
             definition = lookup.task_definition_of(tx, call, request.taskDefinition, missing=DEFINITION_MISSING)
@@ -123,6 +132,8 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
             _start_deployment(tx, service, call.ids.digits(19))
         elif service.deployment_configuration != before.deployment_configuration:
             _reconfigure(tx, service)
+        if service.scheduling_strategy == model.DAEMON and (current := _definition(tx, service)) is not None:
+            service = as_daemon(tx, call, service=service, definition=current)
         tx.put(SERVICES, service)
         return {"service": service_json(tx, call, service, with_tags=True)}
 
@@ -131,7 +142,7 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
 
 def _with_members(service: Service, request: Any) -> Service:
     changed: dict[str, Any] = {}
-    if request.desiredCount is not None:
+    if request.desiredCount is not None and service.scheduling_strategy != model.DAEMON:
         changed["desired_count"] = service_input.desired_count_of(request.desiredCount)
     if request.placementConstraints is not None:
         changed["placement_constraints"] = service_input.placement_constraints(request.placementConstraints)
@@ -189,7 +200,7 @@ async def delete_service(call: Call, request: Any) -> dict[str, Any]:
         if service.status == model.INACTIVE:
             raise ServiceNotFoundError
         if service.status == model.ACTIVE:
-            if not request.force:
+            if not request.force and service.scheduling_strategy != model.DAEMON:
                 _require_scaled_down(tx, service)
             service = msgspec.structs.replace(service, status=model.DRAINING, desired_count=0, steady=False, placement_failure="")
             tx.put(SERVICES, service)

@@ -72,13 +72,11 @@ def refuse_not_built(request: Any) -> None:
 
 def refuse_at_creation(request: Any) -> None:
     """Raise for members that only CreateService has."""
-    if request.schedulingStrategy == DAEMON:
-        raise not_built("schedulingStrategy DAEMON")
     if request.role:
         raise InvalidParameterError("You cannot specify an IAM role for a service that has no load balancer.")
     if not request.taskDefinition:
         raise InvalidParameterError("TaskDefinition can not be blank.")
-    if request.desiredCount is None:
+    if request.desiredCount is None and request.schedulingStrategy != DAEMON:
         raise InvalidParameterError("desiredCount must be specified for a service with the REPLICA scheduling strategy.")
 
 

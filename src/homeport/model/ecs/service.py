@@ -31,6 +31,20 @@ class PlacementStrategy(Record, frozen=True, kw_only=True):
     field: str = ""
 
 
+class DaemonShare(Record, frozen=True, kw_only=True):
+    """What the task of a DAEMON service takes from its instance, and which instances it is for: its task definition's needs, kept beside the
+    service so that placement can hold them free without the definition."""
+
+    cpu: int
+    memory_mib: int
+    host_ports: tuple[tuple[int, str], ...] = ()
+    """(port, "tcp" or "udp")."""
+    gpus: int = 0
+    required_attributes: tuple[str, ...] = ()
+    constraints: tuple[PlacementConstraint, ...] = ()
+    """The service's and, as memberOf, the task definition's."""
+
+
 class Service(Record, frozen=True, kw_only=True):
     """A service. Its key is ACCOUNT/CLUSTER/NAME."""
 
@@ -72,6 +86,9 @@ class Service(Record, frozen=True, kw_only=True):
     """When it turned INACTIVE."""
     completed_revision_id: str = ""
     """Digits of the service revision whose deployment completed last: what a rollback goes to. "": none did."""
+
+    daemon_share: DaemonShare | None = None
+    """What every matching instance keeps free for it; None for a REPLICA service."""
 
     @property
     def key(self) -> str:

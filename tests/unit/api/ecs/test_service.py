@@ -129,7 +129,6 @@ async def test_createdat_is_the_transactions_instant(aws):
         ({"desiredCount": -1}, InvalidParameterError, "desiredCount"),
         ({"cluster": "elsewhere"}, ClusterNotFoundError, "Cluster not found."),
         ({"launchType": "FARGATE"}, UnsupportedFeatureError, "launchType FARGATE is not built yet"),
-        ({"schedulingStrategy": "DAEMON"}, UnsupportedFeatureError, "schedulingStrategy DAEMON is not built yet"),
         ({"deploymentController": {"type": "EXTERNAL"}}, UnsupportedFeatureError, "deploymentController EXTERNAL is not built yet"),
         ({"loadBalancers": [{"containerName": "a", "containerPort": 1}]}, UnsupportedFeatureError, "loadBalancers is not built yet"),
         ({"serviceRegistries": [{"registryArn": "a"}]}, UnsupportedFeatureError, "serviceRegistries is not built yet"),
