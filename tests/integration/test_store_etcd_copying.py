@@ -50,7 +50,7 @@ async def test_from_a_file_to_etcd_and_back_by_the_programs(members, prefix, tmp
     await fill(SqliteBackend(file))
     before = await shown(SqliteBackend(file))
     address = f"etcd://{members.endpoints[0].removeprefix('http://')}{prefix}"
-    assert await PROGRAMS["store copy"](argparse.Namespace(**{"from": f"sqlite:{file}", "to": address})) == 0
+    assert await PROGRAMS["store copy"](argparse.Namespace(data_dir=tmp_path, **{"from": f"sqlite:{file}", "to": address})) == 0
     etcd = EtcdBackend(members.endpoints, prefix)
     assert await shown(etcd) == before
     assert await PROGRAMS["journal verify"](options(tmp_path, "journal", store=address)) == 0
@@ -74,5 +74,7 @@ async def test_a_copy_to_an_etcd_that_a_server_leads_is_refused(members, prefix,
     async with opened(leading) as store:
         await store.update(lambda tx: tx.put(CLUSTERS, cluster("mine")), cause="test")
         with pytest.raises(StoreLockedError, match="led by"):
-            await PROGRAMS["store copy"](argparse.Namespace(**{"from": f"sqlite:{file}", "to": f"etcd://{members.endpoints[0][7:]}{prefix}"}))
+            await PROGRAMS["store copy"](
+                argparse.Namespace(data_dir=tmp_path, **{"from": f"sqlite:{file}", "to": f"etcd://{members.endpoints[0][7:]}{prefix}"})
+            )
         assert [item.name for item in await store.view(lambda reader: list(reader.scan(CLUSTERS)))] == ["mine"]
