@@ -112,6 +112,26 @@ def test_a_full_disk(small_disk: Path) -> None:
         check(installation, fill, filler.unlink, "database or disk is full")
 
 
+def test_a_first_start_on_a_full_disk_says_so(small_disk: Path) -> None:
+    filler, installation = small_disk / "filler", Installation(small_disk / "data", free_port())
+    for left in (0, 4096, 40_960):
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        with filler.open("rb+") as file:
+            file.truncate(filler.stat().st_size - left)
+        try:
+            done = installation.homeport("server", "--detach", "--port", str(installation.port), check=False)
+            assert done.returncode == 1
+            assert "no space left on the disk of" in done.stderr
+            assert "Traceback" not in done.stderr.partition("last words")[0]
+        finally:
+            installation.homeport("down", check=False)
+    filler.unlink()
+    installation.homeport("server", "--detach", "--port", str(installation.port))
+    clear(installation)
+
+
 def test_a_disk_that_fails_to_write(tmp_path: Path) -> None:
     """No write of the server gets through: the kernel refuses each that would make any file longer than 1 KiB."""
     with serving(tmp_path / "data") as installation:

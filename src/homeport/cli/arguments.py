@@ -101,7 +101,12 @@ def _control_plane(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--account-id", type=_account_id, metavar="ID", help="12 digits, at first start; default: made and kept")
     parser.add_argument("--region", type=_region, metavar="NAME", help="at first start; default: us-east-1")
     parser.add_argument(
-        "--set", action="append", default=[], dest="settings", metavar="NAME=VALUE", help="change one of the server's settings; repeatable"
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="NAME=VALUE",
+        help="change one of the server's settings; repeatable; up keeps it for the next up",
     )
 
 

@@ -6,6 +6,7 @@ Owns: which function each command is, and how a failure is shown. Never parses.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -105,5 +106,10 @@ def run(options: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `homeport logs | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"homeport {options.command}: no space left on the disk of {options.data_dir}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130

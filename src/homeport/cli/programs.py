@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -31,6 +32,8 @@ STOP_SECONDS_MAX: Final = 20.0
 """From SIGTERM to SIGKILL."""
 LOG_BYTES_MAX: Final = 32 * 1024 * 1024
 """A log larger than this is put aside (as NAME.log.1) when its program starts."""
+FREE_BYTES_MIN: Final = 1024 * 1024
+"""A disk with less room than this counts as full: no server can start on it."""
 POLL_SECONDS: Final = 0.02
 _FLOCK: Final = "hhqqi"
 """The kernel's `struct flock` on 64-bit Linux: type, whence, start, length, pid."""
@@ -148,12 +151,14 @@ def log_path(directory: DataDirectory, name: str) -> Path:
 
 
 def log_tail(directory: DataDirectory, name: str, lines_max: int = 12) -> str:
-    """The last lines of a program's log, indented; for an error message."""
+    """The last lines of a program's log, indented; for an error message. A full disk is named, since nothing can be written to a log there."""
     try:
-        lines = log_path(directory, name).read_text(errors="replace").splitlines()
+        lines = log_path(directory, name).read_text(errors="replace").splitlines()[-lines_max:]
     except OSError:
-        return "  (no log)"
-    return "\n".join(f"  {line}" for line in lines[-lines_max:])
+        lines = ["(no log)"]
+    if shutil.disk_usage(directory.path).free < FREE_BYTES_MIN:
+        lines.append(f"(no space left on the disk of {directory.path}: make room and try again)")
+    return "\n".join(f"  {line}" for line in lines)
 
 
 def stop(directory: DataDirectory, name: str, terminal: Terminal) -> bool:
