@@ -74,13 +74,18 @@ class Servers:
         self.processes: list[subprocess.Popen[bytes] | None] = [None, None, None]
         self.paused: set[int] = set()
 
+    def command(self, number: int, *arguments: str) -> list[str]:
+        """`homeport ARGUMENTS` on the machine of server `number`."""
+        del number
+        return [sys.executable, "-m", "homeport", *arguments]
+
     def start(self, number: int, *more: str) -> None:
         """Start server `number`, with more options."""
         name = f"soak-{number}"
-        command = [sys.executable, "-m", "homeport", "server", "--data-dir", str(self.directory), "--port", str(self.ports[number])]
+        arguments = ["server", "--data-dir", str(self.directory), "--port", str(self.ports[number])]
         with (self.directory / f"{name}.log").open("ab") as log:
             self.processes[number] = subprocess.Popen(
-                [*command, "--store", self.store, "--name", name, "--account-id", "123456789012", *more],
+                self.command(number, *arguments, "--store", self.store, "--name", name, "--account-id", "123456789012", *more),
                 env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -100,14 +105,21 @@ class Servers:
         if process is not None:
             process.send_signal(what)
 
+    def connection(self, number: int, seconds: float) -> http.client.HTTPConnection:
+        """A connection to server `number`, not made yet; each wait of it lasts `seconds` at most."""
+        return http.client.HTTPConnection("127.0.0.1", self.ports[number], timeout=seconds)
+
     def health(self, number: int) -> dict[str, Any] | None:
         """What the server says of itself, None when it does not."""
+        connection = self.connection(number, 1.0)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[number]}/health", timeout=1) as answer:
-                found: dict[str, Any] = json.load(answer)
-                return found
-        except OSError:
+            connection.request("GET", "/health")
+            found: dict[str, Any] = json.loads(connection.getresponse().read())
+            return found
+        except (OSError, http.client.HTTPException, ValueError):
             return None
+        finally:
+            connection.close()
 
     def leader(self) -> int | None:
         """The number of the server that says it leads."""
@@ -143,7 +155,7 @@ class Client:
     def __init__(self, servers: Servers, seed: int, *, faithful: bool = False, keys: dict[str, str] | None = None) -> None:
         self._home: int | None = seed % 3 if faithful else None
         keys = keys or servers.credentials()
-        self._ports = servers.ports
+        self._servers = servers
         self._signer = SigV4Auth(Credentials(keys["access_key_id"], keys["secret_access_key"]), "ecs", keys["region"])
         self._connections: dict[int, http.client.HTTPConnection] = {}
         self._random = random.Random(seed)
@@ -167,13 +179,13 @@ class Client:
     def call(self, server: int, operation: str, invocation: str = "", seconds: float = CALL_SECONDS, **parameters: Any) -> dict[str, Any]:
         """One try at one server. Raises UnavailableError; any answer but 200 and 503 is a mistake."""
         body = json.dumps(parameters).encode()
-        request = AWSRequest("POST", f"http://127.0.0.1:{self._ports[server]}/", data=body)
+        request = AWSRequest("POST", f"http://127.0.0.1:{self._servers.ports[server]}/", data=body)
         request.headers["Content-Type"] = "application/x-amz-json-1.1"
         request.headers["X-Amz-Target"] = f"AmazonEC2ContainerServiceV20141113.{operation}"
         if invocation:
             request.headers["amz-sdk-invocation-id"] = invocation
         self._signer.add_auth(request)
-        connection = self._connections.pop(server, None) or http.client.HTTPConnection("127.0.0.1", self._ports[server], timeout=seconds)
+        connection = self._connections.pop(server, None) or self._servers.connection(server, seconds)
         try:
             connection.request("POST", "/", body, dict(request.headers))
             answer = connection.getresponse()
@@ -426,9 +438,9 @@ def soak(directory: Path, plan: Plan, *, say: Callable[[str], None] = print) -> 
             report = _harm(servers, workload, harms, seconds=plan.seconds, say=say)
             workload.stop()
             assert not workload.failures, workload.failures
-            problems = check(workload.steps, workload.revisions) + _compare(servers, workload)
+            problems = check(workload.steps, workload.revisions) + compare(servers, workload)
             servers.stop()
-            problems += _verify_journal(servers)
+            problems += verify_journal(servers)
             gap, _ = gaps(workload.steps)
             report |= {
                 "writes": sum(step.write for step in workload.steps),
@@ -478,7 +490,7 @@ def _by_fault(rounds: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _compare(servers: Servers, workload: Workload) -> list[str]:
+def compare(servers: Servers, workload: Workload) -> list[str]:
     """At the end every server tells the last acknowledged value or a later one, and all the same."""
     problems = []
     with Client(servers, 1) as client:
@@ -493,9 +505,9 @@ def _compare(servers: Servers, workload: Workload) -> list[str]:
     return problems
 
 
-def _verify_journal(servers: Servers) -> list[str]:
+def verify_journal(servers: Servers) -> list[str]:
     """The chain of hashes, walked by the command line."""
-    command = [sys.executable, "-m", "homeport", "journal", "verify", "--store", servers.store, "--data-dir", str(servers.directory)]
+    command = servers.command(0, "journal", "verify", "--store", servers.store, "--data-dir", str(servers.directory))
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False, timeout=120)
     return [] if done.returncode == 0 else [f"the journal: {done.stdout}{done.stderr}"]
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,66 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-import homeport
+from tests.integration.machines import Machine, switched
 
 PREFIX = "/partition/"
-ROOT = Path(homeport.__file__).parents[2]
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+class StoreMachine(Machine):
+    """With a server that is nothing but a store."""
 
+    @property
+    def socket(self) -> Path:
+        return self.directory / f"s{self.number}.sock"
 
-class Machine:
-    """A namespace with its cable, member and server."""
-
-    def __init__(self, number: int, stem: str, directory: Path) -> None:
-        self.number = number
-        self.space = f"{stem}{number}"
-        self.switch = f"{stem}s"
-        self.address = f"198.18.0.{number}"
-        self.socket = directory / f"s{number}.sock"
-        self._directory = directory
-        self._processes: list[subprocess.Popen[bytes]] = []
-
-    def connect(self) -> None:
-        ip("netns", "add", self.space)
-        ip("-n", self.space, "link", "set", "lo", "up")
-        ip("-n", self.switch, "link", "add", f"port{self.number}", "type", "veth", "peer", "name", "eth0", "netns", self.space)
-        ip("-n", self.switch, "link", "set", f"port{self.number}", "master", "switch", "up")
-        ip("-n", self.space, "address", "add", f"{self.address}/24", "dev", "eth0")
-        ip("-n", self.space, "link", "set", "eth0", "up")
-
-    def start(self, machines: list[Machine]) -> None:
-        peers = ",".join(f"m{machine.number}=http://{machine.address}:2380" for machine in machines)
-        client, peer = f"http://{self.address}:2379", f"http://{self.address}:2380"
-        member = ["etcd", f"--name=m{self.number}", f"--data-dir={self._directory}/m{self.number}", "--logger=zap"]
-        member += [f"--listen-client-urls={client}", f"--advertise-client-urls={client}"]
-        member += [f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster={peers}"]
-        self._run(member)
-        # Its own member first, as one would configure it.
-        endpoints = [f"{machine.address}:2379" for machine in [self, *(machine for machine in machines if machine is not self)]]
-        server = [sys.executable, "-m", "tests.integration.replica_process", f"s{self.number}", str(self.socket), PREFIX, *endpoints]
-        self._server = server
-
-    def start_server(self) -> None:
-        self._run(self._server)
-
-    def _run(self, command: list[str]) -> None:
-        environ = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-        with (self._directory / f"{self.number}.log").open("ab") as log:
-            command = ["nsenter", f"--net=/run/netns/{self.space}", *command]
-            self._processes.append(subprocess.Popen(command, env=environ, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
-
-    def plug(self, state: str) -> None:
-        """`down` pulls the cable, `up` puts it back."""
-        ip("-n", self.switch, "link", "set", f"port{self.number}", state)
-
-    def stop(self) -> None:
-        for process in self._processes:
-            process.kill()
-            process.wait()
+    def start_server(self, machines: list[StoreMachine]) -> None:
+        server = [sys.executable, "-m", "tests.integration.replica_process", f"s{self.number}", str(self.socket), PREFIX]
+        self.run(*server, *self.etcd_endpoints(machines))
 
     async def call(self, seconds: float = 20, **request: Any) -> dict[str, Any]:
         async with asyncio.timeout(seconds):
@@ -104,28 +57,16 @@ class Machine:
 
 
 @pytest.fixture
-def machines(tmp_path: Path) -> Iterator[list[Machine]]:
-    stem = f"hp{os.getpid() % 10_000}p"
-    made = [Machine(number, stem, tmp_path) for number in (1, 2, 3)]
-    try:
-        ip("netns", "add", f"{stem}s")
-        ip("-n", f"{stem}s", "link", "add", "switch", "type", "bridge")
-        ip("-n", f"{stem}s", "link", "set", "switch", "up")
+def machines(tmp_path: Path) -> Iterator[list[StoreMachine]]:
+    with switched(StoreMachine, tmp_path) as made:
         for machine in made:
-            machine.connect()
+            machine.start_etcd(made)
         for machine in made:
-            machine.start(made)
-        for machine in made:
-            machine.start_server()
+            machine.start_server(made)
         yield made
-    finally:
-        for machine in made:
-            machine.stop()
-        for space in (*(machine.space for machine in made), f"{stem}s"):
-            subprocess.run(["ip", "netns", "delete", space], check=False, capture_output=True)
 
 
-async def leader_among(machines: list[Machine], seconds: float = 30) -> Machine:
+async def leader_among(machines: list[StoreMachine], seconds: float = 30) -> StoreMachine:
     async with asyncio.timeout(seconds):
         while True:
             for machine in machines:
@@ -134,7 +75,7 @@ async def leader_among(machines: list[Machine], seconds: float = 30) -> Machine:
             await asyncio.sleep(0.05)
 
 
-async def put_through(machines: list[Machine], key: str, size: int) -> float:
+async def put_through(machines: list[StoreMachine], key: str, size: int) -> float:
     """Write at whoever of `machines` leads; how long that took."""
     began = time.monotonic()
     while "error" in await (await leader_among(machines)).call(op="put", key=key, size=size):
@@ -143,7 +84,7 @@ async def put_through(machines: list[Machine], key: str, size: int) -> float:
     return time.monotonic() - began
 
 
-async def test_the_minority_is_silent_and_nothing_diverges(machines: list[Machine]):
+async def test_the_minority_is_silent_and_nothing_diverges(machines: list[StoreMachine]):
     leader = await leader_among(machines)
     for machine in machines:
         await machine.answers()
