@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from homeport.errors import StoredFormError
+from homeport.model.ecs.capacity_provider import CapacityProvider, ManagedScaling
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import AgentSession, Attribute, ContainerInstance
 from homeport.model.ecs.deployment import Deployment
@@ -64,6 +65,22 @@ SAMPLES: dict[str, Record] = {
         capacity_providers=("FARGATE",),
         default_capacity_provider_strategy=b"[]",
         tags=(("team", "checkout"),),
+    ),
+    "capacity_providers": CapacityProvider(
+        account=ACCOUNT,
+        name="spot",
+        type="EC2_AUTOSCALING",
+        status="ACTIVE",
+        created_at=NOW,
+        cluster="default",
+        auto_scaling_group="asg",
+        managed_scaling=ManagedScaling(enabled=True, target_capacity=90, step_min=2, step_max=10, warmup_seconds=60),
+        termination_protection=True,
+        managed_draining=False,
+        managed_instances=b"{}",
+        update_status="UPDATE_COMPLETE",
+        deleted_at=NOW + 5,
+        tags=(("k", "v"),),
     ),
     "task_definition_families": TaskDefinitionFamily(account=ACCOUNT, family="web", last_revision=300),
     "task_definitions": TaskDefinition(

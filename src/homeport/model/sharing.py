@@ -33,6 +33,7 @@ _TASK: Final = (
     "health_status",
     "cpu_shown",
     "memory_shown",
+    "capacity_provider",
 )
 _CONTAINER: Final = ("name", "image", "status", "image_digest", "health_status", "cpu", "memory", "memory_reservation", "pinned_digest")
 _BINDING: Final = ("bind_ip", "protocol")

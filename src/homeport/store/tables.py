@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from homeport.errors import InvalidTransitionError
+from homeport.model.ecs import capacity_provider as capacity_provider_model
 from homeport.model.ecs import container_instance as instance_model
 from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import task as task_model
+from homeport.model.ecs.capacity_provider import CapacityProvider
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.deployment import Deployment
@@ -50,13 +52,36 @@ def guard_deployment(before: Deployment | None, after: Deployment | None) -> Non
         raise InvalidTransitionError(f"deployment {after.id}: its status may not go from {old} to {new}")
 
 
+def guard_capacity_provider(before: CapacityProvider | None, after: CapacityProvider | None) -> None:
+    """A deleted capacity provider stays deleted: a new one of its name has a later `created_at`."""
+    if before is None or after is None or before.status != capacity_provider_model.INACTIVE:
+        return
+    if after.status != before.status and after.created_at <= before.created_at:
+        raise InvalidTransitionError(f"capacity provider {after.name}: status may not leave {before.status}")
+
+
 INSTALLATION: Final = Table("installation", Installation, lambda r: "installation")
 ACCESS_KEYS: Final = Table("access_keys", AccessKey, lambda r: r.id)
 IDEMPOTENCY_TOKENS: Final = Table("idempotency_tokens", IdempotencyToken, lambda r: r.key)
 EFFECT_MINUTES: Final = 240
 """Values of the index `minute`: minutes of four hours."""
 EFFECTS: Final = Table("effects", Effect, lambda r: r.key, indexes={"minute": lambda r: (str(int(r.made_at // 60) % EFFECT_MINUTES),)})
-CLUSTERS: Final = Table("clusters", Cluster, lambda r: r.key, indexes={"account": lambda r: (r.account,)})
+CLUSTERS: Final = Table(
+    "clusters",
+    Cluster,
+    lambda r: r.key,
+    indexes={
+        "account": lambda r: (r.account,),
+        "capacity_provider": lambda r: tuple(f"{r.account}/{name}" for name in r.capacity_providers),
+    },
+)
+CAPACITY_PROVIDERS: Final = Table(
+    "capacity_providers",
+    CapacityProvider,
+    lambda r: r.key,
+    indexes={"cluster": lambda r: (f"{r.account}/{r.cluster}",) if r.cluster and r.status != capacity_provider_model.INACTIVE else ()},
+    guard=guard_capacity_provider,
+)
 TASK_DEFINITION_FAMILIES: Final = Table(
     "task_definition_families", TaskDefinitionFamily, lambda r: r.key, indexes={"account": lambda r: (r.account,)}
 )
@@ -94,6 +119,7 @@ TASKS: Final = Table(
         "started_by": lambda r: (f"{r.account}/{r.cluster}/{r.started_by}/{r.desired_status}",) if r.started_by else (),
         "family_desired": lambda r: (f"{r.account}/{r.cluster}/{r.family}/{r.desired_status}",),
         "definition_live": lambda r: (f"{r.account}/{r.family}:{r.revision}",) if r.last_status != task_model.STOPPED else (),
+        "provider_live": lambda r: (f"{r.cluster_key}/{r.capacity_provider}",) if r.capacity_provider and r.last_status != task_model.STOPPED else (),
         "stopped": lambda r: ("stopped",) if r.last_status == task_model.STOPPED else (),
     },
     guard=guard_task,
@@ -104,6 +130,7 @@ SERVICES: Final = Table(
     lambda r: r.key,
     indexes={
         "cluster_status": lambda r: (f"{r.account}/{r.cluster}/{r.status}",),
+        "capacity_provider": lambda r: tuple(f"{r.cluster_key}/{name}" for name in r.capacity_providers) if r.status != "INACTIVE" else (),
     },
 )
 DEPLOYMENTS: Final = Table(
@@ -125,6 +152,7 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     ACCESS_KEYS,
     IDEMPOTENCY_TOKENS,
     CLUSTERS,
+    CAPACITY_PROVIDERS,
     TASK_DEFINITION_FAMILIES,
     TASK_DEFINITIONS,
     CONTAINER_INSTANCES,

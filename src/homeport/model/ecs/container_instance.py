@@ -27,6 +27,8 @@ TRANSITIONS: Final[dict[str, tuple[str, ...]]] = {
 """From a status, the statuses it may move to. Owner: `api/ecs/container_instance.py`."""
 
 EXTERNAL_CAPABILITY: Final = "ecs.capability.external"
+CAPACITY_PROVIDER_ATTRIBUTE: Final = "homeport.capacity-provider"
+"""Its value is the name of the capacity provider that the instance belongs to."""
 
 
 class Attribute(Record, frozen=True, kw_only=True):
@@ -97,6 +99,11 @@ class ContainerInstance(Record, frozen=True, kw_only=True):
     def launch_type(self) -> str:
         """EXTERNAL when the agent advertises `ecs.capability.external`, else EC2."""
         return "EXTERNAL" if any(a.name == EXTERNAL_CAPABILITY for a in self.attributes) else "EC2"
+
+    @property
+    def capacity_provider(self) -> str:
+        """Name of the capacity provider that it says it belongs to, or ""."""
+        return self.attribute(CAPACITY_PROVIDER_ATTRIBUTE) or ""
 
     def attribute(self, name: str) -> str | None:
         """The value of the attribute `name` ("" for one without a value), or None when the instance lacks it."""

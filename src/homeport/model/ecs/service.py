@@ -5,8 +5,12 @@ Owns: `Service`, `ServiceEvent`, the statuses. Never counts tasks; never holds a
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
+import msgspec
+
+from homeport.model.ecs.capacity_provider import Strategy
 from homeport.model.record import Instant, Record, Tags
 
 ACTIVE: Final = "ACTIVE"
@@ -99,6 +103,27 @@ class Service(Record, frozen=True, kw_only=True):
     def cluster_key(self) -> str:
         """ACCOUNT/CLUSTER."""
         return f"{self.account}/{self.cluster}"
+
+    @property
+    def capacity_provider_strategy(self) -> Strategy:
+        """How its tasks are shared out between capacity providers; () for a service with a launch type."""
+        return _strategy_in(self.document)
+
+    @property
+    def capacity_providers(self) -> tuple[str, ...]:
+        """Names of the capacity providers in its strategy."""
+        return tuple(item.capacity_provider for item in self.capacity_provider_strategy)
+
+
+class _Document(msgspec.Struct, frozen=True):
+    """The one member of a service's document that decisions read."""
+
+    strategy: Strategy = msgspec.field(name="capacityProviderStrategy", default=())
+
+
+@functools.lru_cache(maxsize=4096)
+def _strategy_in(document: bytes) -> Strategy:
+    return msgspec.json.decode(document, type=_Document).strategy if document else ()
 
 
 class ServiceEvent(Record, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy
 from homeport.model.record import Instant, Record, Tags
 
 PROVISIONING: Final = "PROVISIONING"
@@ -135,6 +136,12 @@ class Task(Record, frozen=True, kw_only=True):
     """When it first counted as healthy for its deployment, or 0."""
     gpus: int = 0
     """GPUs held on the instance until STOPPED."""
+    capacity_provider: str = ""
+    """Name of the capacity provider that a strategy chose, or "" for a task with a launch type alone."""
+    placement_constraints: tuple[PlacementConstraint, ...] = ()
+    """Those of RunTask, kept while a task without a service may have to wait for an instance."""
+    placement_strategy: tuple[PlacementStrategy, ...] = ()
+    """As `placement_constraints`."""
 
     @property
     def key(self) -> str:
