@@ -72,6 +72,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """With etcd: how long a server that is not seen any more counts as one that will come for its entries (1 day)."""
     journal_gap_patience_seconds: float = 600.0
     """With etcd: how long a server looks for entries that it missed before it goes on without them."""
+    capacity_providers_per_cluster_max: int = 20
+    """Capacity providers that one cluster may be associated with."""
+    inactive_capacity_provider_retention_seconds: float = 3_600.0
+    """How long a deleted capacity provider stays describable."""
     custom_attributes_max: int = 10
     """Custom attributes per container instance."""
     tags_max: int = 50

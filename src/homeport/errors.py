@@ -103,6 +103,18 @@ class LimitExceededError(ApiError):
     code = "LimitExceededException"
 
 
+class ClusterContainsCapacityProviderError(ApiError):
+    """The cluster still has capacity providers of its own."""
+
+    code = "ClusterContainsCapacityProviderException"
+
+
+class ResourceInUseError(ApiError):
+    """The resource is in use and cannot be removed."""
+
+    code = "ResourceInUseException"
+
+
 class ClusterContainsContainerInstancesError(ApiError):
     """The cluster still has container instances."""
 

@@ -19,6 +19,7 @@ from homeport.agent.settings import AgentSettings
 from homeport.agent.state import State
 from homeport.errors import HomeportError
 from homeport.ids import Ids
+from homeport.model.ecs.container_instance import CAPACITY_PROVIDER_ATTRIBUTE
 
 ARN_KEY: Final = "arn"
 
@@ -74,13 +75,18 @@ def attributes(settings: AgentSettings, runtime: RuntimeDescription, *, machine:
         names.append(PRIVILEGED_CAPABILITY)
     if settings.external:
         names.append(EXTERNAL_CAPABILITY)
-    return dict.fromkeys(names, "") | {
-        "ecs.os-type": "linux",
-        "ecs.os-family": "LINUX",
-        "ecs.cpu-architecture": _ARCHITECTURES.get(machine, machine),
-        "ecs.availability-zone": settings.zone or f"{settings.region}a",
-        "ecs.instance-type": settings.instance_type or f"host.{runtime.cpus}x{runtime.memory_mib}",
-    }
+    provider = {CAPACITY_PROVIDER_ATTRIBUTE: settings.capacity_provider} if settings.capacity_provider else {}
+    return (
+        dict.fromkeys(names, "")
+        | provider
+        | {
+            "ecs.os-type": "linux",
+            "ecs.os-family": "LINUX",
+            "ecs.cpu-architecture": _ARCHITECTURES.get(machine, machine),
+            "ecs.availability-zone": settings.zone or f"{settings.region}a",
+            "ecs.instance-type": settings.instance_type or f"host.{runtime.cpus}x{runtime.memory_mib}",
+        }
+    )
 
 
 def registration(settings: AgentSettings, runtime: RuntimeDescription, *, arn: str, token: str, machine: str) -> dict[str, Any]:

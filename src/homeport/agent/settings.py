@@ -50,6 +50,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Value of the label `homeport.installation` on every container made here, and what tells ours from another's. HOMEPORT_INSTALLATION."""
     zone: str = ""
     """Availability zone of this host; "" means the region's first, for example us-east-1a. HOMEPORT_ZONE."""
+    capacity_provider: str = ""
+    """Name of the capacity provider that this host belongs to. HOMEPORT_CAPACITY_PROVIDER."""
     instance_type: str = ""
     """Value of ecs.instance-type; "" means a name made of cores and memory. HOMEPORT_INSTANCE_TYPE."""
     instance_id: str = ""
@@ -211,6 +213,7 @@ _VARIABLES: Final = (
     ("DOCKER_HOST", "docker_host", str),
     ("HOMEPORT_INSTALLATION", "installation_id", str),
     ("HOMEPORT_ZONE", "zone", str),
+    ("HOMEPORT_CAPACITY_PROVIDER", "capacity_provider", str),
     ("HOMEPORT_INSTANCE_TYPE", "instance_type", str),
     ("HOMEPORT_INSTANCE_ID", "instance_id", str),
     ("ECS_INSTANCE_ATTRIBUTES", "instance_attributes", _pairs),

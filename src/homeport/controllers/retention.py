@@ -18,6 +18,7 @@ from homeport.model.record import Record
 from homeport.planner.retention import is_over
 from homeport.store.table import Change, Reader, Table, Transaction
 from homeport.store.tables import (
+    CAPACITY_PROVIDERS,
     CONTAINER_INSTANCES,
     DEPLOYMENTS,
     EFFECT_MINUTES,
@@ -53,6 +54,7 @@ class RetentionController:
             "services": self._services,
             "deployments": self._deployments,
             "container_instances": self._instances,
+            "capacity_providers": self._capacity_providers,
             "idempotency_tokens": self._tokens,
             "task_definitions": self._task_definitions,
             "effects": self._effects,
@@ -114,6 +116,9 @@ class RetentionController:
         for instance in self._over(reader.scan(CONTAINER_INSTANCES), now):
             if not reader.count(TASKS, "instance_live", instance.key):
                 yield CONTAINER_INSTANCES, instance.key
+
+    def _capacity_providers(self, reader: Reader, now: float) -> Iterator[Deletion]:
+        return ((CAPACITY_PROVIDERS, provider.key) for provider in self._over(reader.scan(CAPACITY_PROVIDERS), now))
 
     def _tokens(self, reader: Reader, now: float) -> Iterator[Deletion]:
         return ((IDEMPOTENCY_TOKENS, token.key) for token in self._over(reader.scan(IDEMPOTENCY_TOKENS), now))

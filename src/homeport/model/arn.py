@@ -41,6 +41,11 @@ def cluster_arn(region: str, account: str, cluster: str) -> str:
     return _ecs(region, account, f"cluster/{cluster}")
 
 
+def capacity_provider_arn(region: str, account: str, name: str) -> str:
+    """ARN of a capacity provider."""
+    return _ecs(region, account, f"capacity-provider/{name}")
+
+
 def service_arn(region: str, account: str, cluster: str, service: str) -> str:
     """ARN of a service."""
     return _ecs(region, account, f"service/{cluster}/{service}")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 
 from homeport.config import Settings
+from homeport.model.ecs import capacity_provider as provider_model
 from homeport.model.ecs import container_instance as instance_model
 from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import service as service_model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs import task_definition as definition_model
+from homeport.model.ecs.capacity_provider import CapacityProvider
 from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
@@ -44,6 +46,11 @@ def _(instance: ContainerInstance, settings: Settings) -> Instant:
     if instance.status != instance_model.INACTIVE or not instance.left_at:
         return 0.0
     return instance.left_at + settings.inactive_instance_retention_seconds
+
+
+@over_at.register
+def _(provider: CapacityProvider, settings: Settings) -> Instant:
+    return provider.deleted_at + settings.inactive_capacity_provider_retention_seconds if provider.status == provider_model.INACTIVE else 0.0
 
 
 @over_at.register

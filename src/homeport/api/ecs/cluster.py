@@ -16,10 +16,11 @@ import msgspec
 from homeport.api import pagination
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, page
+from homeport.api.ecs.cluster_capacity import capacity_json, with_capacity
 from homeport.api.ecs.tag_rules import tags_json, tags_of
 from homeport.errors import (
     ApiError,
-    ClientError,
+    ClusterContainsCapacityProviderError,
     ClusterContainsContainerInstancesError,
     ClusterContainsServicesError,
     ClusterContainsTasksError,
@@ -36,7 +37,7 @@ from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.record import Tags
 from homeport.store.table import Reader, Transaction
-from homeport.store.tables import CLUSTERS, CONTAINER_INSTANCES, SERVICES, TASKS
+from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, CONTAINER_INSTANCES, SERVICES, TASKS
 
 DESCRIBE_MAX: Final = 100
 NAMED_BLOCKERS_MAX: Final = 5
@@ -45,7 +46,6 @@ NAMED_BLOCKERS_MAX: Final = 5
 INCLUDES: Final = ("ATTACHMENTS", "CONFIGURATIONS", "SETTINGS", "STATISTICS", "TAGS")
 _AFTER_CHANGE: Final = ("CONFIGURATIONS", "SETTINGS", "TAGS")
 """What the answers of create and update show."""
-BUILT_IN_CAPACITY_PROVIDERS: Final = ("FARGATE", "FARGATE_SPOT")
 DEFAULT_SETTINGS: Final[Tags] = (("containerInsights", "disabled"),)
 _INSIGHTS: Final = ("disabled", "enabled", "enhanced")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -67,8 +67,6 @@ async def create_cluster(call: Call, request: Any) -> dict[str, Any]:
         settings=_settings(request.settings),
         configuration=_document(request.configuration),
         service_connect_defaults=_document(request.serviceConnectDefaults),
-        capacity_providers=_capacity_providers(request.capacityProviders),
-        default_capacity_provider_strategy=_strategy(request.defaultCapacityProviderStrategy, request.capacityProviders),
         tags=tags_of(request.tags, tags_max=call.settings.tags_max),
     )
 
@@ -77,6 +75,7 @@ async def create_cluster(call: Call, request: Any) -> dict[str, Any]:
         if existing is not None and existing.status != model.INACTIVE:
             return cluster_json(tx, call, existing, include=_AFTER_CHANGE)
         cluster = msgspec.structs.replace(wanted, created_at=tx.now)
+        cluster = with_capacity(tx, call, cluster=cluster, request=request)
         tx.put(CLUSTERS, cluster)
         return cluster_json(tx, call, cluster, include=_AFTER_CHANGE)
 
@@ -149,6 +148,18 @@ async def update_cluster_settings(call: Call, request: Any) -> dict[str, Any]:
     return await _change(call, request.cluster, {"settings": _settings(request.settings)})
 
 
+async def put_cluster_capacity_providers(call: Call, request: Any) -> dict[str, Any]:
+    """PutClusterCapacityProviders: these providers and this default strategy instead of what the cluster has."""
+
+    def put(tx: Transaction) -> dict[str, Any]:
+        cluster = lookup.cluster_of(tx, call, request.cluster)
+        cluster = with_capacity(tx, call, cluster=cluster, request=request)
+        tx.put(CLUSTERS, cluster)
+        return cluster_json(tx, call, cluster, include=("ATTACHMENTS", "CONFIGURATIONS", "SETTINGS", "TAGS"))
+
+    return {"cluster": await call.update(put)}
+
+
 async def _change(call: Call, reference: str, changed: dict[str, Any]) -> dict[str, Any]:
     def change(tx: Transaction) -> dict[str, Any]:
         cluster = msgspec.structs.replace(lookup.cluster_of(tx, call, reference), **changed)
@@ -170,7 +181,7 @@ async def delete_cluster(call: Call, request: Any) -> dict[str, Any]:
             raise ClusterNotFoundError
         if cluster.status != model.INACTIVE:
             _refuse_if_in_use(tx, call, cluster)
-            cluster = msgspec.structs.replace(cluster, status=model.INACTIVE)
+            cluster = msgspec.structs.replace(cluster, status=model.INACTIVE, capacity_providers=(), default_capacity_provider_strategy=b"")
             tx.put(CLUSTERS, cluster)
         return cluster_json(tx, call, cluster, include=())
 
@@ -196,6 +207,8 @@ def _refuse_if_in_use(reader: Reader, call: Call, cluster: Cluster) -> None:
     live = (status for status in task_model.ORDER if status != task_model.STOPPED)
     tasks = (task.id for status in live for task in reader.find(TASKS, "cluster_last", f"{cluster.key}/{status}"))
     _refuse(ClusterContainsTasksError, "The Cluster cannot be deleted while Tasks are active.", (arn.task_arn(*where, task_id) for task_id in tasks))
+    own = (arn.capacity_provider_arn(call.region, p.account, p.name) for p in reader.find(CAPACITY_PROVIDERS, "cluster", cluster.key))
+    _refuse(ClusterContainsCapacityProviderError, "The Cluster cannot be deleted while it has capacity providers of managed instances.", own)
 
 
 def _refuse(error: type[ApiError], sentence: str, blockers: Iterator[str]) -> None:
@@ -221,8 +234,7 @@ def cluster_json(reader: Reader, call: Call, cluster: Cluster, *, include: Colle
         "statistics": _statistics(reader, cluster) if "STATISTICS" in include else [],
         "tags": tags_json(cluster.tags) if "TAGS" in include else [],
         "settings": [{"name": name, "value": value} for name, value in cluster.settings] if "SETTINGS" in include else [],
-        "capacityProviders": list(cluster.capacity_providers),
-        "defaultCapacityProviderStrategy": msgspec.Raw(cluster.default_capacity_provider_strategy or b"[]"),
+        **capacity_json(reader, cluster, with_attachments="ATTACHMENTS" in include),
     }
     if cluster.configuration and "CONFIGURATIONS" in include:
         rendered["configuration"] = msgspec.Raw(cluster.configuration)
@@ -279,22 +291,3 @@ def _settings(given: list[Any] | None) -> Tags:
 
 def _document(given: Any) -> bytes:
     return b"" if given is None else msgspec.json.encode(given)
-
-
-def _capacity_providers(given: list[str] | None) -> tuple[str, ...]:
-    for name in given or ():
-        if name not in BUILT_IN_CAPACITY_PROVIDERS:
-            raise ClientError(f"The specified capacity provider does not exist: {name}. Capacity providers of one's own are not built yet.")
-    return tuple(given or ())
-
-
-def _strategy(given: list[Any] | None, providers: list[str] | None) -> bytes:
-    """The default capacity provider strategy as JSON (ecs-reference 3.2: only associated providers, at most one base)."""
-    if not given:
-        return b""
-    for item in given:
-        if item.capacityProvider not in (providers or ()):
-            raise InvalidParameterError(f"The capacity provider {item.capacityProvider} of the default strategy is not associated with the cluster.")
-    if sum(1 for item in given if item.base) > 1:
-        raise InvalidParameterError("Only one capacity provider in a capacity provider strategy can have a base defined.")
-    return msgspec.json.encode([{"capacityProvider": item.capacityProvider, "weight": item.weight or 0, "base": item.base or 0} for item in given])

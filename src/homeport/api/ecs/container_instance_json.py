@@ -40,6 +40,8 @@ def container_instance_json(reader: Reader, region: str, instance: ContainerInst
         "attachments": [],
         "tags": [{"key": key, "value": value} for key, value in instance.tags] if "TAGS" in include else [],
     }
+    if instance.capacity_provider:
+        rendered["capacityProviderName"] = instance.capacity_provider
     if instance.status_reason:
         rendered["statusReason"] = instance.status_reason
     if instance.agent_update_status:

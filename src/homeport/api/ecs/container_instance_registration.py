@@ -33,7 +33,7 @@ RESERVED_PORTS_MAX: Final = 100
 ATTRIBUTES_MAX: Final = 500
 """More attributes in one registration than any agent has (the upstream one advertises about 60)."""
 ATTRIBUTE_LENGTH_MAX: Final = 128
-AGENT_PREFIXES: Final = ("ecs.", "com.amazonaws.ecs.")
+AGENT_PREFIXES: Final = ("ecs.", "com.amazonaws.ecs.", model.CAPACITY_PROVIDER_ATTRIBUTE)
 """Names that start so are the agent's; any other attribute was chosen by a user (ECS_INSTANCE_ATTRIBUTES) and counts as custom."""
 
 _PORT = re.compile(r"[0-9]{1,5}")

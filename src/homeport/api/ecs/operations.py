@@ -11,6 +11,7 @@ from typing import Final
 from homeport.api.call import Handler
 from homeport.api.ecs import (
     attribute,
+    capacity_provider,
     cluster,
     container_instance,
     poll_endpoint,
@@ -32,6 +33,12 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "ListClusters": cluster.list_clusters,
     "UpdateCluster": cluster.update_cluster,
     "UpdateClusterSettings": cluster.update_cluster_settings,
+    # capacity providers
+    "CreateCapacityProvider": capacity_provider.create_capacity_provider,
+    "UpdateCapacityProvider": capacity_provider.update_capacity_provider,
+    "DeleteCapacityProvider": capacity_provider.delete_capacity_provider,
+    "DescribeCapacityProviders": capacity_provider.describe_capacity_providers,
+    "PutClusterCapacityProviders": cluster.put_cluster_capacity_providers,
     # container instances and their attributes
     "RegisterContainerInstance": container_instance.register_container_instance,
     "DeregisterContainerInstance": container_instance.deregister_container_instance,
@@ -81,12 +88,15 @@ OPERATIONS: Final[dict[str, Handler]] = {
 NOTES: Final[dict[str, str]] = {
     "RunTask": "launch types EC2 and EXTERNAL; capacityProviderStrategy, awsvpc, roles, secrets, exec and volumes at launch are refused by name",
     "StartTask": "as RunTask",
+    "CreateCapacityProvider": "instances join by their attribute homeport.capacity-provider; nothing resizes a group yet; managed instances are "
+    "stored and given back, acting on them is refused",
+    "PutClusterCapacityProviders": "FARGATE and FARGATE_SPOT can be associated; starting tasks by them is refused",
     "UpdateContainerAgent": "agents are updated with the installation, so the answer is always that there is no newer one",
     "CreateService": "rolling deployments; alarms need the setting alarm_source; load balancers, registries, bake time, hooks are refused by name",
     "UpdateService": "as CreateService",
     "StopServiceDeployment": "stop type ROLLBACK; ABORT is refused, as its documentation says",
-    "CreateCluster": "capacity providers and Service Connect defaults are stored and given back; nothing acts on them",
+    "CreateCluster": "Service Connect defaults are stored and given back; nothing acts on them",
     "RegisterTaskDefinition": "every member is accepted and given back; RunTask and CreateService refuse by name what cannot act yet",
     "SubmitAttachmentStateChanges": "no attachment is made yet, so naming one is an error",
-    "TagResource": "clusters, services, tasks, task definitions and container instances",
+    "TagResource": "clusters, services, tasks, task definitions, container instances and capacity providers",
 }

@@ -12,9 +12,11 @@ import msgspec
 
 from homeport.api.call import Call
 from homeport.api.ecs import lookup
+from homeport.api.ecs.capacity_provider import name_in
 from homeport.api.ecs.tag_rules import merged, tags_json, tags_of, without
 from homeport.errors import ApiError, ClientError, InvalidParameterError, ResourceNotFoundError
 from homeport.model.arn import Arn, parse_arn
+from homeport.model.ecs.capacity_provider import CapacityProvider
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.service import Service
@@ -22,9 +24,9 @@ from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition
 from homeport.model.record import Tags
 from homeport.store.table import Reader, Table, Transaction
-from homeport.store.tables import CLUSTERS, CONTAINER_INSTANCES, SERVICES, TASK_DEFINITIONS, TASKS
+from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, CONTAINER_INSTANCES, SERVICES, TASK_DEFINITIONS, TASKS
 
-Taggable = Cluster | ContainerInstance | Service | Task | TaskDefinition
+Taggable = CapacityProvider | Cluster | ContainerInstance | Service | Task | TaskDefinition
 
 _IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
 _INACTIVE: Final = "INACTIVE"
@@ -71,6 +73,8 @@ def _resource(reader: Reader, call: Call, text: str, missing: type[ApiError]) ->
     kind = arn.resource.partition("/")[0]
     if kind == "cluster":
         return CLUSTERS, lookup.cluster_of(reader, call, text)
+    if kind == "capacity-provider":
+        return CAPACITY_PROVIDERS, _found(reader.get(CAPACITY_PROVIDERS, f"{call.account}/{name_in(call, text)}"), text, missing)
     if kind == "task-definition":
         family, revision = lookup.split_task_definition(call, text)
         key = f"{call.account}/{family}:{revision or 0:07d}"
