@@ -40,6 +40,7 @@ from homeport.controllers.retention import RetentionController
 from homeport.controllers.service import ServiceController
 from homeport.dispatcher.hub import Dispatcher
 from homeport.errors import HomeportError, LeadershipLostError, NotLeaderError
+from homeport.forecast import Fork
 from homeport.iam.sigv4 import Credentials
 from homeport.ids import Ids
 from homeport.model import arn
@@ -249,6 +250,7 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
             region=installation.region,
             installation_id=installation.id,
             endpoint=f"{endpoint(options)}/",
+            fork=functools.partial(Fork.open, controllers_of),
         )
         keys = Credentials(root_key.id, root_key.secret, installation.region)
         fellowship = _fellowship(store, backend, keys, options) if backend else None

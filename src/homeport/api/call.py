@@ -1,23 +1,63 @@
 """What a handler gets: the parts of the control plane that it may use, and the call itself.
 
-Owns: `Context`, `Call`, `Handler`. Never knows HTTP and never decides anything.
+Owns: `Context`, `Call`, `Handler`, and what a handler sees of a fork. Never knows HTTP and never decides anything.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol, TypeVar
 
 from homeport.api.invocation import Invocation
 from homeport.clock import Clock
 from homeport.config import Settings
 from homeport.ids import Ids
+from homeport.model.forecast import Agents, Moment
+from homeport.model.record import Instant, Record
 from homeport.placement.index import PlacementIndex
 from homeport.store.store import Store
-from homeport.store.table import Reader, Transaction
+from homeport.store.table import Reader, Table, Transaction
 
 T = TypeVar("T")
+
+
+class Fork(Protocol):
+    """A copy of a part of the state on which the controllers act in a time of its own; see `homeport.forecast`."""
+
+    context: Context
+    """For handlers that are to act on the copy."""
+    moments: list[Moment]
+    """What has happened on it, in order."""
+
+    @property
+    def now(self) -> Instant:
+        """How far its time is."""
+        ...
+
+    async def view(self, function: Callable[[Reader], T]) -> T:
+        """What `function` says of the copy."""
+        ...
+
+    async def update(self, function: Callable[[Transaction], T]) -> T:
+        """One transaction on the copy."""
+        ...
+
+    async def run(self, seconds: float) -> bool:
+        """Let things happen until nothing more does, or for so many seconds of its time. Whether it came to rest."""
+        ...
+
+    async def close(self) -> None:
+        """The copy is gone."""
+        ...
+
+
+class ForkMaker(Protocol):
+    """Makes a copy that holds `records`."""
+
+    async def __call__(self, context: Context, records: Iterable[tuple[Table[Any], Record]], *, agents: Agents, seed: str) -> Fork:
+        """The copy, at the present."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +73,8 @@ class Context:
     installation_id: str
     endpoint: str
     """http(s)://HOST:PORT/ of this server, for DiscoverPollEndpoint."""
+    fork: ForkMaker | None = None
+    """For questions about what would happen."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

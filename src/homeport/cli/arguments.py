@@ -178,6 +178,38 @@ def _history(parser: argparse.ArgumentParser) -> None:
     _reading(parser)
 
 
+def _what_if(parser: argparse.ArgumentParser) -> None:
+    _reading(parser)
+    _predicted(parser)
+    parser.add_argument("--add", type=_count, metavar="N", help="so many instances more, each like the one of --like")
+    parser.add_argument("--like", metavar="INSTANCE", help="default: the first of the cluster")
+    parser.add_argument("--add-in", metavar="ZONE", help="where the added ones stand; default: beside the one that they are like")
+    parser.add_argument(
+        "--lose", metavar="INSTANCE", action="append", default=[], help="an instance dies; may be given several times, as --drain and --desired"
+    )
+    parser.add_argument("--drain", metavar="INSTANCE", action="append", default=[], help="an instance drains")
+    parser.add_argument("--lose-zone", metavar="ZONE", help="every instance of an availability zone dies")
+    parser.add_argument("--desired", metavar="SERVICE=COUNT", action="append", default=[], help="another desired count of a service")
+
+
+def _plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("operation", choices=("update-service",))
+    _reading(parser)
+    _predicted(parser)
+    parser.add_argument("--service", required=True, metavar="SERVICE")
+    parser.add_argument("--task-definition", metavar="FAMILY[:REVISION]")
+    parser.add_argument("--desired-count", type=int, metavar="N")
+    parser.add_argument("--minimum-healthy-percent", type=int, metavar="N")
+    parser.add_argument("--maximum-percent", type=int, metavar="N")
+    parser.add_argument("--force-new-deployment", action="store_true")
+
+
+def _predicted(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=int, metavar="N", help="how far to look; default: 3600")
+    parser.add_argument("--start-seconds", type=int, metavar="N", help="how long a task takes to start; default: 5")
+    parser.add_argument("--stop-seconds", type=int, metavar="N", help="how long a task takes to stop; default: 5")
+
+
 def _store_address(parser: argparse.ArgumentParser) -> None:
     _data_dir(parser)
     parser.add_argument("--store", metavar="sqlite:PATH|etcd://HOST,...", help="default: SQLite in the data directory")

@@ -22,6 +22,7 @@ from homeport.cli.history import history
 from homeport.cli.installation import DataDirectory
 from homeport.cli.logs import logs
 from homeport.cli.packages import FOR_TESTS, ensure
+from homeport.cli.prediction import plan, what_if
 from homeport.cli.reading import describe, list_resources
 from homeport.cli.servers import restart_servers, server_status
 from homeport.cli.start import agent_environment, port_of, start_agent, start_server, wait_for_agent, wait_for_server
@@ -89,6 +90,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "describe": describe,
     "history": history,
     "explain": explain,
+    "what-if": what_if,
+    "plan": plan,
     "server": server,
     "agent": agent,
     "prepare": prepare,

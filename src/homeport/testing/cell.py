@@ -6,6 +6,7 @@ Owns: `MemoryCell` and `SimulatedAgents`. Never waits for real: time moves when 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -20,6 +21,7 @@ from homeport.controllers.instance import InstanceController
 from homeport.controllers.loop import Loop
 from homeport.controllers.retention import RetentionController
 from homeport.controllers.service import ServiceController
+from homeport.forecast import Fork
 from homeport.ids import Ids
 from homeport.model.arn import root_arn
 from homeport.model.ecs import task as task_model
@@ -27,6 +29,7 @@ from homeport.model.ecs.task import Task
 from homeport.model.record import Record
 from homeport.placement.index import PlacementIndex
 from homeport.planner.task import Seen, observed
+from homeport.server import controllers_of
 from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
 from homeport.store.table import Reader, Table, Transaction
@@ -82,6 +85,7 @@ class MemoryCell:
             region=REGION,
             installation_id="0123456789abcdef",
             endpoint="http://127.0.0.1:8470/",
+            fork=functools.partial(Fork.open, controllers_of),
         )
         return cls(store, context, clock)
 

@@ -1,0 +1,271 @@
+"""PredictChanges and PredictServiceUpdate: what would happen, found out by letting it happen on a copy.
+
+Owns: the two handlers, what of the state is copied, and the form of the answers. Never writes to the state; never computes an outcome by itself:
+the controllers and the placement that act do, in a fork (`homeport.forecast`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from homeport.api.call import Call, Fork
+from homeport.api.ecs import lookup, service
+from homeport.api.homeport.hypothesis import apply
+from homeport.api.homeport.resource import Place, arn_of
+from homeport.api.protocol import model as protocol
+from homeport.errors import ClientError, InvalidParameterError
+from homeport.model import arn
+from homeport.model.ecs import container_instance as instance_model
+from homeport.model.ecs import deployment as deployment_model
+from homeport.model.ecs import service as service_model
+from homeport.model.ecs import task as task_model
+from homeport.model.ecs.service import Service
+from homeport.model.ecs.task import Task
+from homeport.model.forecast import EVENT, GONE, RUNNING, START, STOP, Agents, Moment
+from homeport.model.record import Record
+from homeport.store.table import Reader, Table
+from homeport.store.tables import (
+    CLUSTERS,
+    CONTAINER_INSTANCES,
+    DEPLOYMENTS,
+    SERVICE_REVISIONS,
+    SERVICES,
+    TASK_DEFINITION_FAMILIES,
+    TASK_DEFINITIONS,
+    TASKS,
+)
+
+SECONDS_DEFAULT: Final = 3600
+RECORDS_MAX: Final = 50_000
+"""A larger cluster is not copied: it would take a server's memory and a core for minutes."""
+SEED: Final = "forecast"
+"""Of the copy's ids: the same question has the same answer."""
+
+Forked = tuple[Table[Any], Record]
+Question = Callable[[Fork], Awaitable[dict[str, Any]]]
+
+
+async def predict_changes(call: Call, request: Any) -> dict[str, Any]:
+    """What becomes of a cluster's tasks after hypothetical changes; see the model of the service for the members."""
+    hypotheses = list(request.changes)
+    cluster = await call.view(lambda reader: lookup.cluster_of(reader, call, request.cluster))
+
+    async def ask(fork: Fork) -> dict[str, Any]:
+        before = await fork.view(lambda reader: _census(reader, cluster.key))
+        forked = dataclasses.replace(call, context=fork.context)
+        await fork.update(lambda tx: apply(tx, forked, cluster, hypotheses))
+        started_at = fork.now
+        settled = await fork.run(_seconds(request))
+        after = await fork.view(lambda reader: _census(reader, cluster.key))
+        return {
+            "settled": settled,
+            "afterSeconds": fork.now - started_at,
+            "services": [_service_json(call, item, before, after) for item in after.services],
+            "containerInstances": [_instance_json(call, key, before, after) for key in sorted({*before.instances, *after.instances})],
+            "placements": [_placement_json(call, task, before) for task in after.tasks],
+            "steps": [_step_json(call, moment, started_at, before) for moment in fork.moments],
+        }
+
+    return await _asked(call, request, cluster.key, ask)
+
+
+async def predict_service_update(call: Call, request: Any) -> dict[str, Any]:
+    """The steps of an UpdateService, as `request` would make it; see the model of the service for the members."""
+    decoded = protocol.load("ecs").operations["UpdateService"].decode(msgspec.json.encode(_document(request.request)))
+    cluster = await call.view(lambda reader: lookup.cluster_of(reader, call, decoded.cluster))
+    key = lookup.service_key(call, cluster, decoded.service)
+
+    async def ask(fork: Fork) -> dict[str, Any]:
+        before = await fork.view(lambda reader: _census(reader, cluster.key))
+        started_at = fork.now
+        await service.update_service(dataclasses.replace(call, context=fork.context, invocation=None), decoded)
+        settled = await fork.run(_seconds(request))
+        after = await fork.view(lambda reader: reader.get(SERVICES, key))
+        outcome, message = await fork.view(lambda reader: _outcome(reader, after, fork.moments, settled=settled))
+        mine = [moment for moment in fork.moments if f"{cluster.key}/{moment.service}" == key]
+        return {
+            "serviceArn": arn_of(call, Place(SERVICES, key)),
+            "outcome": outcome,
+            "message": message,
+            "afterSeconds": fork.now - started_at,
+            **_extremes([task for task in before.tasks if task.service_key == key], mine),
+            "steps": [_step_json(call, moment, started_at, before) for moment in fork.moments],
+        }
+
+    return await _asked(call, request, cluster.key, ask)
+
+
+def _document(given: Any) -> Any:
+    if not isinstance(given, dict):
+        raise InvalidParameterError("request must be the request of an UpdateService.")
+    return given
+
+
+def _seconds(request: Any) -> float:
+    return float(SECONDS_DEFAULT if request.seconds is None else request.seconds)
+
+
+async def _asked(call: Call, request: Any, cluster_key: str, question: Question) -> dict[str, Any]:
+    """The answer of `question` on a copy, found in a thread with an event loop of its own, so that this server goes on serving."""
+    maker = call.context.fork
+    if maker is None:
+        raise ClientError("This server makes no predictions.")
+    records = await call.view(lambda reader: list(_copied(reader, call.account, cluster_key)))
+    defaults = Agents()
+    agents = Agents(
+        start_seconds=defaults.start_seconds if request.startSeconds is None else float(request.startSeconds),
+        stop_seconds=defaults.stop_seconds if request.stopSeconds is None else float(request.stopSeconds),
+    )
+
+    async def answer() -> dict[str, Any]:
+        fork = await maker(call.context, records, agents=agents, seed=SEED)
+        try:
+            return await question(fork)
+        finally:
+            await fork.close()
+
+    return await asyncio.to_thread(_run, answer)
+
+
+def _run(answer: Callable[[], Any]) -> dict[str, Any]:
+    found: dict[str, Any] = asyncio.run(answer())
+    return found
+
+
+def _copied(reader: Reader, account: str, cluster_key: str) -> Iterator[Forked]:
+    """All of the cluster that decides what happens in it; raises ClientError when that is too much."""
+    for number, forked in enumerate(_records(reader, account, cluster_key)):
+        if number >= RECORDS_MAX:
+            raise ClientError(f"The cluster has more than {RECORDS_MAX} records; predictions are made for smaller ones.")
+        yield forked
+
+
+def _records(reader: Reader, account: str, cluster_key: str) -> Iterator[Forked]:
+    cluster = reader.get(CLUSTERS, cluster_key)
+    if cluster is not None:
+        yield CLUSTERS, cluster
+    yield from ((TASK_DEFINITION_FAMILIES, record) for record in reader.scan(TASK_DEFINITION_FAMILIES, f"{account}/"))
+    yield from ((TASK_DEFINITIONS, record) for record in reader.scan(TASK_DEFINITIONS, f"{account}/"))
+    for instance in reader.scan(CONTAINER_INSTANCES, f"{cluster_key}/"):
+        if instance.status != instance_model.INACTIVE:
+            yield CONTAINER_INSTANCES, instance
+    for known in reader.scan(SERVICES, f"{cluster_key}/"):
+        if known.status != service_model.INACTIVE:
+            yield SERVICES, known
+            yield from ((DEPLOYMENTS, record) for record in reader.find(DEPLOYMENTS, "service", known.key))
+            yield from ((SERVICE_REVISIONS, record) for record in reader.find(SERVICE_REVISIONS, "service", known.key))
+    for task in reader.scan(TASKS, f"{cluster_key}/"):
+        if task.last_status != task_model.STOPPED:
+            yield TASKS, task
+
+
+class _Census(msgspec.Struct, frozen=True):
+    """A cluster at one moment."""
+
+    services: list[Service]
+    tasks: list[Task]
+    """Wanted RUNNING."""
+    instances: dict[str, tuple[int, int, int]]
+    """Key → tasks on it, free CPU units, free MiB."""
+
+    def running(self, service_key: str) -> int:
+        """How many tasks of the service run."""
+        return sum(1 for task in self.tasks if task.service_key == service_key and task.last_status == task_model.RUNNING)
+
+
+def _census(reader: Reader, cluster_key: str) -> _Census:
+    live = [task for task in reader.scan(TASKS, f"{cluster_key}/") if task.last_status != task_model.STOPPED]
+    instances = {}
+    for item in reader.scan(CONTAINER_INSTANCES, f"{cluster_key}/"):
+        if item.status != instance_model.INACTIVE:
+            on = [task for task in live if task.instance_key == item.key]
+            instances[item.key] = (len(on), item.cpu - sum(task.cpu for task in on), item.memory_mib - sum(task.memory_mib for task in on))
+    services = [item for item in reader.scan(SERVICES, f"{cluster_key}/") if item.status != service_model.INACTIVE]
+    return _Census(services, [task for task in live if task.desired_status != task_model.STOPPED], instances)
+
+
+def _service_json(call: Call, item: Service, before: _Census, after: _Census) -> dict[str, Any]:
+    shown = {
+        "serviceArn": arn_of(call, Place(SERVICES, item.key)),
+        "desiredCount": item.desired_count,
+        "runningBefore": before.running(item.key),
+        "runningAfter": after.running(item.key),
+    }
+    return shown | ({"refusal": item.placement_failure} if item.placement_failure else {})
+
+
+def _instance_json(call: Call, key: str, before: _Census, after: _Census) -> dict[str, Any]:
+    shown: dict[str, Any] = {"containerInstanceArn": arn_of(call, Place(CONTAINER_INSTANCES, key))}
+    if key in before.instances:
+        shown["tasksBefore"] = before.instances[key][0]
+    if key in after.instances:
+        shown["tasksAfter"], shown["cpuFree"], shown["memoryFree"] = after.instances[key]
+    return shown
+
+
+def _known(key: str, before: _Census) -> bool:
+    return any(task.key == key for task in before.tasks)
+
+
+def _placement_json(call: Call, task: Task, before: _Census) -> dict[str, Any]:
+    shown = {"group": task.group}
+    if task.instance_key:
+        shown["containerInstanceArn"] = arn_of(call, Place(CONTAINER_INSTANCES, task.instance_key))
+    return shown | ({"taskArn": arn_of(call, Place(TASKS, task.key))} if _known(task.key, before) else {})
+
+
+def _step_json(call: Call, moment: Moment, started_at: float, before: _Census) -> dict[str, Any]:
+    shown: dict[str, Any] = {"atSeconds": round(moment.at - started_at, 3), "kind": moment.kind}
+    if moment.service:
+        shown["group"] = f"service:{moment.service}"
+    if moment.kind == EVENT:
+        return shown | {"message": moment.reason}
+    shown["taskDefinitionArn"] = arn.task_definition_arn(call.region, call.account, moment.family, moment.revision)
+    if moment.instance_key:
+        shown["containerInstanceArn"] = arn_of(call, Place(CONTAINER_INSTANCES, moment.instance_key))
+    if _known(moment.key, before):
+        shown["taskArn"] = arn_of(call, Place(TASKS, moment.key))
+    return shown | ({"message": moment.reason} if moment.reason else {})
+
+
+def _outcome(reader: Reader, after: Service | None, moments: Sequence[Moment], *, settled: bool) -> tuple[str, str]:
+    """(COMPLETED, STUCK or UNFINISHED, on what)."""
+    if after is None:
+        return "STUCK", "the service is gone"
+    deployments = [item for item in reader.find(DEPLOYMENTS, "service", after.key) if item.status != deployment_model.INACTIVE]
+    primary = next((item for item in deployments if item.status == deployment_model.PRIMARY), None)
+    tasks = [task for task in reader.find(TASKS, "service_live", after.key) if task.desired_status == task_model.RUNNING]
+    done = len(deployments) == 1 and primary is not None and primary.rollout_state == deployment_model.COMPLETED
+    if done and len(tasks) == after.desired_count:
+        return "COMPLETED", primary.rollout_state_reason if primary else ""
+    if after.placement_failure:
+        return "STUCK", after.placement_failure
+    told = next((moment.reason for moment in reversed(moments) if moment.kind == EVENT and "unable" in moment.reason), "")
+    return ("STUCK" if settled or told else "UNFINISHED"), told or (primary.rollout_state_reason if primary else "")
+
+
+def _extremes(tasks: Sequence[Task], moments: Sequence[Moment]) -> dict[str, int]:
+    """The most that the service holds on the way, and the fewest tasks of it that run and are to stay."""
+    held = {task.key: (task.cpu, task.memory_mib) for task in tasks}
+    running = {task.key for task in tasks if task.last_status == task_model.RUNNING}
+    now = (sum(cpu for cpu, _ in held.values()), sum(memory for _, memory in held.values()))
+    most, cpu_peak, memory_peak, least = len(held), 0, 0, len(running)
+    for moment in moments:
+        if moment.kind == START:
+            held[moment.key] = (moment.cpu, moment.memory_mib)
+        elif moment.kind == RUNNING:
+            running.add(moment.key)
+        elif moment.kind in (STOP, GONE):
+            running.discard(moment.key)
+            if moment.kind == GONE:
+                held.pop(moment.key, None)
+        most = max(most, len(held))
+        cpu_peak = max(cpu_peak, sum(cpu for cpu, _ in held.values()) - now[0])
+        memory_peak = max(memory_peak, sum(memory for _, memory in held.values()) - now[1])
+        least = min(least, len(running))
+    return {"tasksMost": most, "cpuPeak": cpu_peak, "memoryPeak": memory_peak, "runningLeast": least}
