@@ -13,7 +13,7 @@ import msgspec
 
 from homeport.model.record import Record
 from homeport.store.codec import ENCODER, Codec
-from homeport.store.journal_entry import CREATE, DELETE, Entry, EntryChange, reverted
+from homeport.store.journal_entry import CREATE, DELETE, UPDATE, Entry, EntryChange, reverted
 from homeport.store.table import Table
 
 
@@ -21,7 +21,7 @@ class _State(msgspec.Struct):
     """What is known of one record, on the way back."""
 
     fields: list[Any] | None
-    """None: it does not exist there, or its fields are unknown."""
+    """None: it does not exist there, or its fields are unknown, or `base` and `olds` tell them."""
     version: int
     since: int
     """Revision up to which entries are told of it already."""
@@ -29,6 +29,18 @@ class _State(msgspec.Struct):
     """The earliest revision whose change of it is undone here."""
     unknown: bool = False
     """Whether its fields cannot be told backwards."""
+    base: Record | None = None
+    """The record as it is now, as long as only single fields of it were another before: most are never taken apart as a whole."""
+    olds: dict[int, Any] = msgspec.field(default_factory=dict)
+    """Position → what `base` had there, in stored form."""
+
+    def take_apart(self) -> None:
+        """Have `fields` instead of `base`."""
+        if self.base is not None:
+            fields = self.fields = msgspec.msgpack.decode(ENCODER.encode(self.base))
+            for position, old in self.olds.items():
+                fields[position] = old
+            self.base = None
 
 
 class Rewinding:
@@ -39,6 +51,7 @@ class Rewinding:
         self._table = table
         self._rows = rows
         self._states: dict[str, _State] = {}
+        self._types = [(field.name, field.type) for field in msgspec.structs.fields(table.record)]
 
     def undo(self, entries: Sequence[Entry]) -> None:
         """Take back what `entries` did, the last first. The newest that there are come first, and none is left out between two calls."""
@@ -54,6 +67,11 @@ class Rewinding:
         if state.since and revision > state.since:
             return  # done after the rows were looked at
         state.end = revision
+        if state.base is not None and change.kind == UPDATE and change.version == state.version and self._all_old(change):
+            for field in change.fields:
+                state.olds[field.position] = field.old
+            return
+        state.take_apart()
         if change.kind == CREATE:
             state.fields, state.unknown = None, False
         elif change.kind == DELETE:
@@ -65,11 +83,15 @@ class Rewinding:
             state.fields = reverted(state.fields, change) if state.version == change.version else None
             state.unknown = state.fields is None
 
+    def _all_old(self, change: EntryChange) -> bool:
+        """Whether every field of an update has its old value, in a place that records have today."""
+        return all(field.old is not msgspec.UNSET and field.position < len(self._types) for field in change.fields)
+
     def _first(self, key: str) -> _State:
         row = self._rows.get(key)
         if row is None:
             return _State(None, self._table.version, 0)
-        return _State(msgspec.msgpack.decode(ENCODER.encode(row[0])), self._table.version, row[1])
+        return _State(None, self._table.version, row[1], base=row[0])
 
     def records(self) -> tuple[dict[str, Record], dict[str, int]]:
         """(the records as they were, by key; those that cannot be told backwards: key → revision of the first change since)."""
@@ -81,6 +103,18 @@ class Rewinding:
                 continue
             if state.unknown:
                 unknown[key] = state.end
+            elif state.base is not None:
+                found[key] = self._with_olds(codec, state.base, state)
             elif state.fields is not None:
                 found[key] = codec.decode(state.version, ENCODER.encode(state.fields))
         return found, unknown
+
+    def _with_olds(self, codec: Codec[Any], base: Record, state: _State) -> Record:
+        """`base` with its old fields. Raises StoredFormError when it is no record of the table."""
+        try:
+            olds = {self._types[position][0]: msgspec.convert(old, self._types[position][1]) for position, old in state.olds.items()}
+        except msgspec.ValidationError:  # then the codec says what is wrong
+            state.take_apart()
+            record: Record = codec.decode(state.version, ENCODER.encode(state.fields))
+            return record
+        return msgspec.structs.replace(base, **olds)
