@@ -17,6 +17,7 @@ import msgspec
 from homeport.config import Settings
 from homeport.controllers.daemon import DaemonHints, plan_daemon
 from homeport.controllers.loop import Activation
+from homeport.controllers.service_capacity import Share, in_turn, service_tasks
 from homeport.controllers.service_event import write_event
 from homeport.ids import Ids
 from homeport.model.change import Event, Plan, StartTask, StopTask, UpdateDeployment, UpdateService
@@ -158,9 +159,11 @@ class ServiceController:
         if not tasks or count <= 0:
             return ()
         definition = tx.get(TASK_DEFINITIONS, task_definition_key(service.account, service.family, service.revision))
-        keys = self._placement.victims(placement_request(service, definition), tasks, count, now=tx.now)
+        strategy = service.capacity_provider_strategy
+        keys = self._placement.victims(placement_request(service, definition), tasks, len(tasks) if strategy else count, now=tx.now)
         by_key = {task.key: task for task in tasks}
-        return [by_key[key] for key in keys]
+        ordered = [by_key[key] for key in keys]
+        return in_turn(strategy, ordered, service_tasks(tx, service))[:count] if strategy else ordered
 
     def _apply(self, tx: Transaction, view: planner.ServiceView, plan: Plan) -> None:
         name = view.service.name
@@ -204,23 +207,27 @@ class ServiceController:
             message = f"(service {service.name}) cannot start tasks: task definition {deployment.family}:{deployment.revision} was deleted."
             self._write_events(tx, service.key, [Event(message, cause="task definition")])
             return started, None
-        request = placement_request(service, definition)
         refusal: Refusal | None = None
+        share = Share(tx, service, deployment)
         for item in starts:
+            provider = share.next()
+            request = placement_request(service, definition, provider=provider)
             found = self._placement.place_on(request, item.instance_key) if item.instance_key else self._placement.place(request)
             if isinstance(found, Refusal):
                 refusal = refusal or found
                 if not item.instance_key:
                     break  # the next one is the same wish
             else:
-                started.append(self._create(tx, service, deployment, definition, found.instance_id).id)
+                wanted = msgspec.structs.replace(self._placed(tx, service, deployment, definition), instance_id=found.instance_id)
+                started.append(self._create(tx, definition, msgspec.structs.replace(wanted, capacity_provider=provider)).id)
         return started, refusal
 
-    def _create(self, tx: Transaction, service: Service, deployment: Deployment, definition: TaskDefinition, instance_id: str) -> Task:
-        placed = Placed(
+    @staticmethod
+    def _placed(tx: Transaction, service: Service, deployment: Deployment, definition: TaskDefinition) -> Placed:
+        return Placed(
             cluster=service.cluster,
-            instance_id=instance_id,
-            launch_type=deployment.launch_type,
+            instance_id="",
+            launch_type=deployment.launch_type or "EC2",
             group=f"service:{service.name}",
             started_by=deployment.shown_id,
             service=service.name,
@@ -229,6 +236,8 @@ class ServiceController:
             enable_execute_command=service.enable_execute_command,
             digests=digests_of(tx.get(SERVICE_REVISIONS, f"{service.key}/{deployment.target_id}")),
         )
+
+    def _create(self, tx: Transaction, definition: TaskDefinition, placed: Placed) -> Task:
         task = new_task(definition, placed, task_id=self._ids.hex(32), mint=self._ids.uuid, now=tx.now)
         tx.put(TASKS, task)
         return task

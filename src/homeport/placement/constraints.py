@@ -35,6 +35,7 @@ class Demand:
         "launch_type",
         "memory",
         "ports",
+        "provider",
         "requires",
         "special",
         "static",
@@ -48,6 +49,7 @@ class Demand:
         self.ports = tuple(port_number(port, protocol) for port, protocol in request.host_ports)
         self.daemon = request.daemon
         self.launch_type = request.launch_type
+        self.provider = request.capacity_provider
         self.requires = frozenset(request.required_attributes)
         self.group = request.task_group
         self.distinct = any(constraint.type == DISTINCT_INSTANCE for constraint in request.constraints)
@@ -57,7 +59,7 @@ class Demand:
         """memberOf that only an edit of the instance's record can change."""
         self.dynamic = tuple(q for q in queries if q.dynamic)
         """memberOf that depends on the tasks of the node."""
-        self.static_key = (self.launch_type, self.requires, tuple(q.text for q in self.static))
+        self.static_key = (self.launch_type, self.provider, self.requires, tuple(q.text for q in self.static))
         """What `admits` depends on; demands with equal keys share their partitions."""
         self.special = bool(self.gpus or self.ports or self.distinct or self.dynamic)
         """Whether `fits` must look at more than cpu and memory."""
@@ -68,7 +70,13 @@ class Demand:
 
     def matches(self, node: Node) -> bool:
         """`admits` whether the node is usable at present or not."""
-        return node.launch_type == self.launch_type and self.requires <= node.tokens and all(query.matches(node) for query in self.static)
+        if node.launch_type != self.launch_type or not self.requires <= node.tokens or not self.offers(node):
+            return False
+        return all(query.matches(node) for query in self.static)
+
+    def offers(self, node: Node) -> bool:
+        """Whether the node belongs to the capacity provider that is asked for, if one is."""
+        return not self.provider or node.attributes.get(instance_model.CAPACITY_PROVIDER_ATTRIBUTE) == self.provider
 
     def fits(self, node: Node) -> bool:
         """Resources and the constraints that depend on the node's tasks."""
@@ -92,6 +100,8 @@ class Demand:
             yield record.status
         if record is not None and not record.agent_connected:
             yield reasons.AGENT
+        if not self.offers(node):
+            yield reasons.CAPACITY_PROVIDER
         yield from self._short(node)
         if node.launch_type != self.launch_type or not self.requires <= node.tokens:
             yield reasons.ATTRIBUTE

@@ -274,7 +274,7 @@ def refusal(fleet: Fleet, demand: Demand) -> Refusal:
     """The answer when no node can take the task."""
 
     def candidates() -> list[Node]:
-        return [node for node in fleet.order if node.record and node.record.status != instance_model.INACTIVE]
+        return [node for node in fleet.order if node.record and node.record.status != instance_model.INACTIVE and demand.offers(node)]
 
     def find_reasons() -> tuple[tuple[str, str], ...]:
         return tuple((node.key, reason) for node in candidates() if (reason := next(demand.failures(node), None)) is not None)

@@ -34,6 +34,8 @@ class PlacementRequest(msgspec.Struct, frozen=True, kw_only=True, cache_hash=Tru
     service_key: str = ""
     """ACCOUNT/CLUSTER/SERVICE, or "" for a standalone task."""
     gpus: int = 0
+    capacity_provider: str = ""
+    """Name of the provider whose instances alone are asked; "": all."""
     daemon: bool = False
     """The task of a DAEMON service: what daemons keep free is free for it."""
 
@@ -53,14 +55,14 @@ class Placement(msgspec.Struct, frozen=True):
     instance_id: str
 
 
-def placement_request(service: Service, definition: TaskDefinition | None) -> PlacementRequest:
+def placement_request(service: Service, definition: TaskDefinition | None, *, provider: str = "") -> PlacementRequest:
     """What a task of `service` needs of an instance. The same for each of its tasks, which placement makes use of."""
     constraints = service.placement_constraints
     if definition is not None:
         constraints += tuple(PlacementConstraint(type="memberOf", expression=text) for text in definition.placement_constraints)
     return PlacementRequest(
         cluster_key=service.cluster_key,
-        launch_type=service.launch_type,
+        launch_type=service.launch_type or "EC2",
         cpu=definition.cpu if definition else 0,
         memory_mib=definition.memory_mib if definition else 0,
         host_ports=tuple((use.port, use.protocol) for use in definition.host_ports) if definition else (),
@@ -71,4 +73,5 @@ def placement_request(service: Service, definition: TaskDefinition | None) -> Pl
         service_key=service.key,
         gpus=definition.gpus if definition else 0,
         daemon=service.scheduling_strategy == DAEMON,
+        capacity_provider=provider,
     )

@@ -34,6 +34,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     deployment_id: str = ""
     tags: Tags = ()
     enable_execute_command: bool = False
+    capacity_provider: str = ""
     digests: Mapping[str, str] = {}
     """Container name → the digest of the image that it must run."""
 
@@ -123,6 +124,7 @@ def new_task(
         cpu_shown=str(cpu),
         memory_shown=str(memory_mib),
         gpus=definition.gpus,
+        capacity_provider=placed.capacity_provider,
     )
     return share(made)
 

@@ -68,11 +68,11 @@ def acting_strategy(reader: Reader, call: Call, *, cluster: Cluster, request: An
 
     Raises InvalidParameterError for a wrong one, UnsupportedFeatureError for a provider that cannot act here.
     """
-    given = request.capacityProviderStrategy
-    if request.launchType and given:
+    given, launch_type = request.capacityProviderStrategy, getattr(request, "launchType", None)  # UpdateService has no launch type
+    if launch_type and given:
         raise InvalidParameterError("Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again.")
     strategy = strategy_of(call, given)
-    if given is None and not request.launchType:
+    if given is None and not launch_type:
         strategy = model.strategy_of(cluster.default_capacity_provider_strategy)
     _check_associated(reader, call, strategy, cluster)
     for item in strategy:

@@ -6,6 +6,7 @@ Source: ecs-reference 3.5 and 3.7. Placement is asked inside the transaction, si
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from homeport.api import idempotency
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, tag_rules, task_input
+from homeport.api.ecs.cluster_capacity import acting_strategy
 from homeport.api.ecs.task_json import RENDERER
 from homeport.errors import InvalidParameterError
 from homeport.model import arn
@@ -23,6 +25,7 @@ from homeport.model.ecs.service import PlacementConstraint
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition
 from homeport.model.record import Tags
+from homeport.placement.capacity import next_provider
 from homeport.placement.request import Placement, PlacementRequest
 from homeport.planner.task import Placed, definition_document, new_task, resources
 from homeport.store.table import Reader, Transaction
@@ -33,7 +36,7 @@ FAILURES_MAX: Final = 100
 GROUP_CHARACTERS_MAX: Final = 300
 """More than `family:` with the longest name of a family."""
 
-_NOT_BUILT = ("capacityProviderStrategy", "volumeConfigurations")
+_NOT_BUILT = ("volumeConfigurations",)
 
 
 class _Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +95,9 @@ def _tags(call: Call, request: Any, cluster: Cluster, definition: TaskDefinition
     return tuple(tags.items())
 
 
-def _placement_request(order: _Order, constraints: tuple[PlacementConstraint, ...], strategies: Any = None) -> PlacementRequest:
+def _placement_request(
+    order: _Order, constraints: tuple[PlacementConstraint, ...], *, strategies: Any = None, provider: str = ""
+) -> PlacementRequest:
     definition = order.definition
     cpu, memory_mib = resources(definition_document(definition), order.overrides) if order.overrides else (definition.cpu, definition.memory_mib)
     return PlacementRequest(
@@ -107,10 +112,11 @@ def _placement_request(order: _Order, constraints: tuple[PlacementConstraint, ..
         group=order.group,
         service_key="",
         gpus=definition.gpus,
+        capacity_provider=provider,
     )
 
 
-def _create(tx: Transaction, call: Call, order: _Order, instance_id: str) -> Task:
+def _create(tx: Transaction, call: Call, order: _Order, *, instance_id: str, provider: str = "") -> Task:
     placed = Placed(
         cluster=order.cluster.name,
         instance_id=instance_id,
@@ -118,6 +124,7 @@ def _create(tx: Transaction, call: Call, order: _Order, instance_id: str) -> Tas
         group=order.group,
         started_by=order.started_by,
         tags=order.tags,
+        capacity_provider=provider,
     )
     task = new_task(order.definition, placed, task_id=call.ids.hex(32), mint=call.ids.uuid, now=tx.now, overrides=order.overrides)
     tx.put(TASKS, task)
@@ -152,16 +159,20 @@ async def run_task(call: Call, request: Any) -> dict[str, Any]:
         if (again := _again(tx, call, once)) is not None:
             return again
         order = _order(tx, call, request, launch_type)
-        task_input.refuse_default_strategy(order.cluster, request.launchType)
-        wanted = _placement_request(order, task_input.constraints_of(request.placementConstraints, order.definition), request.placementStrategy)
+        strategy = acting_strategy(tx, call, cluster=order.cluster, request=request)
+        constraints = task_input.constraints_of(request.placementConstraints, order.definition)
+        counts: Counter[str] = Counter()
         tasks: list[Task] = []
         failures: list[dict[str, str]] = []
         for _ in range(count):
+            provider = next_provider(strategy, counts) if strategy else ""
+            counts[provider] += 1
+            wanted = _placement_request(order, constraints, strategies=request.placementStrategy, provider=provider)
             found = call.context.placement.place(wanted)
             if isinstance(found, Placement):
-                tasks.append(_create(tx, call, order, found.instance_id))
+                tasks.append(_create(tx, call, order, instance_id=found.instance_id, provider=provider))
             else:
-                failures.extend(_failures(call, order.cluster, found.reasons))
+                failures.extend(_failures(call, order.cluster, found.reasons, provider=provider))
         arns = tuple(arn.task_arn(call.region, task.account, task.cluster, task.id) for task in tasks)
         del failures[FAILURES_MAX:]
         once.remember(tx, arns, failures=msgspec.json.encode(failures))
@@ -170,9 +181,11 @@ async def run_task(call: Call, request: Any) -> dict[str, Any]:
     return await call.update(transact)
 
 
-def _failures(call: Call, cluster: Cluster, reasons: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
+def _failures(call: Call, cluster: Cluster, reasons: tuple[tuple[str, str], ...], *, provider: str) -> list[dict[str, str]]:
     """One failure per instance that refused; one for the cluster when it has no instance to ask."""
     if not reasons:
+        if provider:
+            return [{"arn": arn.capacity_provider_arn(call.region, cluster.account, provider), "reason": "EMPTY CAPACITY PROVIDER"}]
         return [{"arn": arn.cluster_arn(call.region, cluster.account, cluster.name), "reason": "NO ACTIVE INSTANCES"}]
     return [
         {"arn": arn.container_instance_arn(call.region, cluster.account, cluster.name, key.rsplit("/", 1)[1]), "reason": reason}
@@ -198,7 +211,7 @@ async def start_task(call: Call, request: Any) -> dict[str, Any]:
                 failures.append({"arn": shown, "reason": reason or "MISSING"})
             else:
                 on_instance = msgspec.structs.replace(order, launch_type=instance.launch_type)
-                tasks.append(_create(tx, call, on_instance, instance.id))
+                tasks.append(_create(tx, call, on_instance, instance_id=instance.id))
         return _answer(tx, call, tasks, failures)
 
     return await call.update(transact)

@@ -14,6 +14,7 @@ import msgspec
 from homeport.api import idempotency, pagination
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, page, service_input, task_input
+from homeport.api.ecs.cluster_capacity import acting_strategy
 from homeport.api.ecs.daemon_input import as_daemon, refuse_for_daemon
 from homeport.api.ecs.deployment_configuration import with_configuration
 from homeport.api.ecs.service_json import deployments_of, service_json
@@ -88,7 +89,6 @@ def _made_before(tx: Transaction, once: idempotency.Once, cluster: Cluster) -> S
 def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) -> Service:
     definition = lookup.task_definition_of(tx, call, request.taskDefinition, missing=DEFINITION_MISSING)
     task_input.check_runnable(definition)
-    task_input.refuse_default_strategy(cluster, request.launchType)
     before = tx.get(SERVICES, f"{cluster.key}/{request.serviceName}")
     service = Service(
         account=cluster.account,
@@ -111,7 +111,10 @@ def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) ->
         events_written=before.events_written if before else 0,
     )
     service = with_configuration(service, request.deploymentConfiguration, call.settings)
-    return as_daemon(tx, call, service=service, definition=definition) if service.scheduling_strategy == model.DAEMON else service
+    if service.scheduling_strategy == model.DAEMON:
+        return as_daemon(tx, call, service=service, definition=definition)
+    strategy = acting_strategy(tx, call, cluster=cluster, request=request)
+    return service_input.with_strategy(service, strategy) if strategy else service
 
 
 async def update_service(call: Call, request: Any) -> dict[str, Any]:
@@ -123,6 +126,9 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
         if before.scheduling_strategy == model.DAEMON:
             refuse_for_daemon(request)
         service = with_configuration(_with_members(before, request), request.deploymentConfiguration, call.settings)
+        if request.capacityProviderStrategy is not None:
+            strategy = acting_strategy(tx, call, cluster=lookup.cluster_of(tx, call, request.cluster), request=request)
+            service = service_input.with_strategy(service, strategy)
         if request.taskDefinition:
             definition = lookup.task_definition_of(tx, call, request.taskDefinition, missing=DEFINITION_MISSING)
             task_input.check_runnable(definition)

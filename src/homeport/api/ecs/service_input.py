@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+import msgspec
+
 from homeport.api.ecs.task_input import constraint, not_built
 from homeport.errors import InvalidParameterError
-from homeport.model.ecs.service import DAEMON, PlacementConstraint
+from homeport.model.ecs.capacity_provider import Strategy
+from homeport.model.ecs.service import DAEMON, PlacementConstraint, Service
 
 CLIENT_TOKEN_CHARACTERS_MAX: Final = 36
 CONSTRAINTS_MAX: Final = 10
@@ -22,7 +25,6 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _NOT_BUILT = (
     "loadBalancers",
     "serviceRegistries",
-    "capacityProviderStrategy",
     "volumeConfigurations",
     "vpcLatticeConfigurations",
     "gatewayConnectors",
@@ -46,8 +48,6 @@ def desired_count_of(value: int) -> int:
 
 def refuse_not_built(request: Any) -> None:
     """Raise for a member, of either operation, that needs a part which does not exist yet, or does not go with launch types EC2 and EXTERNAL."""
-    if getattr(request, "launchType", None) and request.capacityProviderStrategy:
-        raise InvalidParameterError("Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again.")
     for member in _NOT_BUILT:
         if getattr(request, member):
             raise not_built(member)
@@ -85,3 +85,13 @@ def placement_constraints(items: Any) -> tuple[PlacementConstraint, ...]:
     if len(items or ()) > CONSTRAINTS_MAX:
         raise InvalidParameterError(f"Placement constraints may not be more than {CONSTRAINTS_MAX}.")
     return tuple(constraint(item) for item in items or ())
+
+
+def with_strategy(service: Service, strategy: Strategy) -> Service:
+    """`service` with a capacity provider strategy in place of its launch type; with an empty one, on launch type EC2 again."""
+    document: dict[str, Any] = msgspec.json.decode(service.document) if service.document else {}
+    document.pop("capacityProviderStrategy", None)
+    if strategy:
+        document["capacityProviderStrategy"] = msgspec.to_builtins(strategy)
+    launch_type = "" if strategy else service.launch_type or "EC2"
+    return msgspec.structs.replace(service, launch_type=launch_type, document=msgspec.json.encode(document) if document else b"")

@@ -67,7 +67,7 @@ def service_json(reader: Reader, call: Call, service: Service, *, with_tags: boo
         "desiredCount": service.desired_count,
         "runningCount": counts.running(),
         "pendingCount": counts.pending(),
-        "launchType": service.launch_type,
+        **capacity_json(service),
         "taskDefinition": arn.task_definition_arn(call.region, service.account, service.family, service.revision),
         "deploymentConfiguration": msgspec.json.decode(service.deployment_configuration or b"{}"),
         "deployments": [deployment_json(call, item, service=service, counts=counts) for item in shown],
@@ -89,6 +89,12 @@ def service_json(reader: Reader, call: Call, service: Service, *, with_tags: boo
     return answer
 
 
+def capacity_json(service: Service) -> dict[str, Any]:
+    """The strategy of a service that has one, else its launch type: never both (the API's words)."""
+    strategy = service.capacity_provider_strategy
+    return {"capacityProviderStrategy": strategy} if strategy else {"launchType": service.launch_type}
+
+
 def _constraint_json(constraint: model.PlacementConstraint) -> dict[str, str]:
     return {"type": constraint.type, **({"expression": constraint.expression} if constraint.expression else {})}
 
@@ -105,7 +111,7 @@ def deployment_json(call: Call, deployment: Deployment, *, service: Service, cou
         "failedTasks": deployment.failed_tasks,
         "createdAt": deployment.created_at,
         "updatedAt": deployment.updated_at,
-        "launchType": deployment.launch_type,
+        **({"launchType": deployment.launch_type} if deployment.launch_type else capacity_json(service)),
         "rolloutState": deployment.rollout_state,
         "rolloutStateReason": deployment.rollout_state_reason,
     }

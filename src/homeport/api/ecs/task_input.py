@@ -14,7 +14,6 @@ import msgspec
 from homeport.api.ecs.container_definition_rules import MEMORY_MIN_MIB
 from homeport.api.ecs.task_definition_rules import cpu_units, memory_mib
 from homeport.errors import ClientError, InvalidParameterError, UnsupportedFeatureError
-from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy
 from homeport.model.ecs.task_definition import ACTIVE, TaskDefinition
 from homeport.placement.query import QueryError, parse
@@ -60,12 +59,6 @@ def launch_type(requested: str | None) -> str:
     if requested == "EXTERNAL":
         return "EXTERNAL"
     raise not_built(f"launchType {requested}")
-
-
-def refuse_default_strategy(cluster: Cluster, requested: str | None) -> None:
-    """Raise UnsupportedFeatureError when the call names no launch type and the cluster's default strategy would choose (ecs-reference 3.2)."""
-    if requested is None and cluster.default_capacity_provider_strategy:
-        raise not_built(f"defaultCapacityProviderStrategy of cluster {cluster.name} (name a launchType to run on container instances)")
 
 
 def constraints_of(items: Any, definition: TaskDefinition) -> tuple[PlacementConstraint, ...]:

@@ -65,6 +65,7 @@ def _optional_json(region: str, task: Task) -> dict[str, Any]:
     optional: dict[str, Any] = {
         "connectivity": task.connectivity,
         "connectivityAt": task.connectivity_at,
+        "capacityProviderName": task.capacity_provider,
         "startedBy": task.started_by,
         "stopCode": task.stop_code,
         "stoppedReason": task.stopped_reason,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from tests.unit.api.ecs.caller import ACCOUNT, ARN, Ecs
 
@@ -8,8 +10,11 @@ from homeport.errors import (
     ClusterContainsCapacityProviderError,
     InvalidParameterError,
     ResourceInUseError,
+    UnsupportedFeatureError,
 )
-from homeport.store.tables import SERVICES, TASKS
+from homeport.model.ecs.container_instance import Attribute
+from homeport.model.ecs.task_definition import TaskDefinitionFamily
+from homeport.store.tables import CONTAINER_INSTANCES, SERVICES, TASK_DEFINITION_FAMILIES, TASK_DEFINITIONS, TASKS
 from homeport.testing import records
 
 GROUP = {"autoScalingGroupArn": "group-a"}
@@ -222,3 +227,67 @@ async def test_an_instance_shows_the_provider_that_its_attribute_names(ecs):
     shown = await ecs.register_instance(attributes=[{"name": "homeport.capacity-provider", "value": "a"}])
     assert shown["capacityProviderName"] == "a"
     assert ACCOUNT in shown["containerInstanceArn"]
+
+
+async def cluster_with_two(ecs):
+    """Providers a and b, an instance of each, and a task definition."""
+    await made(ecs)
+    await made(ecs, name="b", group="group-b")
+    await associate(ecs, "a", "b", "FARGATE")
+    for number, name in enumerate("ab"):
+        attribute = Attribute(name="homeport.capacity-provider", value=name)
+        await ecs.put((CONTAINER_INSTANCES, records.container_instance(id=f"{number:032x}", attributes=(attribute,))))
+    await ecs.put(
+        (TASK_DEFINITIONS, records.task_definition()),
+        (TASK_DEFINITION_FAMILIES, TaskDefinitionFamily(account=ACCOUNT, family="web", last_revision=1)),
+    )
+
+
+ONE_TO_THREE = [{"capacityProvider": "a", "weight": 1}, {"capacityProvider": "b", "weight": 3}]
+
+
+async def test_run_task_shares_out_by_weight_and_onto_the_providers_own_instances(ecs):
+    await cluster_with_two(ecs)
+    answer = await ecs("RunTask", taskDefinition="web:1", count=8, capacityProviderStrategy=ONE_TO_THREE)
+    assert Counter(task["capacityProviderName"] for task in answer["tasks"]) == {"a": 2, "b": 6}
+    where = {(task["capacityProviderName"], task["containerInstanceArn"][-1]) for task in answer["tasks"]}
+    assert where == {("a", "0"), ("b", "1")}
+
+
+async def test_the_default_strategy_is_for_calls_without_a_launch_type(ecs):
+    await cluster_with_two(ecs)
+    await associate(ecs, "a", "b", strategy=[{"capacityProvider": "b", "weight": 1}])
+    by_default = await ecs("RunTask", taskDefinition="web:1")
+    by_launch_type = await ecs("RunTask", taskDefinition="web:1", launchType="EC2")
+    assert by_default["tasks"][0]["capacityProviderName"] == "b"
+    assert "capacityProviderName" not in by_launch_type["tasks"][0]
+
+
+async def test_a_provider_without_instances_is_a_failure(ecs):
+    await cluster_with_two(ecs)
+    await made(ecs, name="empty", group="group-c")
+    await associate(ecs, "a", "b", "empty")
+    answer = await ecs("RunTask", taskDefinition="web:1", capacityProviderStrategy=[{"capacityProvider": "empty"}])
+    assert answer == {"tasks": [], "failures": [{"arn": ARN + "capacity-provider/empty", "reason": "EMPTY CAPACITY PROVIDER"}]}
+
+
+async def test_what_cannot_act_is_refused_by_name(ecs):
+    await cluster_with_two(ecs)
+    with pytest.raises(UnsupportedFeatureError, match="FARGATE"):
+        await ecs("RunTask", taskDefinition="web:1", capacityProviderStrategy=[{"capacityProvider": "FARGATE"}])
+    with pytest.raises(InvalidParameterError, match="both a launch type and capacity provider strategy"):
+        await ecs("RunTask", taskDefinition="web:1", launchType="EC2", capacityProviderStrategy=ONE_TO_THREE)
+    with pytest.raises(InvalidParameterError, match="not associated"):
+        await ecs("CreateService", serviceName="s", taskDefinition="web:1", desiredCount=1, capacityProviderStrategy=[{"capacityProvider": "z"}])
+
+
+async def test_a_service_shows_its_strategy_or_its_launch_type(ecs):
+    await cluster_with_two(ecs)
+    call = ecs("CreateService", serviceName="s", taskDefinition="web:1", desiredCount=0, capacityProviderStrategy=ONE_TO_THREE)
+    service = (await call)["service"]
+    wanted = [{**item, "base": 0} for item in ONE_TO_THREE]
+    assert service["capacityProviderStrategy"] == service["deployments"][0]["capacityProviderStrategy"] == wanted
+    assert "launchType" not in service
+    cleared = (await ecs("UpdateService", service="s", capacityProviderStrategy=[]))["service"]
+    assert cleared["launchType"] == "EC2"
+    assert "capacityProviderStrategy" not in cleared

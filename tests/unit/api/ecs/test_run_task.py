@@ -75,9 +75,11 @@ async def test_a_revision_that_is_no_number_is_refused(cell, revision):
 
 
 async def test_a_default_strategy_of_the_cluster_is_not_passed_over(cell):
-    await cell.put(records.cluster(default_capacity_provider_strategy=b'[{"capacityProvider":"FARGATE","weight":1,"base":0}]'))
-    with pytest.raises(UnsupportedFeatureError, match="defaultCapacityProviderStrategy of cluster default .* is not built yet"):
+    await cell.put(
+        records.cluster(capacity_providers=("FARGATE",), default_capacity_provider_strategy=b'[{"capacityProvider":"FARGATE","weight":1,"base":0}]')
+    )
+    with pytest.raises(UnsupportedFeatureError, match="capacity provider FARGATE is not built yet"):
         await run(cell)
-    with pytest.raises(UnsupportedFeatureError, match="defaultCapacityProviderStrategy"):
+    with pytest.raises(UnsupportedFeatureError, match="FARGATE"):
         await cell.call("CreateService", create_service, {"serviceName": "s", "taskDefinition": "web", "desiredCount": 1})
     assert len((await run(cell, launchType="EC2"))["tasks"]) == 1

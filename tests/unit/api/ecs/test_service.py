@@ -134,7 +134,7 @@ async def test_createdat_is_the_transactions_instant(aws):
         ({"serviceRegistries": [{"registryArn": "a"}]}, UnsupportedFeatureError, "serviceRegistries is not built yet"),
         ({"serviceConnectConfiguration": {"enabled": True}}, UnsupportedFeatureError, "serviceConnectConfiguration is not built yet"),
         ({"volumeConfigurations": [{"name": "v"}]}, UnsupportedFeatureError, "volumeConfigurations is not built yet"),
-        ({"capacityProviderStrategy": [{"capacityProvider": "c"}]}, UnsupportedFeatureError, "capacityProviderStrategy is not built yet"),
+        ({"capacityProviderStrategy": [{"capacityProvider": "c"}]}, InvalidParameterError, "not associated with the cluster"),
         ({"launchType": "EC2", "capacityProviderStrategy": [{"capacityProvider": "c"}]}, InvalidParameterError, "Specifying both a launch type"),
         ({"enableExecuteCommand": True}, UnsupportedFeatureError, "enableExecuteCommand is not built yet"),
         ({"availabilityZoneRebalancing": "ENABLED"}, UnsupportedFeatureError, "availabilityZoneRebalancing ENABLED is not built yet"),

@@ -79,7 +79,7 @@ async def test_the_launch_types_keep_apart(ecs):
         ({"count": 11}, InvalidParameterError, "between 1 and 10"),
         ({"count": 0}, InvalidParameterError, "between 1 and 10"),
         ({"launchType": "FARGATE"}, UnsupportedFeatureError, "launchType FARGATE is not built yet"),
-        ({"capacityProviderStrategy": [{"capacityProvider": "x"}]}, UnsupportedFeatureError, "capacityProviderStrategy is not built yet"),
+        ({"capacityProviderStrategy": [{"capacityProvider": "x"}]}, InvalidParameterError, "not associated with the cluster"),
         ({"enableExecuteCommand": True}, UnsupportedFeatureError, "enableExecuteCommand is not built yet"),
         ({"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["s"]}}}, InvalidParameterError, "Network Configuration"),
         ({"startedBy": "not ok"}, InvalidParameterError, "startedBy"),
