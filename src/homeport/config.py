@@ -72,6 +72,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """With etcd: how long a server that is not seen any more counts as one that will come for its entries (1 day)."""
     journal_gap_patience_seconds: float = 600.0
     """With etcd: how long a server looks for entries that it missed before it goes on without them."""
+    provisioning_timeout_seconds: float = 1_800.0
+    """How long a task waits as PROVISIONING for an instance of its capacity provider; ECS gives up after 10 to 30 minutes."""
+    provisioning_tasks_max: int = 500
+    """Tasks that may wait so in one cluster."""
     capacity_providers_per_cluster_max: int = 20
     """Capacity providers that one cluster may be associated with."""
     inactive_capacity_provider_retention_seconds: float = 3_600.0

@@ -37,6 +37,7 @@ from homeport.controllers.journal import keep_journal
 from homeport.controllers.leading import while_leading
 from homeport.controllers.loop import Controller, Loop
 from homeport.controllers.retention import RetentionController
+from homeport.controllers.scheduler import SchedulerController
 from homeport.controllers.service import ServiceController
 from homeport.dispatcher.hub import Dispatcher
 from homeport.errors import HomeportError, LeadershipLostError, NotLeaderError
@@ -364,6 +365,7 @@ def controllers_of(context: Context) -> tuple[Controller, ...]:
     return (
         DeploymentController(ids=context.ids.child("deployment"), settings=context.settings),
         ServiceController(placement=context.placement, ids=context.ids.child("service"), settings=context.settings),
+        SchedulerController(placement=context.placement, settings=context.settings),
         InstanceController(),
         RetentionController(settings=context.settings),
     )

@@ -208,17 +208,19 @@ class ServiceController:
             self._write_events(tx, service.key, [Event(message, cause="task definition")])
             return started, None
         refusal: Refusal | None = None
-        share = Share(tx, service, deployment)
+        share = Share(tx, service, deployment, waiting_max=self._settings.provisioning_tasks_max)
         for item in starts:
             provider = share.next()
             request = placement_request(service, definition, provider=provider)
             found = self._placement.place_on(request, item.instance_key) if item.instance_key else self._placement.place(request)
-            if isinstance(found, Refusal):
+            if isinstance(found, Refusal) and not share.may_wait(provider):
                 refusal = refusal or found
                 if not item.instance_key:
                     break  # the next one is the same wish
             else:
-                wanted = msgspec.structs.replace(self._placed(tx, service, deployment, definition), instance_id=found.instance_id)
+                wanted = msgspec.structs.replace(
+                    self._placed(tx, service, deployment, definition), instance_id="" if isinstance(found, Refusal) else found.instance_id
+                )
                 started.append(self._create(tx, definition, msgspec.structs.replace(wanted, capacity_provider=provider)).id)
         return started, refusal
 

@@ -15,7 +15,7 @@ from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.placement.capacity import giving_provider, next_provider
 from homeport.store.table import Reader
-from homeport.store.tables import TASKS
+from homeport.store.tables import CAPACITY_PROVIDERS, TASKS
 
 
 def service_tasks(reader: Reader, service: Service) -> list[Task]:
@@ -26,7 +26,8 @@ def service_tasks(reader: Reader, service: Service) -> list[Task]:
 class Share:
     """The providers of the next tasks of a deployment, each counted as it is given out."""
 
-    def __init__(self, reader: Reader, service: Service, deployment: Deployment) -> None:
+    def __init__(self, reader: Reader, service: Service, deployment: Deployment, *, waiting_max: int) -> None:
+        self._reader, self._service, self._waiting_max = reader, service, waiting_max
         self._strategy = service.capacity_provider_strategy
         tasks = service_tasks(reader, service) if self._strategy else ()
         self._counts = Counter(task.capacity_provider for task in tasks if task.deployment_id == deployment.target_id)
@@ -38,6 +39,13 @@ class Share:
         provider = next_provider(self._strategy, self._counts)
         self._counts[provider] += 1
         return provider
+
+    def may_wait(self, provider: str) -> bool:
+        """Whether one more task may wait as PROVISIONING until `provider` has an instance for it."""
+        found = self._reader.get(CAPACITY_PROVIDERS, f"{self._service.account}/{provider}") if provider else None
+        if found is None or not found.managed_scaling.enabled:
+            return False
+        return self._reader.count(TASKS, "cluster_last", f"{self._service.cluster_key}/{task_model.PROVISIONING}") < self._waiting_max
 
 
 def in_turn(strategy: Strategy, victims: Sequence[Task], tasks: Iterable[Task]) -> list[Task]:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from homeport.model.ecs import task as model
+from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy
 from homeport.model.ecs.task import Container, HostPortUse, Task
 from homeport.model.ecs.task_definition import TaskDefinition
 from homeport.model.record import Instant, Tags
@@ -35,6 +36,9 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     tags: Tags = ()
     enable_execute_command: bool = False
     capacity_provider: str = ""
+    placement_constraints: tuple[PlacementConstraint, ...] = ()
+    """With `placement_strategy`: of a task without a service that may have to wait for an instance."""
+    placement_strategy: tuple[PlacementStrategy, ...] = ()
     digests: Mapping[str, str] = {}
     """Container name → the digest of the image that it must run."""
 
@@ -125,6 +129,8 @@ def new_task(
         memory_shown=str(memory_mib),
         gpus=definition.gpus,
         capacity_provider=placed.capacity_provider,
+        placement_constraints=placed.placement_constraints,
+        placement_strategy=placed.placement_strategy,
     )
     return share(made)
 
@@ -135,6 +141,14 @@ def stop(task: Task, *, stop_code: str, reason: str, now: Instant) -> Task:
         return task
     changed = msgspec.structs.replace(
         task, desired_status=model.STOPPED, stop_code=stop_code, stopped_reason=reason, stopping_at=task.stopping_at or now, version=task.version + 1
+    )
+    return with_status(changed, now)
+
+
+def assigned(task: Task, instance_id: str, now: Instant) -> Task:
+    """A task that waited for an instance, on one; what was kept for its placement is not needed any more."""
+    changed = msgspec.structs.replace(
+        task, container_instance_id=instance_id, placement_constraints=(), placement_strategy=(), version=task.version + 1
     )
     return with_status(changed, now)
 
@@ -173,7 +187,7 @@ def _stopped_fields(task: Task, now: Instant) -> dict[str, Any]:
         "desired_status": model.STOPPED,
         "stopped_at": now,
         "stopping_at": task.stopping_at or now,
-        "execution_stopped_at": task.execution_stopped_at or now,
+        "execution_stopped_at": task.execution_stopped_at or (now if task.container_instance_id else 0.0),
         "containers": tuple(_ended(container) for container in task.containers),
     }
     if not task.stop_code:

@@ -20,6 +20,7 @@ from homeport.controllers.deployment import DeploymentController
 from homeport.controllers.instance import InstanceController
 from homeport.controllers.loop import Loop
 from homeport.controllers.retention import RetentionController
+from homeport.controllers.scheduler import SchedulerController
 from homeport.controllers.service import ServiceController
 from homeport.forecast import Fork
 from homeport.ids import Ids
@@ -64,6 +65,7 @@ class MemoryCell:
             controllers=(
                 DeploymentController(ids=ids.child("deployment"), settings=settings),
                 ServiceController(placement=self.context.placement, ids=ids.child("service"), settings=settings),
+                SchedulerController(placement=self.context.placement, settings=settings),
                 InstanceController(),
                 RetentionController(settings=settings),
             ),

@@ -9,13 +9,16 @@ from typing import Final
 
 _REPORTS: Final = ("SubmitTaskStateChange", "SubmitContainerStateChange")
 _ENDERS: Final = ("DeregisterContainerInstance", "controller/instance")
-_STOPPERS: Final = ("StopTask", "controller/service", *_ENDERS, *_REPORTS)
+_STOPPERS: Final = ("StopTask", "controller/service", "controller/scheduler", *_ENDERS, *_REPORTS)
 _MOVERS: Final = ("UpdateContainerInstancesState", "DeregisterContainerInstance")
 _REGISTRATION: Final = ("RegisterContainerInstance",)
 _SERVICE_SPEC: Final = ("UpdateService",)
 
 OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "tasks": {
+        "container_instance_id": ("controller/scheduler",),
+        "placement_constraints": ("controller/scheduler",),
+        "placement_strategy": ("controller/scheduler",),
         "desired_status": _STOPPERS,
         "stop_code": _STOPPERS,
         "stopped_reason": _STOPPERS,

@@ -80,6 +80,12 @@ def acting_strategy(reader: Reader, call: Call, *, cluster: Cluster, request: An
     return strategy
 
 
+def waits_for(reader: Reader, account: str, name: str) -> bool:
+    """Whether a task that no instance of the provider `name` can take waits for one: its pool is to grow (ecs-reference 3.5)."""
+    provider = reader.get(CAPACITY_PROVIDERS, f"{account}/{name}")
+    return provider is not None and provider.managed_scaling.enabled
+
+
 def with_capacity(reader: Reader, call: Call, *, cluster: Cluster, request: Any) -> Cluster:
     """`cluster` with the providers and the default strategy of `request` in place of its own.
 

@@ -86,8 +86,8 @@ OPERATIONS: Final[dict[str, Handler]] = {
 }
 
 NOTES: Final[dict[str, str]] = {
-    "RunTask": "launch types EC2 and EXTERNAL; strategies do not wait for capacity; awsvpc, roles, secrets, exec and volumes at launch are "
-    "refused by name",
+    "RunTask": "launch types EC2 and EXTERNAL; tasks wait for capacity where the provider has managed scaling; "
+    "awsvpc, roles, secrets, exec and volumes at launch are refused by name",
     "StartTask": "as RunTask",
     "CreateCapacityProvider": "instances join by their attribute homeport.capacity-provider; nothing resizes a group yet; managed instances are "
     "stored and given back, acting on them is refused",

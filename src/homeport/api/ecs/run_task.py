@@ -14,11 +14,12 @@ import msgspec
 from homeport.api import idempotency
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, tag_rules, task_input
-from homeport.api.ecs.cluster_capacity import acting_strategy
+from homeport.api.ecs.cluster_capacity import acting_strategy, waits_for
 from homeport.api.ecs.task_json import RENDERER
-from homeport.errors import InvalidParameterError
+from homeport.errors import ClientError, InvalidParameterError
 from homeport.model import arn
 from homeport.model.ecs import container_instance as instance_model
+from homeport.model.ecs import task as task_model
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.service import PlacementConstraint
@@ -116,7 +117,9 @@ def _placement_request(
     )
 
 
-def _create(tx: Transaction, call: Call, order: _Order, *, instance_id: str, provider: str = "") -> Task:
+def _create(tx: Transaction, call: Call, order: _Order, *, instance_id: str, wanted: PlacementRequest | None = None) -> Task:
+    """A task of `order`; without an instance it keeps what it `wanted` of one."""
+    kept = wanted if wanted and not instance_id else None
     placed = Placed(
         cluster=order.cluster.name,
         instance_id=instance_id,
@@ -124,7 +127,9 @@ def _create(tx: Transaction, call: Call, order: _Order, *, instance_id: str, pro
         group=order.group,
         started_by=order.started_by,
         tags=order.tags,
-        capacity_provider=provider,
+        capacity_provider=wanted.capacity_provider if wanted else "",
+        placement_constraints=kept.constraints if kept else (),
+        placement_strategy=kept.strategies if kept else (),
     )
     task = new_task(order.definition, placed, task_id=call.ids.hex(32), mint=call.ids.uuid, now=tx.now, overrides=order.overrides)
     tx.put(TASKS, task)
@@ -170,7 +175,10 @@ async def run_task(call: Call, request: Any) -> dict[str, Any]:
             wanted = _placement_request(order, constraints, strategies=request.placementStrategy, provider=provider)
             found = call.context.placement.place(wanted)
             if isinstance(found, Placement):
-                tasks.append(_create(tx, call, order, instance_id=found.instance_id, provider=provider))
+                tasks.append(_create(tx, call, order, instance_id=found.instance_id, wanted=wanted))
+            elif provider and waits_for(tx, order.cluster.account, provider):
+                _refuse_more_waiting(tx, call, order.cluster)
+                tasks.append(_create(tx, call, order, instance_id="", wanted=wanted))
             else:
                 failures.extend(_failures(call, order.cluster, found.reasons, provider=provider))
         arns = tuple(arn.task_arn(call.region, task.account, task.cluster, task.id) for task in tasks)
@@ -179,6 +187,13 @@ async def run_task(call: Call, request: Any) -> dict[str, Any]:
         return _answer(tx, call, tasks, failures)
 
     return await call.update(transact)
+
+
+def _refuse_more_waiting(tx: Transaction, call: Call, cluster: Cluster) -> None:
+    """Raise ClientError when as many tasks wait for capacity as may."""
+    waiting_max = call.settings.provisioning_tasks_max
+    if tx.count(TASKS, "cluster_last", f"{cluster.key}/{task_model.PROVISIONING}") >= waiting_max:
+        raise ClientError(f"You've reached the limit of {waiting_max} tasks in the PROVISIONING state of this cluster. Try again later.")
 
 
 def _failures(call: Call, cluster: Cluster, reasons: tuple[tuple[str, str], ...], *, provider: str) -> list[dict[str, str]]:
