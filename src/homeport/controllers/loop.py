@@ -31,6 +31,10 @@ BUSY_SECONDS: Final = 0.005
 """Activations that took longer than this together are followed by a pause, in which marks of one key come together."""
 PAUSE_RATIO: Final = 1.0
 """That pause, as a multiple of the time they took: at most half of the event loop is for controllers."""
+PAUSE_SECONDS_MAX: Final = 0.02
+"""And its bound: a round over a thousand services takes many seconds, in which everything else had its turns already (`SLICE_SECONDS`)."""
+SLICE_SECONDS: Final = 0.01
+"""Activations that took longer than this since the event loop looked at sockets last are followed one by one, with a look after each."""
 SWEEP_PAUSE_RATIO: Final = 15.0
 """The same for a sweep, which can wait: a sixteenth of the event loop, even if a sweep of a very large installation then takes longer."""
 SWEPT_TOGETHER_MAX: Final = 8
@@ -209,7 +213,7 @@ class Loop:
             self._work.clear()
             spent, self._spent_seconds = self._spent_seconds, 0.0
             if spent > BUSY_SECONDS:  # never on a virtual clock, where work takes no time
-                await self._clock.sleep(spent * PAUSE_RATIO)
+                await self._clock.sleep(min(spent * PAUSE_RATIO, PAUSE_SECONDS_MAX))
             await self._work_off_marked()
             if self._swept and not self._resting:
                 await self._sweep()
@@ -238,11 +242,17 @@ class Loop:
     async def _work_off_marked(self) -> None:
         for name in self._controllers:
             marked, self._marked[name] = self._marked[name], {}
-            for number, key in enumerate(marked, 1):
+            started, together = 0, STARTED_TOGETHER_MAX
+            for key in marked:
                 self._swept.pop((name, key), None)
                 await self._start(name, key)
-                if number % STARTED_TOGETHER_MAX == 0:
+                started += 1
+                if started >= together:
+                    before = self._spent_seconds
                     await self._breathe()
+                    # Activations that start tasks take ten times as long as those that find nothing to do.
+                    together = 1 if self._spent_seconds - before > SLICE_SECONDS * started / STARTED_TOGETHER_MAX else STARTED_TOGETHER_MAX
+                    started = 0
 
     async def _start(self, name: str, key: str, *, swept: bool = False) -> None:
         await self._room.acquire()
