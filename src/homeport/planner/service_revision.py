@@ -1,7 +1,7 @@
 """Making service revisions, and putting one back.
 
-Owns: `new_revision`, `derived_revision`, `put_back`, and which members of a service belong to its revisions. Never decides when one is made: the
-operations that start a deployment do (ecs-reference 3.8), and a rollback puts an older one back (3.9).
+Owns: `new_revision`, `derived_revision`, `put_back`, `starts_deployment`, and which members of a service belong to its revisions. Never makes one by
+itself: the operations that start a deployment do (ecs-reference 3.8), and a rollback puts an older one back (3.9).
 """
 
 from __future__ import annotations
@@ -31,6 +31,20 @@ REVISION_MEMBERS: Final = (
     "vpcLatticeConfigurations",
 )
 """Members of `Service.document` that a revision keeps and a rollback puts back; the others change without a deployment."""
+
+
+STARTING_MEMBERS: Final = frozenset(REVISION_MEMBERS) - {"capacityProviderStrategy", "monitoring"}
+"""Those of which another value starts a deployment (ecs-reference 3.8)."""
+
+
+def starts_deployment(before: Service, after: Service) -> bool:
+    """Whether an update from `before` to `after` needs new tasks. An empty list is as good as none: clearing what is not there changes nothing."""
+    if (before.family, before.revision) != (after.family, after.revision):
+        return True
+    if before.document == after.document:
+        return False
+    old, new = service_document(before), service_document(after)
+    return any((old.get(name) or None) != (new.get(name) or None) for name in STARTING_MEMBERS)
 
 
 def service_document(service: Service) -> dict[str, Any]:

@@ -48,7 +48,7 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "revision": (*_SERVICE_SPEC, "controller/deployment"),
         "launch_type": ("controller/deployment",),
         "document": (*_SERVICE_SPEC, "controller/deployment"),
-        "completed_revision_id": ("controller/deployment",),
+        "completed_revision_id": ("controller/deployment", "UpdateService"),
         "maximum_percent": _SERVICE_SPEC,
         "minimum_healthy_percent": _SERVICE_SPEC,
         "deployment_configuration": _SERVICE_SPEC,

@@ -146,7 +146,7 @@ class FakeRuntime:
         await self._enter("create", name)
         if any(container.name == name for container in self.containers.values()):
             raise NameConflictError(f'Conflict. The container name "/{name}" is already in use')
-        if str(document["Image"]) not in self.images:
+        if _image(self.images, str(document["Image"])) is None:
             raise NoSuchObjectError(f"No such image: {document['Image']}")
         self._number += 1
         container = FakeContainer(id=_hash(f"{name}#{self._number}"), name=name, document=msgspec.json.decode(msgspec.json.encode(document)))
@@ -241,7 +241,7 @@ class FakeRuntime:
             health=found.health,
             ports=found.ports if found.status == "running" else (),
             labels=dict(found.labels),
-            image_id=self.images[str(found.document["Image"])].id if str(found.document["Image"]) in self.images else "",
+            image_id=image.id if (image := _image(self.images, str(found.document["Image"]))) else "",
         )
 
     async def remove(self, container_id: str) -> None:
@@ -293,14 +293,15 @@ class FakeRuntime:
     async def image(self, reference: str) -> ImageObservation | None:
         """The image, if it is here."""
         await self._enter("image", reference)
-        return self.images.get(reference)
+        return _image(self.images, reference)
 
     async def pull(self, reference: str) -> None:
         """Get it from `pullable`."""
         await self._enter("pull", reference)
-        if reference not in self.pullable:
+        found = _image(self.pullable, reference)
+        if found is None:
             raise PullError(f"manifest for {reference} not found: manifest unknown")
-        self.images[reference] = self.pullable[reference]
+        self.images[reference] = found
 
     async def create_volume(self, volume: VolumeDocument) -> None:
         """Make it, unless it exists."""
@@ -364,3 +365,11 @@ class FakeRuntime:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _image(images: Mapping[str, ImageObservation], reference: str) -> ImageObservation | None:
+    """What `reference` names among `images`: by its tag, or, as REPOSITORY@DIGEST, by what is in it."""
+    repository, at, digest = reference.partition("@")
+    if not at:
+        return images.get(reference)
+    return next((image for name, image in images.items() if image.digest == digest and name.partition("@")[0].rpartition(":")[0] == repository), None)

@@ -28,7 +28,7 @@ from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task_definition import TaskDefinition, task_definition_key
 from homeport.planner.deployment_start import new_deployment, start
-from homeport.planner.service_revision import derived_revision, new_revision
+from homeport.planner.service_revision import derived_revision, new_revision, starts_deployment
 from homeport.store.table import Reader, Transaction
 from homeport.store.tables import DEPLOYMENTS, SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS, TASKS
 
@@ -133,8 +133,8 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
             definition = lookup.task_definition_of(tx, call, request.taskDefinition, missing=DEFINITION_MISSING)
             task_input.check_runnable(definition)
             service = msgspec.structs.replace(service, family=definition.family, revision=definition.revision)
-        if request.forceNewDeployment or (service.family, service.revision) != (before.family, before.revision):
-            service = msgspec.structs.replace(service, steady=False)
+        if request.forceNewDeployment or starts_deployment(before, service):
+            service = msgspec.structs.replace(service, steady=False, completed_revision_id=_completed_revision_id(tx, service))
             _start_deployment(tx, service, call.ids.digits(19))
         elif service.deployment_configuration != before.deployment_configuration:
             _reconfigure(tx, service)
@@ -170,6 +170,12 @@ def _start_deployment(tx: Transaction, service: Service, deployment_id: str) -> 
     tx.put(SERVICE_REVISIONS, new_revision(service, _definition(tx, service), revision_id=deployment_id, now=tx.now))
     for item in start(service, before, new_deployment(service, deployment_id, tx.now)):
         tx.put(DEPLOYMENTS, item)
+
+
+def _completed_revision_id(reader: Reader, service: Service) -> str:
+    """What a rollback goes to, also in a service that was last deployed by a version that kept no revisions."""
+    completed = (item.target_id for item in deployments_of(reader, service) if item.rollout_state == deployment_model.COMPLETED)
+    return service.completed_revision_id or next(completed, "")
 
 
 def _reconfigure(tx: Transaction, service: Service) -> None:

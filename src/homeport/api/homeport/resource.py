@@ -16,12 +16,14 @@ from homeport.errors import InvalidParameterError
 from homeport.model import arn
 from homeport.model.arn import parse_arn
 from homeport.store.table import Reader, Table
-from homeport.store.tables import CLUSTERS, CONTAINER_INSTANCES, DEPLOYMENTS, SERVICES, TASK_DEFINITIONS, TASKS
+from homeport.store.tables import CLUSTERS, CONTAINER_INSTANCES, DEPLOYMENTS, SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS, TASKS
 
 IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
 """Kinds of resources whose names are unique in a cluster only, by the word that their ARNs have."""
+IN_SERVICE: Final[dict[str, Table[Any]]] = {"service-deployment": DEPLOYMENTS, "service-revision": SERVICE_REVISIONS}
+"""Kinds of resources whose digits belong to a service."""
 _WITH_IDS: Final[tuple[Table[Any], ...]] = (TASKS, CONTAINER_INSTANCES)
-KINDS: Final = ("cluster", "service", "task", "container-instance", "task-definition", "service-deployment")
+KINDS: Final = ("cluster", "service", "task", "container-instance", "task-definition", "service-deployment", "service-revision")
 PREFIX_CHARACTERS_MIN: Final = 4
 """So many first characters of an id stand for it."""
 
@@ -63,6 +65,8 @@ def arn_of(call: Call, place: Place) -> str:
         return arn.task_definition_arn(call.region, account, family, int(revision))
     if place.table is DEPLOYMENTS:
         return arn.service_deployment_arn(call.region, account, *parts)
+    if place.table is SERVICE_REVISIONS:
+        return arn.service_revision_arn(call.region, account, *parts)
     make = {SERVICES.name: arn.service_arn, TASKS.name: arn.task_arn, CONTAINER_INSTANCES.name: arn.container_instance_arn}[place.table.name]
     return make(call.region, account, *parts)
 
@@ -84,8 +88,8 @@ def _of_kind(call: Call, text: str, cluster: str) -> Place:
         return Place(CLUSTERS, f"{call.account}/{parts[0]}")
     if kind in IN_CLUSTER and len(parts) <= 2:
         return Place(IN_CLUSTER[kind], "/".join((call.account, *parts)) if len(parts) == 2 else f"{scope}/{parts[0]}")
-    if kind == "service-deployment" and len(parts) in (2, 3):
-        return Place(DEPLOYMENTS, "/".join((call.account, *parts) if len(parts) == 3 else (scope, *parts)))
+    if kind in IN_SERVICE and len(parts) in (2, 3):
+        return Place(IN_SERVICE[kind], "/".join((call.account, *parts) if len(parts) == 3 else (scope, *parts)))
     if kind == "task-definition" and len(parts) == 1 and (found := _REVISION.fullmatch(parts[0])):
         return Place(TASK_DEFINITIONS, f"{call.account}/{found[1]}:{int(found[2]):07d}")
     raise InvalidParameterError(f"{text} is not the name of a {kind}" if kind in KINDS else f"{kind} has no history")
