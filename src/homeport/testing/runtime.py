@@ -370,6 +370,6 @@ def _hash(text: str) -> str:
 def _image(images: Mapping[str, ImageObservation], reference: str) -> ImageObservation | None:
     """What `reference` names among `images`: by its tag, or, as REPOSITORY@DIGEST, by what is in it."""
     repository, at, digest = reference.partition("@")
-    if not at:
+    if reference in images or not at:
         return images.get(reference)
     return next((image for name, image in images.items() if image.digest == digest and name.partition("@")[0].rpartition(":")[0] == repository), None)
