@@ -17,6 +17,7 @@ import msgspec
 from homeport.config import Settings
 from homeport.controllers.daemon import DaemonHints, plan_daemon
 from homeport.controllers.loop import Activation
+from homeport.controllers.rebalancing import Rebalancing
 from homeport.controllers.service_capacity import Share, in_turn, service_tasks
 from homeport.controllers.service_event import write_event
 from homeport.ids import Ids
@@ -27,7 +28,7 @@ from homeport.model.ecs import service as service_model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.deployment import Deployment
-from homeport.model.ecs.service import Service
+from homeport.model.ecs.service import PlacementConstraint, Service
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition, task_definition_key
 from homeport.model.record import Instant, Tags
@@ -99,6 +100,8 @@ class ServiceController:
         # Services that wait for room, by cluster: a hint for `keys_of`, rebuilt by the sweep.
         self._waiting: dict[str, set[str]] = {}
         self._daemons = DaemonHints()
+        after = settings.healthy_after_seconds
+        self._rebalancing = Rebalancing(placement=placement, ids=ids.child("rebalancing"), healthy_after_seconds=after)
         # When each refusal was last worked out in words, which costs a look at every instance.
         self._explained_at: dict[str, float] = {}
 
@@ -151,7 +154,8 @@ class ServiceController:
         if service.scheduling_strategy == service_model.DAEMON:
             view, plan = plan_daemon(tx, view, self._placement, healthy_after_seconds=self._settings.healthy_after_seconds)
         else:
-            plan = planner.plan(view, victims, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now)
+            view, step = self._rebalancing.plan(tx, view, victims)
+            plan = step or planner.plan(view, victims, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now)
         self._apply(tx, view, plan)
         return Activation(wake_at=wake_at(view, plan.wake_at, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now))
 
@@ -178,10 +182,10 @@ class ServiceController:
         for item in stops:
             tx.put(TASKS, stop(item.task, stop_code=item.stop_code, reason=item.reason, now=tx.now))
         if stops:
-            events.insert(0, Event(planner.stopped(name, [item.task.id for item in stops])))
+            events.insert(0, Event(planner.stopped(name, [item.task.id for item in stops], zone=stops[0].zone)))
         started, refusal = self._start(tx, view.service, starts)
         if started:
-            events.insert(0, Event(planner.started(name, started)))
+            events.insert(0, Event(planner.started(name, started, zone=starts[0].zone)))
         self._write_events(tx, view.service.key, events)
         if refusal is None:
             if len(started) == len(starts) and not planner.has_fewer_than_desired(view, len(started)):
@@ -212,8 +216,10 @@ class ServiceController:
         for item in starts:
             provider = share.next()
             request = placement_request(service, definition, provider=provider)
+            if item.zone:
+                request = msgspec.structs.replace(request, constraints=(*request.constraints, in_zone(item.zone)))
             found = self._placement.place_on(request, item.instance_key) if item.instance_key else self._placement.place(request)
-            if isinstance(found, Refusal) and not share.may_wait(provider):
+            if isinstance(found, Refusal) and (item.zone or not share.may_wait(provider)):
                 refusal = refusal or found
                 if not item.instance_key:
                     break  # the next one is the same wish
@@ -263,6 +269,12 @@ class ServiceController:
         service = tx.get(SERVICES, key)
         if service is not None and service.placement_failure != message:
             tx.put(SERVICES, msgspec.structs.replace(service, placement_failure=message))
+
+
+def in_zone(zone: str) -> PlacementConstraint:
+    """The constraint that allows instances of `zone` only."""
+    quoted = zone.replace("'", "\\'")
+    return PlacementConstraint(type="memberOf", expression=f"attribute:ecs.availability-zone == '{quoted}'")
 
 
 def task_tags(service: Service, definition: TaskDefinition) -> Tags:

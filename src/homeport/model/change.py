@@ -23,6 +23,8 @@ class StartTask(msgspec.Struct, frozen=True):
     reason: str
     instance_key: str = ""
     """On this instance and on no other, if it can take it; "": on any."""
+    zone: str = ""
+    """In this availability zone and in no other; "": in any."""
 
 
 class StopTask(msgspec.Struct, frozen=True):
@@ -31,6 +33,8 @@ class StopTask(msgspec.Struct, frozen=True):
     task: Task
     stop_code: str
     reason: str
+    zone: str = ""
+    """The zone that it is stopped in for the sake of balance; "": for another reason."""
 
 
 class EndTask(msgspec.Struct, frozen=True):

@@ -62,6 +62,17 @@ class Engine:
             plan = self._plans[request] = Plan(self, request)
         return plan
 
+    def zones(self, request: PlacementRequest) -> list[str]:
+        """The availability zones of the nodes that suit the request, whether they have room or not."""
+        demand = self.plan(request).demand
+        if len(self.fleet.order) <= self._scan_nodes_max:
+            found = (node.attributes.get(strategies.ZONE_ATTRIBUTE) for node in self.fleet.order if demand.admits(node))
+        else:
+            partition = self.partition(demand, (strategies.ZONE_ATTRIBUTE,))
+            partition.sync()
+            found = (cell.value for cell in partition.cells)
+        return sorted({zone for zone in found if zone})
+
     def partition(self, demand: Demand, attributes: tuple[str, ...]) -> Partition:
         """The partition for a static demand and spread attributes."""
         key = (demand.static_key, attributes)

@@ -21,6 +21,7 @@ from homeport.placement.engine import SCAN_NODES_MAX, Engine, refusal
 from homeport.placement.fleet import Fleet, Holding, Keeper, port_number
 from homeport.placement.reasons import Closest, Obstacle, Refusal
 from homeport.placement.request import Placement, PlacementRequest
+from homeport.placement.strategies import ZONE_ATTRIBUTE
 from homeport.placement.victims import Tally, choose_victims
 
 
@@ -104,6 +105,14 @@ class PlacementIndex:
         if failed is None:
             return node.placement
         return Refusal(lambda: ((instance_key, failed),), lambda: Closest(node.id, failed))
+
+    def zones(self, request: PlacementRequest) -> dict[str, int]:
+        """Every availability zone with an instance that suits the task → tasks of the request's group in it."""
+        engine = self._engines.get(request.cluster_key)
+        if engine is None:
+            return {}
+        counts = engine.fleet.buckets(engine.plan(request).group, ZONE_ATTRIBUTE)
+        return {zone: counts.get(zone, 0) for zone in engine.zones(request)}
 
     def targets(self, request: PlacementRequest) -> dict[str, bool]:
         """Key of every ACTIVE instance whose launch type, attributes and memberOf suit the task, by id → whether its agent is connected."""

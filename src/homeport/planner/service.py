@@ -370,11 +370,13 @@ def unable_to_roll(name: str) -> str:
     )
 
 
-def started(name: str, task_ids: Sequence[str]) -> str:
-    """The event of tasks that were started."""
-    return f"(service {name}) has started {len(task_ids)} tasks: {' '.join(f'(task {task_id})' for task_id in task_ids)}."
+def started(name: str, task_ids: Sequence[str], *, zone: str = "") -> str:
+    """The event of tasks that were started; with a zone, of those that rebalancing started there."""
+    where = f" in {zone} to AZ Rebalance" if zone else ""
+    return f"(service {name}) has started {len(task_ids)} tasks{where}: {' '.join(f'(task {task_id})' for task_id in task_ids)}."
 
 
-def stopped(name: str, task_ids: Sequence[str]) -> str:
-    """The event of tasks that the scheduler stopped."""
-    return f"(service {name}) has stopped {len(task_ids)} running tasks: {' '.join(f'(task {task_id})' for task_id in task_ids)}."
+def stopped(name: str, task_ids: Sequence[str], *, zone: str = "") -> str:
+    """The event of tasks that the scheduler stopped; with a zone, of those that rebalancing stopped there."""
+    where = f" in {zone} due to AZ rebalancing" if zone else ""
+    return f"(service {name}) has stopped {len(task_ids)} running tasks{where}: {' '.join(f'(task {task_id})' for task_id in task_ids)}."

@@ -43,6 +43,8 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "services": {
         "status": ("DeleteService", "controller/service"),
         "desired_count": ("UpdateService", "DeleteService", "controller/service"),
+        "availability_zone_rebalancing": ("UpdateService",),
+        "rebalancing": ("controller/service",),
         "daemon_share": ("UpdateService", "controller/service"),
         "family": (*_SERVICE_SPEC, "controller/deployment"),
         "revision": (*_SERVICE_SPEC, "controller/deployment"),

@@ -259,7 +259,8 @@ class Invariants:
             )
             good = sum(1 for task in self._of_service.get(key, {}).values() if self._is_good(task))
             _require(
-                good <= service.desired_count, f"service {service.name}: {good} good tasks of its PRIMARY deployment, {service.desired_count} desired"
+                good <= (upper if service.rebalancing else service.desired_count),
+                f"service {service.name}: {good} good tasks of its PRIMARY deployment, {service.desired_count} desired",
             )
         stops = [c for c in changed if isinstance(c.before, Task) and isinstance(c.after, Task) and c.before.desired_status != c.after.desired_status]
         if stops:

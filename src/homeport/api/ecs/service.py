@@ -112,9 +112,11 @@ def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) ->
     )
     service = with_configuration(service, request.deploymentConfiguration, call.settings)
     if service.scheduling_strategy == model.DAEMON:
+        service = service_input.with_rebalancing(service, request.availabilityZoneRebalancing, kept=None)
         return as_daemon(tx, call, service=service, definition=definition)
     strategy = acting_strategy(tx, call, cluster=cluster, request=request)
-    return service_input.with_strategy(service, strategy) if strategy else service
+    service = service_input.with_strategy(service, strategy) if strategy else service
+    return service_input.with_rebalancing(service, request.availabilityZoneRebalancing, kept=None)
 
 
 async def update_service(call: Call, request: Any) -> dict[str, Any]:
@@ -129,6 +131,8 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
         if request.capacityProviderStrategy is not None:
             strategy = acting_strategy(tx, call, cluster=lookup.cluster_of(tx, call, request.cluster), request=request)
             service = service_input.with_strategy(service, strategy)
+        kept = before.availability_zone_rebalancing
+        service = service_input.with_rebalancing(service, request.availabilityZoneRebalancing, kept=kept)
         if request.taskDefinition:
             definition = lookup.task_definition_of(tx, call, request.taskDefinition, missing=DEFINITION_MISSING)
             task_input.check_runnable(definition)

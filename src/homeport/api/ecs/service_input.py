@@ -15,6 +15,7 @@ from homeport.api.ecs.task_input import constraint, not_built
 from homeport.errors import InvalidParameterError
 from homeport.model.ecs.capacity_provider import Strategy
 from homeport.model.ecs.service import DAEMON, PlacementConstraint, Service
+from homeport.planner import rebalancing
 
 CLIENT_TOKEN_CHARACTERS_MAX: Final = 36
 CONSTRAINTS_MAX: Final = 10
@@ -58,8 +59,6 @@ def refuse_not_built(request: Any) -> None:
         raise not_built("monitoring")
     if request.enableExecuteCommand:
         raise not_built("enableExecuteCommand")
-    if request.availabilityZoneRebalancing == "ENABLED":
-        raise not_built("availabilityZoneRebalancing ENABLED")
     if request.deploymentController is not None and request.deploymentController.type != "ECS":
         raise not_built(f"deploymentController {request.deploymentController.type}")
     if request.networkConfiguration is not None:
@@ -78,6 +77,19 @@ def refuse_at_creation(request: Any) -> None:
         raise InvalidParameterError("TaskDefinition can not be blank.")
     if request.desiredCount is None and request.schedulingStrategy != DAEMON:
         raise InvalidParameterError("desiredCount must be specified for a service with the REPLICA scheduling strategy.")
+
+
+def with_rebalancing(service: Service, given: str | None, *, kept: str | None) -> Service:
+    """`service` with `availabilityZoneRebalancing`: as given, else as kept (UpdateService), else ENABLED if the service is eligible.
+
+    One that is kept ENABLED though the service is eligible no more rests until it is again. Raises InvalidParameterError for an explicit ENABLED
+    on an ineligible service.
+    """
+    reason = rebalancing.ineligible(service)
+    if given == rebalancing.ENABLED and reason:
+        raise InvalidParameterError(reason)
+    wanted = given or kept or (rebalancing.DISABLED if reason else rebalancing.ENABLED)
+    return msgspec.structs.replace(service, availability_zone_rebalancing=wanted)
 
 
 def placement_constraints(items: Any) -> tuple[PlacementConstraint, ...]:

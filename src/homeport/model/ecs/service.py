@@ -93,6 +93,8 @@ class Service(Record, frozen=True, kw_only=True):
 
     daemon_share: DaemonShare | None = None
     """What every matching instance keeps free for it; None for a REPLICA service."""
+    rebalancing: int = 0
+    """The desired count for which its zones are being rebalanced; 0: they are not."""
 
     @property
     def key(self) -> str:

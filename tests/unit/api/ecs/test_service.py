@@ -137,7 +137,7 @@ async def test_createdat_is_the_transactions_instant(aws):
         ({"capacityProviderStrategy": [{"capacityProvider": "c"}]}, InvalidParameterError, "not associated with the cluster"),
         ({"launchType": "EC2", "capacityProviderStrategy": [{"capacityProvider": "c"}]}, InvalidParameterError, "Specifying both a launch type"),
         ({"enableExecuteCommand": True}, UnsupportedFeatureError, "enableExecuteCommand is not built yet"),
-        ({"availabilityZoneRebalancing": "ENABLED"}, UnsupportedFeatureError, "availabilityZoneRebalancing ENABLED is not built yet"),
+        ({"availabilityZoneRebalancing": "ENABLED", "launchType": "EXTERNAL"}, InvalidParameterError, "EXTERNAL launch type"),
         ({"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["s"]}}}, InvalidParameterError, "Network Configuration is not valid"),
         ({"platformVersion": "LATEST"}, InvalidParameterError, "The platform version must be null"),
         ({"role": "r"}, InvalidParameterError, "IAM role"),
