@@ -157,21 +157,23 @@ class _Choice:
         the instance would be left without."""
         if not self._launches or not old:
             return
-        lower = replica.bounds(self._service).lower
-        serving, spare = [], -lower
-        for task in (task for tasks in self._kept.values() for task in tasks):
-            spare += is_healthy(task, self._after, self._now)
+        healthy = {task.id for tasks in self._kept.values() for task in tasks if is_healthy(task, self._after, self._now)}
+        healthy -= {stop.task.id for stop in self.stops}
+        serving = []
         for task in old:
             if task.last_status != task_model.RUNNING or is_unhealthy(task):
                 self._stop(task, self._scaling)
             else:
                 serving.append(task)
-                spare += not is_healthy(task, self._after, self._now)  # it serves, though it is young
-        spare -= sum(is_healthy(stop.task, self._after, self._now) for stop in self.stops)
-        free = [task for task in serving if not is_protected(task, self._now)]
         self.withheld += [task for task in serving if is_protected(task, self._now)]
-        for task in free[: max(0, spare)]:
-            self._stop(task, self._scaling)
+        healthy_spare = len(healthy) - replica.bounds(self._service).lower
+        spare = healthy_spare + sum(task.id not in healthy for task in serving)  # a young one serves, though it does not count as healthy
+        free = sorted((task for task in serving if not is_protected(task, self._now)), key=lambda task: task.id in healthy)
+        for task in free:
+            if spare > 0 and (healthy_spare > 0 or task.id not in healthy):
+                spare -= 1
+                healthy_spare -= task.id in healthy
+                self._stop(task, self._scaling)
         under_way = any(task.desired_status == task_model.STOPPED for task in self._view.service_view.tasks)
         young = any(not is_healthy(task, self._after, self._now) for tasks in self._kept.values() for task in tasks)
         missing = any(key not in self._kept for key, connected in self._view.targets.items() if connected)
