@@ -37,6 +37,7 @@ from homeport.placement.reasons import Refusal
 from homeport.placement.request import placement_request
 from homeport.planner import health
 from homeport.planner import service as planner
+from homeport.planner.rebalancing import unable_to_place
 from homeport.planner.task import Placed, new_task, stop
 from homeport.planner.version_consistency import digests_of
 from homeport.store.table import Change, Reader, Transaction
@@ -190,6 +191,9 @@ class ServiceController:
         if refusal is None:
             if len(started) == len(starts) and not planner.has_fewer_than_desired(view, len(started)):
                 self._set_failure(tx, view.service.key, "")
+        elif starts[0].zone:
+            # Nothing that is desired is missing, so this is no placement failure of the service; the sweep tries again.
+            self._write_events(tx, view.service.key, [Event(unable_to_place(name, starts[0].zone), cause=f"rebalancing {starts[0].zone}")])
         elif not stops and not any(task.desired_status == task_model.STOPPED for task in view.tasks):
             # Otherwise a task that is on its way down still holds what the new one wants: its end brings the next try, and nobody need worry.
             self._refused(tx, view.service.key, refusal)

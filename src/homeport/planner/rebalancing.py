@@ -142,6 +142,11 @@ def balanced(name: str, counts: Mapping[str, int]) -> str:
     return f"(service {name}) is AZ balanced with {_listed(counts)}."
 
 
+def unable_to_place(name: str, zone: str) -> str:
+    """SERVICE_TASK_PLACEMENT_FAILURE of a rebalancing."""
+    return f"(service {name}) is unable to place a task in {zone} because no container instance met all of its requirements."
+
+
 def stopped(name: str) -> str:
     """SERVICE_REBALANCING_STOPPED."""
     return f"(service {name}) has stopped AZ Rebalancing."
