@@ -48,6 +48,26 @@ def remove(installation: Installation, name: str) -> None:
     assert until(lambda: not installation.containers(running=True), seconds=60)
 
 
+def test_explain_what_if_and_plan_answer_and_change_nothing(installation: Installation) -> None:
+    register(installation, "foreseen")
+    installation.ecs.create_service(serviceName="foreseen", taskDefinition="foreseen", desiredCount=1)
+    stable(installation, "foreseen")
+    before = revision(installation)
+    explained = told(installation, "explain", "service/foreseen")
+    assert explained["containerInstanceCount"] == 1
+    assert explained["wouldRunOn"] == explained["containerInstances"][0]["containerInstanceArn"]
+    lost = told(installation, "what-if", "--lose", explained["wouldRunOn"])
+    (mine,) = [item for item in lost["services"] if item["serviceArn"].endswith("/foreseen")]
+    assert (mine["runningBefore"], mine["runningAfter"]) == (1, 0)
+    planned = told(installation, "plan", "update-service", "--service", "foreseen", "--desired-count", "2")
+    assert planned["outcome"] == "COMPLETED"
+    assert [step["kind"] for step in planned["steps"] if step["kind"] != "EVENT"] == ["START", "RUNNING"]
+    assert revision(installation) == before
+    installation.ecs.update_service(service="foreseen", desiredCount=2)
+    stable(installation, "foreseen")
+    remove(installation, "foreseen")
+
+
 def test_history_says_who_when_what_and_why(installation: Installation) -> None:
     definition = register(installation, "told")
     created = installation.ecs.create_service(serviceName="told", taskDefinition=definition, desiredCount=1)

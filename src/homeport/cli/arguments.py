@@ -37,6 +37,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _history(
         commands.add_parser("explain", help="why a service's next task, or a task, fits nowhere, and the smallest change that would make it fit")
     )
+    _what_if(commands.add_parser("what-if", help="where tasks would run if instances came, went or drained, or services wanted other counts"))
+    _plan(commands.add_parser("plan", help="the steps that an update of a service would bring; nothing is changed"))
     _server(commands.add_parser("server", help="run the control plane alone"))
     _agent(commands.add_parser("agent", help="run the agent alone"))
     _journal(commands.add_parser("journal", help="prove that the journal of changes is whole"))

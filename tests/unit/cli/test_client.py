@@ -1,0 +1,8 @@
+"""The command line's client: which of Homeport's own operations it knows."""
+
+from homeport.api.homeport.operations import OPERATIONS
+from homeport.cli.client import OWN_OPERATIONS
+
+
+def test_every_operation_of_homeport_s_own_goes_out_under_its_own_target():
+    assert set(OWN_OPERATIONS) == set(OPERATIONS)
