@@ -1,4 +1,5 @@
 """The command line's client: which of Homeport's own operations it knows."""
+
 from __future__ import annotations
 
 from homeport.api.homeport.operations import OPERATIONS
