@@ -239,3 +239,33 @@ async def test_what_makes_no_sense_is_refused(change):
             await own(cell, "PredictServiceUpdate", request={"service": "s0", "desiredCount": -1})
     finally:
         await cell.close()
+
+
+async def test_a_service_of_two_capacity_providers_keeps_to_its_strategy_in_the_prediction():
+    cell = await MemoryCell.open()
+    try:
+        await ecs(cell, "CreateCluster")
+        for number, name in enumerate(("one", "two"), 1):
+            group = f"arn:aws:autoscaling:us-east-1:{ACCOUNT}:autoScalingGroup:0:autoScalingGroupName/{name}"
+            await ecs(cell, "CreateCapacityProvider", name=name, autoScalingGroupProvider={"autoScalingGroupArn": group})
+            of_provider = Attribute(name="homeport.capacity-provider", value=name)
+            await cell.put(container_instance(id=f"{number:032x}", cpu=4096, memory_mib=4096, attributes=(of_provider,)))
+        await ecs(cell, "PutClusterCapacityProviders", cluster="default", capacityProviders=["one", "two"], defaultCapacityProviderStrategy=[])
+        await ecs(cell, "RegisterTaskDefinition", **definition("s0", 128, 128))
+        strategy = [{"capacityProvider": "one", "weight": 1}, {"capacityProvider": "two", "weight": 3}]
+        await ecs(cell, "CreateService", serviceName="s0", taskDefinition="s0", desiredCount=1, capacityProviderStrategy=strategy)
+        cell.start()
+        await settle(cell, 120)
+        change = {"kind": "SET_DESIRED_COUNT", "service": "s0", "desiredCount": 8}
+        told = await own(cell, "PredictChanges", changes=[change], startSeconds=START, stopSeconds=STOP)
+        assert predicted(told) == {("service:s0", f"{1:032x}"): 2, ("service:s0", f"{2:032x}"): 6}
+        await make_real(cell, change)
+        await settle(cell, 120)
+        assert predicted(told) == await where(cell)
+        explained = await own(cell, "ExplainPlacement", resource="s0")
+        # Two and six: (6 + 1) / 3 is less than (2 + 1) / 1.
+        assert explained["wouldRunOn"].endswith(f"{2:032x}")
+        refused = [item["containerInstanceArn"][-1] for item in explained["containerInstances"] if not item["fits"]]
+        assert refused == ["1"]
+    finally:
+        await cell.close()

@@ -5,6 +5,8 @@ Owns: the handler and the form of its answer. Never writes; never decides: `plac
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +24,7 @@ from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition, task_definition_key
 from homeport.placement import explanation
+from homeport.placement.capacity import next_provider
 from homeport.placement.constraints import MEMBER_OF
 from homeport.placement.explanation import Remedy, remedies
 from homeport.placement.reasons import Obstacle
@@ -92,24 +95,35 @@ def _definition(reader: Reader, account: str, family: str, revision: int) -> Tas
 
 
 def _of_service(reader: Reader, call: Call, place: Place, service: Service) -> _Asked:
-    wanted = placement_request(service, _definition(reader, service.account, service.family, service.revision))
-    return _Asked(arn=arn_of(call, place), request=wanted, waiting_on=tuple(_waiting_on(reader, call, service)))
+    live = [task for task in reader.find(TASKS, "service_live", service.key) if task.desired_status == task_model.RUNNING]
+    definition = _definition(reader, service.account, service.family, service.revision)
+    wanted = placement_request(service, definition, provider=_next_provider(reader, service, live))
+    return _Asked(arn=arn_of(call, place), request=wanted, waiting_on=tuple(_waiting_on(reader, call, service, live)))
 
 
-def _waiting_on(reader: Reader, call: Call, service: Service) -> list[str]:
+def _next_provider(reader: Reader, service: Service, live: Sequence[Task]) -> str:
+    """The capacity provider whose turn it is; "" without a strategy."""
+    strategy = service.capacity_provider_strategy
+    if not strategy:
+        return ""
+    deployments = reader.find(DEPLOYMENTS, "service", service.key)
+    primary = next((item for item in deployments if item.status == deployment_model.PRIMARY), None)
+    return next_provider(strategy, Counter(task.capacity_provider for task in live if primary and task.deployment_id == primary.target_id))
+
+
+def _waiting_on(reader: Reader, call: Call, service: Service, live: Sequence[Task]) -> list[str]:
     """What besides room decides whether another task is started now."""
     if service.status != service_model.ACTIVE:
         return [f"the service is {service.status} and starts nothing"]
     found = []
-    live = [task for task in reader.find(TASKS, "service_live", service.key) if task.desired_status == task_model.RUNNING]
     for item in reader.find(DEPLOYMENTS, "service", service.key):
         if item.status != deployment_model.PRIMARY:
             continue
         if item.rollout_state == deployment_model.FAILED:
-            found.append(f"the deployment ecs-svc/{item.id} failed and starts nothing more")
+            found.append(f"the deployment {item.shown_id} failed and starts nothing more")
         if item.throttled_until > call.context.clock.now():
             found.append(f"the launch throttle, until {item.throttled_until:.0f}, after {item.failures_to_start or item.crashes} failed rounds")
-        if sum(1 for task in live if task.deployment_id == item.id) >= service.desired_count:
+        if sum(1 for task in live if task.deployment_id == item.target_id) >= service.desired_count:
             found.append(f"nothing: the service has the {service.desired_count} tasks that it wants")
     return found
 
@@ -122,7 +136,7 @@ def _of_task(reader: Reader, call: Call, place: Place, task: Task) -> _Asked:
         account=task.account, cluster=task.cluster, name=task.service, status=service_model.ACTIVE, created_at=0.0, created_by="", desired_count=0,
         family=task.family, revision=task.revision, launch_type=task.launch_type,
     )  # fmt: skip
-    wanted = placement_request(service or known, definition)
+    wanted = placement_request(service or known, definition, provider=task.capacity_provider)
     wanted = msgspec.structs.replace(
         wanted,
         launch_type=task.launch_type or wanted.launch_type,

@@ -30,6 +30,7 @@ from homeport.model.forecast import EVENT, GONE, RUNNING, START, STOP, Agents, M
 from homeport.model.record import Record
 from homeport.store.table import Reader, Table
 from homeport.store.tables import (
+    CAPACITY_PROVIDERS,
     CLUSTERS,
     CONTAINER_INSTANCES,
     DEPLOYMENTS,
@@ -149,6 +150,7 @@ def _records(reader: Reader, account: str, cluster_key: str) -> Iterator[Forked]
     cluster = reader.get(CLUSTERS, cluster_key)
     if cluster is not None:
         yield CLUSTERS, cluster
+    yield from ((CAPACITY_PROVIDERS, record) for record in reader.scan(CAPACITY_PROVIDERS, f"{account}/"))
     yield from ((TASK_DEFINITION_FAMILIES, record) for record in reader.scan(TASK_DEFINITION_FAMILIES, f"{account}/"))
     yield from ((TASK_DEFINITIONS, record) for record in reader.scan(TASK_DEFINITIONS, f"{account}/"))
     for instance in reader.scan(CONTAINER_INSTANCES, f"{cluster_key}/"):
