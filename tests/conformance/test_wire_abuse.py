@@ -101,3 +101,11 @@ async def test_garbage_is_no_reason_to_end(garbage):
     async with serving() as port:
         await exchange(port, garbage)
         assert (await exchange(port, GOOD)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_garbage_behind_a_request_does_not_take_its_answer():
+    async with serving() as port:
+        answer = await exchange(port, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi" + b"garbage \x00\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"hi")
+        assert answer.count(b"HTTP/1.1 ") == 1

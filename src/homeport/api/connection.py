@@ -98,7 +98,13 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP at all is refused in the API's form too; `msg` is uvicorn's word for what is wrong."""
+        """What is no HTTP at all is refused in the API's form too; `msg` is uvicorn's word for what is wrong.
+
+        A request before it that is under way gets its own answer, not this one: it may have changed something. Then the connection ends.
+        """
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+            return
         body = msgspec.json.encode({"__type": "SerializationException", "message": msg})
         head = (
             f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {len(body)}\r\n"

@@ -165,6 +165,8 @@ def _read_claims(text: bytes) -> Authorization:
         name, separator, value = part.partition("=")
         if not separator:
             raise IncompleteSignatureError(f"'{part[:64]}' not a valid key=value pair (missing equal-sign) in Authorization header.")
+        if name in parts:
+            raise IncompleteSignatureError(f"Authorization header has '{name[:64]}' more than once.")
         parts[name] = value
     missing = [name for name in ("Credential", "SignedHeaders") if not parts.get(name)]
     if missing:

@@ -25,6 +25,8 @@ def decode(operation: Operation, body: bytes) -> Any:
     if operation.has_documents:
         return _look_closer(operation, body)
     try:
+        if not body.isascii():
+            body.decode()  # msgspec looks into no text that it passes over
         return operation.decode(body)
     except msgspec.ValidationError:
         return _look_closer(operation, body)
