@@ -128,6 +128,7 @@ class Trouble:
             host.link.cut = False
             host.fragile = 0.0
             host.runtime.slowness = 1.0
+            await host.remove_strangers()  # in case that was still to be done after an amnesia
             if host.lost:
                 await self._replace(host)
             elif not host.on:

@@ -286,6 +286,8 @@ class World:
     def _ghosts(self) -> list[str]:
         """Instances that no host speaks for: left by hosts that registered anew."""
         living = {host.instance_arn for host in self.hosts}
+        if "" in living:
+            return []  # a host that registers right now does not know its instance yet
         found = []
         for record in self.invariants.records["container_instances"].values():
             arn = f"arn:aws:ecs:us-east-1:{record.account}:container-instance/{record.cluster}/{record.id}"
