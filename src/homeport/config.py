@@ -54,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How far a request's signing time may be from the server's clock."""
     body_bytes_max: int = 1_048_576
     """Largest request body."""
+    request_throttling_factor: float = 0.0
+    """Throttle requests at so many times ECS's rates (1: exactly those); 0: not at all, as one's own machine needs no such fence."""
     sweep_seconds: float = 10.0
     """Period in which every controller looks at every key of its own accord."""
     alarm_source: str = ""

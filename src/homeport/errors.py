@@ -233,6 +233,16 @@ class SerializationError(ApiError):
     code = "SerializationException"
 
 
+class ThrottlingError(ApiError):
+    """The account called operations of this class faster than it may."""
+
+    code = "ThrottlingException"
+    temporary = True
+
+    def __init__(self, message: str = "Rate exceeded") -> None:
+        super().__init__(message)
+
+
 class RequestTooLargeError(ApiError):
     """The body is larger than a request may be."""
 

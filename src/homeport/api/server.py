@@ -20,7 +20,8 @@ from homeport.api.invocation import REPEATABLE, Invocation, invocation_of
 from homeport.api.protocol import json, model
 from homeport.api.requestlog import Answered, RequestLog
 from homeport.api.signature import Principal, Verifier, joined
-from homeport.errors import AccessDeniedError, RequestTooLargeError, SerializationError, UnknownOperationError
+from homeport.api.throttle import Throttle
+from homeport.errors import AccessDeniedError, RequestTooLargeError, SerializationError, ThrottlingError, UnknownOperationError
 from homeport.iam import sigv4
 from homeport.model import arn
 
@@ -146,6 +147,8 @@ class Application:
         self._websockets = websockets
         self._request_log = request_log
         self.elsewhere = elsewhere
+        factor = context.settings.request_throttling_factor
+        self.throttle = Throttle(factor) if factor > 0 else None
         self._internal = internal or {}
         self._more_health = health
         self._started = context.clock.now()
@@ -311,6 +314,15 @@ def verify_signature(application: Application, exchange: Exchange) -> None:
     exchange.principal = application.verifier.principal(signed, service=service)
 
 
+def throttle(application: Application, exchange: Exchange) -> None:
+    """Refuse what the account asks too fast. The server that was asked first has counted a call that another one sent on."""
+    found, principal = exchange.route, exchange.principal
+    if application.throttle is None or found is None or principal is None or FORWARDED in exchange.headers:
+        return
+    if not application.throttle.admit(principal.account, found.operation.name, application.context.clock.monotonic()):
+        raise ThrottlingError
+
+
 def refuse_not_built(application: Application, exchange: Exchange) -> None:
     """Say of an operation that is not built that it is not, whatever its parameters: that is what its caller needs to know."""
     if exchange.route is not None and exchange.route.handler is None:
@@ -365,6 +377,7 @@ STEPS: Final[tuple[Callable[[Application, Exchange], Awaitable[None] | None], ..
     read_body,
     route,
     verify_signature,
+    throttle,
     refuse_not_built,
     decode,
     handle,

@@ -20,7 +20,16 @@ async def echo(call, request):
 
 
 def test_the_chain_is_one_visible_list():
-    assert [step.__name__ for step in STEPS] == ["read_body", "route", "verify_signature", "refuse_not_built", "decode", "handle", "encode"]
+    assert [step.__name__ for step in STEPS] == [
+        "read_body",
+        "route",
+        "verify_signature",
+        "throttle",
+        "refuse_not_built",
+        "decode",
+        "handle",
+        "encode",
+    ]
 
 
 async def test_a_handler_gets_the_call_and_its_answer_goes_out(front_door):
