@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import botocore.config
@@ -100,7 +100,7 @@ def _utc(value: Any) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def serving(operations: dict[str, Any]) -> AsyncIterator[Any]:
+async def serving(operations: dict[str, Any], *, settings: Settings | None = None, retries: Mapping[str, Any] | None = None) -> AsyncIterator[Any]:
     """A client of botocore's for a real server on a socket, with these handlers."""
     clock, keys, placement = SystemClock(), AccessKeys(), PlacementIndex()
     store = await Store.open(MemoryBackend(), tables=TABLES, clock=clock, derived=(placement, keys))
@@ -115,7 +115,7 @@ async def serving(operations: dict[str, Any]) -> AsyncIterator[Any]:
             placement=placement,
             clock=clock,
             ids=Ids(1),
-            settings=Settings(),
+            settings=settings or Settings(),
             region="eu-central-1",
             installation_id="0123456789abcdef",
             endpoint=f"{url}/",
@@ -127,7 +127,9 @@ async def serving(operations: dict[str, Any]) -> AsyncIterator[Any]:
         session = botocore.session.Session()
         session.set_credentials("AKIDEXAMPLE", "secret")
         try:
-            yield session.create_client("ecs", "eu-central-1", endpoint_url=url, config=botocore.config.Config(retries={"max_attempts": 0}))
+            yield session.create_client(
+                "ecs", "eu-central-1", endpoint_url=url, config=botocore.config.Config(retries=retries or {"max_attempts": 0})
+            )
         finally:
             server.should_exit = True
             await running
@@ -165,3 +167,17 @@ async def test_every_operation_that_is_not_built_says_so_with_an_error_that_it_m
             assert refused.value.response["Error"]["Code"] in {shape.name for shape in modelled.error_shapes}
             assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
             assert client.exceptions.from_code(refused.value.response["Error"]["Code"]) is type(refused.value)
+
+
+async def test_a_client_in_standard_retry_mode_gets_more_calls_through_than_the_burst():
+    reached = []
+
+    async def handler(call, request):
+        reached.append(call.operation)
+        return {}
+
+    settings = Settings(request_throttling_factor=0.1)  # StopTask: 10 at once, then 4 a second
+    async with serving({"StopTask": handler}, settings=settings, retries={"mode": "standard", "total_max_attempts": 10}) as client:
+        answers = [await asyncio.to_thread(client.stop_task, task="a") for _ in range(16)]
+    assert len(reached) == 16
+    assert sum(answer["ResponseMetadata"]["RetryAttempts"] for answer in answers) > 0
