@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from homeport.errors import StoredFormError
+from homeport.model.ecs.account_setting import AccountSetting
 from homeport.model.ecs.capacity_provider import CapacityProvider, ManagedScaling
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import AgentSession, Attribute, ContainerInstance
@@ -260,6 +261,9 @@ SAMPLES: dict[str, Record] = {
         containers=(RevisionContainer(name="app", image="app:1", digest="sha256:00", consistent=True, note="because"),),
         document=b'{"loadBalancers":[]}',
         pinned_at=NOW + 1,
+    ),
+    "account_settings": AccountSetting(
+        account=ACCOUNT, name="containerInsights", principal_arn=f"arn:aws:iam::{ACCOUNT}:user/ann", value="enhanced", set_at=NOW
     ),
     "service_events": ServiceEvent(
         account=ACCOUNT,

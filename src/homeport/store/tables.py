@@ -12,6 +12,7 @@ from homeport.model.ecs import capacity_provider as capacity_provider_model
 from homeport.model.ecs import container_instance as instance_model
 from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import task as task_model
+from homeport.model.ecs.account_setting import AccountSetting
 from homeport.model.ecs.capacity_provider import CapacityProvider
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import ContainerInstance
@@ -75,6 +76,7 @@ CLUSTERS: Final = Table(
         "capacity_provider": lambda r: tuple(f"{r.account}/{name}" for name in r.capacity_providers),
     },
 )
+ACCOUNT_SETTINGS: Final = Table("account_settings", AccountSetting, lambda r: r.key)
 CAPACITY_PROVIDERS: Final = Table(
     "capacity_providers",
     CapacityProvider,
@@ -151,6 +153,7 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     INSTALLATION,
     ACCESS_KEYS,
     IDEMPOTENCY_TOKENS,
+    ACCOUNT_SETTINGS,
     CLUSTERS,
     CAPACITY_PROVIDERS,
     TASK_DEFINITION_FAMILIES,

@@ -15,7 +15,7 @@ import msgspec
 
 from homeport.api import pagination
 from homeport.api.call import Call
-from homeport.api.ecs import lookup, page
+from homeport.api.ecs import account_setting, lookup, page
 from homeport.api.ecs.cluster_capacity import capacity_json, with_capacity
 from homeport.api.ecs.tag_rules import tags_json, tags_of
 from homeport.errors import (
@@ -28,6 +28,7 @@ from homeport.errors import (
     InvalidParameterError,
 )
 from homeport.model import arn
+from homeport.model.ecs import account_setting as account_setting_model
 from homeport.model.ecs import cluster as model
 from homeport.model.ecs import container_instance as instance_model
 from homeport.model.ecs import service as service_model
@@ -64,7 +65,7 @@ async def create_cluster(call: Call, request: Any) -> dict[str, Any]:
         name=name,
         status=model.ACTIVE,
         created_at=0.0,
-        settings=_settings(request.settings),
+        settings=_settings(request.settings) if request.settings else (),
         configuration=_document(request.configuration),
         service_connect_defaults=_document(request.serviceConnectDefaults),
         tags=tags_of(request.tags, tags_max=call.settings.tags_max),
@@ -74,7 +75,7 @@ async def create_cluster(call: Call, request: Any) -> dict[str, Any]:
         existing = tx.get(CLUSTERS, wanted.key)
         if existing is not None and existing.status != model.INACTIVE:
             return cluster_json(tx, call, existing, include=_AFTER_CHANGE)
-        cluster = msgspec.structs.replace(wanted, created_at=tx.now)
+        cluster = msgspec.structs.replace(wanted, created_at=tx.now, settings=wanted.settings or _first_settings(tx, call))
         cluster = with_capacity(tx, call, cluster=cluster, request=request)
         tx.put(CLUSTERS, cluster)
         return cluster_json(tx, call, cluster, include=_AFTER_CHANGE)
@@ -88,7 +89,7 @@ def default_cluster(tx: Transaction, call: Call) -> Cluster:
     existing = tx.get(CLUSTERS, key)
     if existing is not None and existing.status != model.INACTIVE:
         return existing
-    made = Cluster(account=call.account, name=lookup.DEFAULT_CLUSTER, status=model.ACTIVE, created_at=tx.now, settings=DEFAULT_SETTINGS)
+    made = Cluster(account=call.account, name=lookup.DEFAULT_CLUSTER, status=model.ACTIVE, created_at=tx.now, settings=_first_settings(tx, call))
     tx.put(CLUSTERS, made)
     return made
 
@@ -276,6 +277,12 @@ def _includes(given: list[str] | None) -> tuple[str, ...]:
         if name not in INCLUDES:
             raise InvalidParameterError(f"include should be one of [{','.join(INCLUDES)}]")
     return tuple(given or ())
+
+
+def _first_settings(tx: Transaction, call: Call) -> Tags:
+    """Those of a new cluster that was given none: what the account's settings say."""
+    name = account_setting_model.CONTAINER_INSIGHTS
+    return ((name, account_setting.effective(tx, name, account=call.account, principal_arn=call.principal_arn)),)
 
 
 def _settings(given: list[Any] | None) -> Tags:

@@ -10,6 +10,7 @@ from typing import Final
 
 from homeport.api.call import Handler
 from homeport.api.ecs import (
+    account_setting,
     attribute,
     capacity_provider,
     cluster,
@@ -79,6 +80,11 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "DescribeServiceDeployments": service_deployment.describe_service_deployments,
     "DescribeServiceRevisions": service_deployment.describe_service_revisions,
     "StopServiceDeployment": service_deployment.stop_service_deployment,
+    # account settings
+    "PutAccountSetting": account_setting.put_account_setting,
+    "PutAccountSettingDefault": account_setting.put_account_setting_default,
+    "DeleteAccountSetting": account_setting.delete_account_setting,
+    "ListAccountSettings": account_setting.list_account_settings,
     # tags
     "TagResource": tag.tag_resource,
     "UntagResource": tag.untag_resource,
@@ -92,6 +98,7 @@ NOTES: Final[dict[str, str]] = {
     "CreateCapacityProvider": "instances join by their attribute homeport.capacity-provider; nothing resizes a group yet; managed instances are "
     "stored and given back, acting on them is refused",
     "PutClusterCapacityProviders": "FARGATE and FARGATE_SPOT can be associated; starting tasks by them is refused",
+    "PutAccountSetting": "containerInsights acts on new clusters; the others are stored and given back",
     "UpdateContainerAgent": "agents are updated with the installation, so the answer is always that there is no newer one",
     "CreateService": "rolling deployments; alarms need the setting alarm_source; load balancers, registries, bake time, hooks are refused by name",
     "UpdateService": "as CreateService",
