@@ -1,0 +1,280 @@
+"""What deployments, breakers, daemons, drains and losses look like, moment by moment, against golden files.
+
+Each scenario is a whole control plane in memory on a virtual clock, driven by calls of the API, with simulated agents: a task runs 1 s after it was
+made and ends 2 s after it was told to. A timeline has a line for every moment at which a count, a deployment or the events changed.
+
+`HOMEPORT_WRITE_GOLDEN=1 ./dev test tests/simulation/test_scenarios.py` writes the files anew; read what changed in them before you commit it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from homeport.api.ecs.operations import OPERATIONS
+from homeport.model.ecs.container_instance import Attribute
+from homeport.store.tables import CONTAINER_INSTANCES, DEPLOYMENTS, SERVICE_EVENTS, TASKS
+from homeport.testing import records
+from homeport.testing.cell import MemoryCell
+
+GOLDEN = Path(__file__).with_name("golden")
+ZONE = "ecs.availability-zone"
+_NUMBERED = re.compile(r"[0-9a-f]{32}|(?<=ecs-svc/)\d{15,20}")
+
+
+class Scenario:
+    """A cell and the timeline of its service `web`."""
+
+    def __init__(self, cell: MemoryCell) -> None:
+        self.cell = cell
+        self.lines: list[str] = []
+        self._started_at = cell.clock.now()
+        self._numbers: dict[str, str] = {}
+        self._events = 0
+        self._last: list[str] = []
+
+    @classmethod
+    async def open(cls, *, zones: str, cpu: int = 4096) -> Scenario:
+        """A cluster with an instance for each letter of `zones`, and the task definitions web:1 and web:2."""
+        cell = await MemoryCell.open(seed="scenario")
+        await cell.put(records.cluster(), records.task_definition(), records.task_definition(revision=2))
+        made = cls(cell)
+        for zone in zones:
+            await made.join(zone, cpu=cpu)
+        cell.start()
+        await cell.clock.settle()
+        return made
+
+    async def join(self, zone: str, *, cpu: int = 4096) -> None:
+        """One instance more."""
+        number = 1 + len(await self.cell.all(CONTAINER_INSTANCES))
+        await self.cell.put(records.container_instance(id=f"{number:032x}", cpu=cpu, attributes=(Attribute(name=ZONE, value=zone),)))
+
+    async def call(self, operation: str, **request: Any) -> Any:
+        """One call of the API; it stands in the timeline."""
+        given = {name: value for name, value in request.items() if name not in ("containerInstances", "containerInstance")}
+        self.lines.append(f"{self._now():>7}  {operation} {self._shown(str(given))}" if given else f"{self._now():>7}  {operation}")
+        return await self.cell.call(operation, OPERATIONS[operation], request)
+
+    async def lose_zone(self, zone: str) -> None:
+        """Every instance of the zone is gone for good."""
+        for instance in await self.cell.all(CONTAINER_INSTANCES):
+            if instance.attribute(ZONE) == zone and instance.status != "INACTIVE":
+                await self.call("DeregisterContainerInstance", containerInstance=instance.id, force=True)
+
+    async def drain(self, count: int) -> None:
+        """The first `count` instances drain."""
+        ids = sorted(instance.id for instance in await self.cell.all(CONTAINER_INSTANCES) if instance.status == "ACTIVE")[:count]
+        await self.call("UpdateContainerInstancesState", containerInstances=ids, status="DRAINING")
+
+    async def run(self, seconds: float) -> None:
+        """Let time pass, and write down what changes."""
+        clock = self.cell.clock
+        until = clock.now() + seconds
+        await clock.settle()
+        await self._look()
+        while (deadline := clock.next_deadline) is not None and deadline <= until:
+            await clock.jump()
+            await self._look()
+        await clock.advance(max(0.0, until - clock.now()))
+
+    def _now(self) -> str:
+        return f"{self.cell.clock.now() - self._started_at:.0f} s"
+
+    def _shown(self, text: str) -> str:
+        """`text` with every id as a letter and the number of its first appearance."""
+
+        def short(found: re.Match[str]) -> str:
+            kind = "t" if len(found[0]) == 32 else "d"
+            known = [name for name in self._numbers.values() if name[0] == kind]
+            return self._numbers.setdefault(found[0], f"{kind}{1 + len(known)}")
+
+        return _NUMBERED.sub(short, text)
+
+    async def _look(self) -> None:
+        state = await self._state()
+        told = await self._told()
+        if state != self._last or told:
+            self.lines.append(f"{self._now():>7}  {'  '.join(state)}")
+            self.lines.extend(f"{'':>9}{message}" for message in told)
+            self._last = state
+
+    async def _state(self) -> list[str]:
+        tasks = [task for task in await self.cell.all(TASKS) if task.service == "web" and task.last_status != "STOPPED"]
+        zone_of = {instance.id: instance.attribute(ZONE) for instance in await self.cell.all(CONTAINER_INSTANCES)}
+        state = []
+        for revision in sorted({task.revision for task in tasks}):
+            of_it = [task for task in tasks if task.revision == revision]
+            counted = Counter("stopping" if task.desired_status == "STOPPED" else task.last_status.lower() for task in of_it)
+            state.append(f"web:{revision} " + ", ".join(f"{counted[name]} {name}" for name in ("running", "pending", "stopping") if counted[name]))
+        zones = Counter(zone_of[task.container_instance_id] for task in tasks if task.desired_status == "RUNNING")
+        state.append("zones " + " ".join(f"{zone}{zones[zone]}" for zone in sorted({str(zone) for zone in zone_of.values()})))
+        deployments = sorted(await self.cell.all(DEPLOYMENTS), key=lambda item: item.created_at)
+        state += [f"[web:{item.revision} {item.status} {item.rollout_state}]" for item in deployments if item.status != "INACTIVE"]
+        return state
+
+    async def _told(self) -> list[str]:
+        events = sorted(await self.cell.all(SERVICE_EVENTS), key=lambda event: event.number)
+        fresh = [event.message for event in events if event.number >= self._events]
+        self._events = max((event.number + 1 for event in events), default=0)
+        return [self._shown(_brief(message)) for message in fresh]
+
+
+def _brief(message: str) -> str:
+    """An event with no more than three of its task ids."""
+    head, *ids = re.split(r"(?=\(task [0-9a-f]{32}\))", message)
+    return head + "".join(ids[:3]) + (f" … of {len(ids)}." if len(ids) > 3 else "")
+
+
+async def _service(scenario: Scenario, count: int, **members: Any) -> None:
+    await scenario.call("CreateService", serviceName="web", taskDefinition="web:1", desiredCount=count, **members)
+    await scenario.run(120)
+
+
+def _bounds(lower: int, upper: int, **more: Any) -> dict[str, Any]:
+    return {"deploymentConfiguration": {"minimumHealthyPercent": lower, "maximumPercent": upper, **more}}
+
+
+async def rolling_50_100() -> Scenario:
+    """Within what runs: half goes first, then half comes."""
+    scenario = await Scenario.open(zones="abc")
+    await _service(scenario, 4, **_bounds(50, 100))
+    await scenario.call("UpdateService", service="web", taskDefinition="web:2")
+    await scenario.run(300)
+    return scenario
+
+
+async def rolling_100_200() -> Scenario:
+    """All new ones come, then all old ones go."""
+    scenario = await Scenario.open(zones="abc")
+    await _service(scenario, 4, **_bounds(100, 200))
+    await scenario.call("UpdateService", service="web", taskDefinition="web:2")
+    await scenario.run(300)
+    return scenario
+
+
+async def rolling_stuck() -> Scenario:
+    """The percentages forbid every step, until they are changed."""
+    scenario = await Scenario.open(zones="abc")
+    await _service(scenario, 2, **_bounds(100, 100))
+    await scenario.call("UpdateService", service="web", taskDefinition="web:2")
+    await scenario.run(60)
+    await scenario.call("UpdateService", service="web", **_bounds(50, 100))
+    await scenario.run(300)
+    return scenario
+
+
+async def breaker_with_rollback() -> Scenario:
+    """Every task of the new revision fails to start: the breaker sees it and goes back."""
+    scenario = await Scenario.open(zones="abc")
+    await _service(scenario, 4, **_bounds(50, 200, deploymentCircuitBreaker={"enable": True, "rollback": True}))
+    scenario.cell.agents.failure = "CannotPullContainerError: no such image"
+    scenario.cell.agents.failing = {2}
+    await scenario.call("UpdateService", service="web", taskDefinition="web:2")
+    await scenario.run(600)
+    return scenario
+
+
+async def zone_loss_during_a_deployment() -> Scenario:
+    """A third of the instances is lost while the new revision comes up."""
+    scenario = await Scenario.open(zones="aabbcc")
+    await _service(scenario, 6, **_bounds(50, 150))
+    await scenario.call("UpdateService", service="web", taskDefinition="web:2")
+    await scenario.run(20)
+    await scenario.lose_zone("a")
+    await scenario.run(400)
+    return scenario
+
+
+async def rebalancing_after_a_zone_returns() -> Scenario:
+    """A lost zone's tasks run elsewhere; when the zone is back they are spread again without going below the desired count."""
+    scenario = await Scenario.open(zones="abc")
+    await _service(scenario, 6)
+    await scenario.lose_zone("c")
+    await scenario.run(120)
+    scenario.lines.append(f"{scenario._now():>7}  an instance joins in zone c")
+    await scenario.join("c")
+    await scenario.run(400)
+    return scenario
+
+
+async def daemon_on_a_hundred_instances() -> Scenario:
+    """One task on each of 100 instances; one joins; an update under 80 %; ten drain."""
+    scenario = await Scenario.open(zones="ab" * 50)
+    await scenario.call("CreateService", serviceName="web", taskDefinition="web:1", schedulingStrategy="DAEMON", **_bounds(80, 100))
+    await scenario.run(120)
+    scenario.lines.append(f"{scenario._now():>7}  an instance joins in zone b")
+    await scenario.join("b")
+    await scenario.run(120)
+    await scenario.call("UpdateService", service="web", taskDefinition="web:2")
+    await scenario.run(600)
+    await scenario.drain(10)
+    await scenario.run(120)
+    return scenario
+
+
+async def drain_of_a_third_of_the_fleet() -> Scenario:
+    """Three of nine instances drain: their tasks are replaced before they go, within both bounds."""
+    scenario = await Scenario.open(zones="abcabcabc")
+    await _service(scenario, 18, **_bounds(90, 110))
+    await scenario.drain(3)
+    await scenario.run(600)
+    return scenario
+
+
+async def scale_in_past_protected_tasks() -> Scenario:
+    """Protected tasks stay until their protection ends."""
+    scenario = await Scenario.open(zones="abc")
+    await _service(scenario, 4)
+    protected = sorted(task.id for task in await scenario.cell.all(TASKS))[:3]
+    await scenario.call("UpdateTaskProtection", cluster="default", tasks=protected, protectionEnabled=True, expiresInMinutes=2)
+    await scenario.call("UpdateService", service="web", desiredCount=1)
+    await scenario.run(300)
+    return scenario
+
+
+async def stop_with_rollback() -> Scenario:
+    """A deployment on its way is called back."""
+    scenario = await Scenario.open(zones="abc")
+    await _service(scenario, 4, **_bounds(50, 150))
+    await scenario.call("UpdateService", service="web", taskDefinition="web:2")
+    await scenario.run(10)
+    listed = await scenario.cell.call("ListServiceDeployments", OPERATIONS["ListServiceDeployments"], {"service": "web", "status": ["IN_PROGRESS"]})
+    arn = listed["serviceDeployments"][0]["serviceDeploymentArn"]
+    await scenario.cell.call("StopServiceDeployment", OPERATIONS["StopServiceDeployment"], {"serviceDeploymentArn": arn, "stopType": "ROLLBACK"})
+    scenario.lines.append(f"{scenario._now():>7}  StopServiceDeployment")
+    await scenario.run(300)
+    return scenario
+
+
+SCENARIOS: tuple[Callable[[], Awaitable[Scenario]], ...] = (
+    rolling_50_100,
+    rolling_100_200,
+    rolling_stuck,
+    breaker_with_rollback,
+    stop_with_rollback,
+    zone_loss_during_a_deployment,
+    rebalancing_after_a_zone_returns,
+    daemon_on_a_hundred_instances,
+    drain_of_a_third_of_the_fleet,
+    scale_in_past_protected_tasks,
+)
+
+
+@pytest.mark.parametrize("make", SCENARIOS, ids=lambda make: make.__name__)
+async def test_a_scenario_goes_as_written(make: Callable[[], Awaitable[Scenario]]) -> None:
+    scenario = await make()
+    try:
+        timeline = "\n".join([f"# {make.__doc__}", *scenario.lines]) + "\n"
+    finally:
+        await scenario.cell.close()
+    path = GOLDEN / f"{make.__name__}.txt"
+    if os.environ.get("HOMEPORT_WRITE_GOLDEN"):
+        path.write_text(timeline)
+    assert timeline == path.read_text()
