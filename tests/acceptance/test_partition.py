@@ -56,11 +56,16 @@ class ConnectionThere(http.client.HTTPConnection):
     space = ""
 
     def connect(self) -> None:
-        enter(Path(f"/run/netns/{self.space}"))
+        # Kept open before it is left: the main thread's own entry in /proc shows wherever that thread is by then.
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         try:
-            super().connect()
+            enter(Path(f"/run/netns/{self.space}"))
+            try:
+                super().connect()
+            finally:
+                enter(Path(f"/proc/self/fd/{home}"))
         finally:
-            enter(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/ns/net"))
+            os.close(home)
 
 
 class ServersThere(Servers):
