@@ -6,11 +6,12 @@ Owns: the order of the steps, and keeping the programs running while `up` is in 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from homeport.cli import programs
@@ -79,6 +80,23 @@ def _ask_to_end(*_: object) -> None:
     raise _AskedToEndError
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold back what asks to end until the program that is being started is known: one that nobody knew would run on.
+
+    A started program has its own way with signals, as ever: only ignored ones are inherited.
+    """
+    asked: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        raise _AskedToEndError
+
+
 class _Run:
     """One run of `up`: what it was asked for, and the programs that it started."""
 
@@ -103,7 +121,8 @@ class _Run:
         program = programs.find(self._directory, "server")
         if program is None:
             self._started_at = self._terminal.clock.now()
-            self._children["server"] = start_server(self._options, self._directory, self.environ)
+            with _undisturbed():
+                self._children["server"] = start_server(self._options, self._directory, self.environ)
         else:
             self._refuse_other_port(port, program.pid)
         credentials = wait_for_server(self._children.get("server"), self._directory, port=port, terminal=self._terminal)
@@ -117,12 +136,14 @@ class _Run:
         began = self._terminal.clock.monotonic()
         for member in starter.group.etcd:
             if programs.find(self._directory, member.name) is None:
-                self._children[member.name] = starter.start_etcd(member)
+                with _undisturbed():
+                    self._children[member.name] = starter.start_etcd(member)
         starter.wait_for_etcd(self._children)
         starter.copy_from_sqlite()
         for name, port in starter.group.servers:
             if programs.find(self._directory, name) is None:
-                self._children[name] = starter.start_server(name, port)
+                with _undisturbed():
+                    self._children[name] = starter.start_server(name, port)
         credentials = starter.wait_for_servers(self._children)
         verb = f"answers after {self._terminal.clock.monotonic() - began:.2f} s" if self._children else "already runs"
         started = f"; started {', '.join(self._children)}" if self._children else ""
@@ -136,14 +157,16 @@ class _Run:
         runs = programs.find(self._directory, "agent")
         if runs is None:
             self._started_at = self._terminal.clock.now()
-            self._children["agent"] = start_agent(self._directory, environment)
+            with _undisturbed():
+                self._children["agent"] = start_agent(self._directory, environment)
         try:
             instance = self._wait_for_agent(environment)
         except InstanceGoneError as error:
             self._terminal.say(f"{error}; starting the agent anew")
             programs.stop(self._directory, "agent", self._terminal)
             runs = None
-            self._children["agent"] = start_agent(self._directory, environment)
+            with _undisturbed():
+                self._children["agent"] = start_agent(self._directory, environment)
             instance = self._wait_for_agent(environment)
         verb = "already runs" if runs else "runs"
         identity = instance["containerInstanceArn"].rpartition("/")[2]
@@ -185,11 +208,14 @@ class _Run:
         self._terminal.say(f"the {name} ended with status {status}; starting it anew. Its last words:\n{tail}")
         self._terminal.pause(RESTART_PAUSE_SECONDS)
         if name == "server":
-            self._children[name] = start_server(self._options, self._directory, self.environ)
+            with _undisturbed():
+                self._children[name] = start_server(self._options, self._directory, self.environ)
         elif self._starter is not None and name != "agent":
-            self._children[name] = self._starter.start(name)
+            with _undisturbed():
+                self._children[name] = self._starter.start(name)
         else:
-            self._children[name] = start_agent(self._directory, agent_environment(self._options, self._directory, self.environ))
+            with _undisturbed():
+                self._children[name] = start_agent(self._directory, agent_environment(self._options, self._directory, self.environ))
 
     def _refuse_other_port(self, port: int, pid: int) -> None:
         credentials = self._directory.credentials()
