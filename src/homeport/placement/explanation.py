@@ -140,9 +140,13 @@ def _fewest(request: PlacementRequest, instance: ContainerInstance, tasks: Seque
     if not among or not without(among):
         return None
     largest = sorted(among, key=lambda task: (-task.cpu - task.memory_mib, task.key))
-    for count in range(1, EXACT_TASKS_MAX + 1):
+    cpu = request.cpu - instance.cpu + sum(task.cpu for task in tasks)
+    memory_mib = request.memory_mib - instance.memory_mib + sum(task.memory_mib for task in tasks)
+    for count in range(max(1, _at_least(among, cpu, memory_mib)), EXACT_TASKS_MAX + 1):
         for chosen in combinations(largest[:EXACT_CANDIDATES_MAX], count):
-            if _frees_enough(request, instance, tasks, chosen) and without(chosen):
+            # Cpu and memory first: that is cheap, and most choices fail there.
+            frees_enough = sum(task.cpu for task in chosen) >= cpu and sum(task.memory_mib for task in chosen) >= memory_mib
+            if frees_enough and without(chosen):
                 return tuple(task.key for task in chosen)
     needed: list[Task] = []
     for task in largest:
@@ -156,11 +160,19 @@ def _fewest(request: PlacementRequest, instance: ContainerInstance, tasks: Seque
     return tuple(task.key for task in needed)
 
 
-def _frees_enough(request: PlacementRequest, instance: ContainerInstance, tasks: Iterable[Task], gone: Sequence[Task]) -> bool:
-    """Whether cpu and memory would do: cheap, and most choices fail here."""
-    cpu = instance.cpu - sum(task.cpu for task in tasks) + sum(task.cpu for task in gone)
-    memory_mib = instance.memory_mib - sum(task.memory_mib for task in tasks) + sum(task.memory_mib for task in gone)
-    return cpu >= request.cpu and memory_mib >= request.memory_mib
+def _at_least(among: Sequence[Task], cpu: int, memory_mib: int) -> int:
+    """So many tasks must go at least to free `cpu` and `memory_mib`, each resource by itself: fewer need not be tried."""
+
+    def fewest(short: int, held: Iterable[int]) -> int:
+        count = 0
+        for amount in sorted(held, reverse=True):
+            if short <= 0:
+                break
+            short -= amount
+            count += 1
+        return count
+
+    return max(fewest(cpu, (task.cpu for task in among)), fewest(memory_mib, (task.memory_mib for task in among)))
 
 
 def _attributes(request: PlacementRequest, instance: ContainerInstance, tasks: Sequence[Task]) -> Iterator[Remedy]:

@@ -5,6 +5,7 @@ Owns: the handler and the form of its answer. Never writes; never decides: `plac
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
@@ -35,10 +36,14 @@ from homeport.store.tables import CONTAINER_INSTANCES, DEPLOYMENTS, SERVICES, TA
 
 SHOWN_DEFAULT: Final = 100
 REMEDIES_INSTANCES_MAX: Final = 200
-"""So many instances, the closest ones, are tried with changes: each costs about a millisecond, and the call must not hold up the others."""
+"""So many instances, the closest ones, are tried with changes."""
 CHANGES_MAX: Final = 20
 STOP_SECONDS: Final = 30.0
 """From SIGTERM to SIGKILL of a container whose definition has no stopTimeout."""
+
+
+_Tried = tuple[ContainerInstance, list[Task]]
+"""An instance and the tasks on it."""
 
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,28 +59,28 @@ async def explain_placement(call: Call, request: Any) -> dict[str, Any]:
     """The answer of the module, of this moment. Raises ResourceNotFoundError, and InvalidParameterError for what is neither a service nor a task."""
     shown = request.maxResults or SHOWN_DEFAULT
 
-    def look(reader: Reader) -> dict[str, Any]:
+    def look(reader: Reader) -> tuple[dict[str, Any], _Asked, list[_Tried]]:
         asked = _asked(reader, call, request)
         found = call.context.placement.place(asked.request)
         instances = _instances(reader, call, asked.request)
-        answer: dict[str, Any] = {"resourceArn": asked.arn, "requirement": _requirement(asked.request), "waitingOn": list(asked.waiting_on)}
-        if asked.task is not None and asked.task.container_instance_id:
-            answer["containerInstanceArn"] = _instance_arn(call, asked.task.instance_key)
-        if isinstance(found, Placement):
-            answer |= {"wouldRunOn": _instance_arn(call, found.instance_key), "summary": "an instance can take the task"}
-            changes: list[dict[str, Any]] = []
-        else:
-            changes = _changes(reader, call, asked.request, [instance for instance, _ in instances])
-            answer["summary"] = found.summary()
-        if changes:
-            answer["suggestedChange"] = changes[0]
-        return answer | {
-            "changes": changes,
+        answer: dict[str, Any] = {
+            "resourceArn": asked.arn,
+            "requirement": _requirement(asked.request),
+            "waitingOn": list(asked.waiting_on),
             "containerInstances": [_instance_json(reader, call, *item) for item in instances[:shown]],
             "containerInstanceCount": len(instances),
         }
+        if asked.task is not None and asked.task.container_instance_id:
+            answer["containerInstanceArn"] = _instance_arn(call, asked.task.instance_key)
+        if isinstance(found, Placement):
+            return answer | {"wouldRunOn": _instance_arn(call, found.instance_key), "summary": "an instance can take the task"}, asked, []
+        closest = instances[:REMEDIES_INSTANCES_MAX]
+        return answer | {"summary": found.summary()}, asked, [(instance, _live(reader, instance)) for instance, _ in closest]
 
-    return await call.view(look)
+    answer, asked, tried = await call.view(look)
+    # In a thread: an instance with many tasks takes tens of milliseconds, and the records are what they are.
+    changes = await asyncio.to_thread(_changes, call, asked.request, tried)
+    return answer | {"changes": changes} | ({"suggestedChange": changes[0]} if changes else {})
 
 
 def _asked(reader: Reader, call: Call, request: Any) -> _Asked:
@@ -207,9 +212,9 @@ def _requirement(request: PlacementRequest) -> dict[str, Any]:
     }
 
 
-def _changes(reader: Reader, call: Call, request: PlacementRequest, instances: list[ContainerInstance]) -> list[dict[str, Any]]:
+def _changes(call: Call, request: PlacementRequest, tried: Sequence[_Tried]) -> list[dict[str, Any]]:
     """What would make the task fit, the smallest change first."""
-    found = [remedy for instance in instances[:REMEDIES_INSTANCES_MAX] for remedy in remedies(request, instance, _live(reader, instance))]
+    found = [remedy for instance, tasks in tried for remedy in remedies(request, instance, tasks)]
     return [_remedy_json(call, request, remedy) for remedy in sorted(found, key=lambda remedy: remedy.order)[:CHANGES_MAX]]
 
 
