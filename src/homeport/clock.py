@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the programs need of time. `testing.clock.VirtualClock` is the other implementation."""
+    """What the programs need of time. `virtual_clock.VirtualClock` is the other implementation."""
 
     def now(self) -> float:
         """Wall clock: seconds since 1970-01-01T00:00:00Z, with fraction."""

@@ -1,13 +1,13 @@
-"""What would happen: the controllers and the placement that act, let loose on a copy of one cluster, with agents that are only modelled.
+"""What would happen: the controllers, their loop and the placement that act, let loose on a copy of one cluster, with simulated agents.
 
-Owns: `Fork`, the copy and its time. Never touches the store it was copied from. A start takes `Agents.start_seconds`, a stop `stop_seconds`, a
-health check passes as soon as the task runs; what fails in reality (an image that cannot be pulled, a container that exits) goes well here.
+Owns: `Fork`, the copy and its time, and `SimulatedAgents`. Never touches the store it was copied from. A start and a stop take their seconds,
+a health check passes as soon as the task runs; what fails in reality (an image that cannot be pulled, a container that exits) goes well here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -15,10 +15,9 @@ import msgspec
 
 from homeport.api.call import Context
 from homeport.controllers import retention
-from homeport.controllers.loop import Controller
+from homeport.controllers.loop import Controller, Loop
 from homeport.ids import Ids
 from homeport.model.ecs import task as task_model
-from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.service import ServiceEvent
 from homeport.model.ecs.task import Task
 from homeport.model.forecast import Agents, Moment
@@ -27,73 +26,147 @@ from homeport.placement.index import PlacementIndex
 from homeport.planner.task import Seen, observed
 from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
-from homeport.store.table import Change, Reader, Table, Transaction
+from homeport.store.table import Reader, Table, Transaction
 from homeport.store.tables import CONTAINER_INSTANCES, TABLES, TASKS
+from homeport.virtual_clock import VirtualClock
 
 T = TypeVar("T")
 Forked = tuple[Table[Any], Record]
 ControllersOf = Callable[[Context], Sequence[Controller]]
 
 RECORDS_A_TRANSACTION: Final = 50
-ROUNDS_MAX: Final = 10_000
-"""Activations of everything at one instant; more means that two controllers undo each other's work."""
-ACTIVATIONS_MAX: Final = 200_000
-"""Of one forecast; a question that needs more is too large for a server to answer beside its work."""
+QUIET_SWEEPS: Final = 2
+"""It is at rest when so many sweeps of the controllers found nothing to do and nobody waits for a moment to come."""
+JUMPS_MAX: Final = 100_000
+"""Moments of one forecast; a question that needs more is too large for a server to answer beside its work."""
 
 
-class StillClock:
-    """A clock that stands until it is set."""
+class SimulatedAgents:
+    """Agents of all instances at once: they run what is wanted RUNNING and stop what is wanted STOPPED, each after its time."""
 
-    def __init__(self, now: Instant) -> None:
-        self.time = now
+    def __init__(self, store: Store, clock: VirtualClock) -> None:
+        self._store = store
+        self._clock = clock
+        self.start_seconds = 1.0
+        """From a task's creation to RUNNING."""
+        self.stop_seconds = 2.0
+        """From the wish to STOPPED."""
+        self.checks_pass = False
+        """Whether health checks pass as soon as the task runs; otherwise nothing is said of them."""
+        self.failure = ""
+        """A reason that every new task fails to start with, or ""."""
+        self.failing: set[int] = set()
+        """Revisions whose tasks fail; empty: all do when there is a `failure`."""
+        self.digests: dict[str, str] = {}
+        """Image → the digest that is reported for it; "" and none: no digest."""
+        self._seen: set[tuple[str, str, str]] = set()
+        self._errands: set[asyncio.Task[None]] = set()
 
-    def now(self) -> float:
-        """Seconds since the epoch."""
-        return self.time
+    @property
+    def busy(self) -> bool:
+        """Whether a task is on its way up or down."""
+        return bool(self._errands)
 
-    def monotonic(self) -> float:
-        """The same number."""
-        return self.time
+    async def run(self) -> None:
+        """Follow the store until cancelled."""
+        watch = self._store.watch()
+        for task in await self._store.view(lambda reader: list(reader.scan(TASKS))):
+            self._follow(task)
+        try:
+            async for commit in watch:
+                for change in commit.changes:
+                    if isinstance(change.after, Task):
+                        self._follow(change.after)
+        finally:
+            for errand in self._errands:
+                errand.cancel()
 
-    async def sleep(self, seconds: float) -> None:
-        """Nothing in a fork waits."""
-        raise NotImplementedError
+    def _follow(self, task: Task) -> None:
+        seen = (task.key, task.desired_status, task.container_instance_id)
+        if task.last_status == task_model.STOPPED or not task.container_instance_id or seen in self._seen:
+            return
+        self._seen.add(seen)
+        if task.desired_status == task_model.STOPPED:
+            errand = self._stop(task)
+        elif task.last_status == task_model.RUNNING:
+            return
+        else:
+            errand = self._start(task)
+        running = asyncio.create_task(errand)
+        self._errands.add(running)
+        running.add_done_callback(self._errands.discard)
+
+    async def _start(self, task: Task) -> None:
+        await self._clock.sleep(self.start_seconds)
+        if self.failure and (not self.failing or task.revision in self.failing):
+            containers = {container.name: {"reason": self.failure} for container in task.containers}
+            await self._report(task.key, Seen(status=task_model.STOPPED, reason=self.failure, containers=containers))
+        else:
+            containers = {
+                container.name: {"status": task_model.RUNNING, "image_digest": self.digests.get(container.image, "")} for container in task.containers
+            }
+            await self._report(task.key, Seen(status=task_model.RUNNING, containers=containers))
+
+    async def _stop(self, task: Task) -> None:
+        await self._clock.sleep(self.stop_seconds)
+        await self._report(task.key, Seen(status=task_model.STOPPED))
+
+    async def _report(self, key: str, seen: Seen) -> None:
+        await report(self._store, key, seen, checks_pass=self.checks_pass)
 
 
-class _Changes:
-    """A Derived view that only remembers what was written."""
+async def report(store: Store, key: str, seen: Seen, *, checks_pass: bool = False) -> None:
+    """One agent's report, as SubmitTaskStateChange stores it; nothing from an instance that is cut off."""
 
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, Record | None, Record | None]] = []
+    def store_it(tx: Transaction) -> None:
+        task = tx.get(TASKS, key)
+        instance = tx.get(CONTAINER_INSTANCES, task.instance_key) if task is not None else None
+        if task is None or (instance is not None and not instance.agent_connected):
+            return
+        told = observed(task, seen, tx.now)
+        if checks_pass and told.last_status == task_model.RUNNING and any(container.has_health_check for container in told.containers):
+            healthy = tuple(msgspec.structs.replace(container, health_status=task_model.HEALTHY) for container in told.containers)
+            told = msgspec.structs.replace(told, containers=healthy, health_status=task_model.HEALTHY)
+        tx.put(TASKS, told)
+
+    await store.update(store_it, cause="agent")
+
+
+class _Moments:
+    """A Derived view that keeps what is worth telling."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.told: list[Moment] = []
 
     def change(self, table: str, before: Record | None, after: Record | None) -> None:
-        """Remember one record's change."""
-        self.seen.append((table, before, after))
+        """Keep one record's change, if it is of a task or an event."""
+        moment = Moment.of(self._clock.now(), before, after) if isinstance(after, Task | ServiceEvent) else None
+        if moment is not None:
+            self.told.append(moment)
 
 
 class Fork:
-    """One copy. Made by `open`, closed at the end. `context` is for handlers of the API that act on the copy."""
+    """One copy. Made by `open` on an event loop of its own, closed at the end. `context` is for handlers of the API that act on the copy."""
 
-    def __init__(self, context: Context, clock: StillClock, controllers: Sequence[Controller], agents: Agents) -> None:
+    def __init__(self, context: Context, clock: VirtualClock, controllers: Sequence[Controller], moments: _Moments) -> None:
         """Use `open`."""
         self.context = context
-        self.moments: list[Moment] = []
-        self._store = context.store
+        self.agents = SimulatedAgents(context.store, clock)
+        self.agents.checks_pass = True
+        self._moments = moments
         self._clock = clock
-        self._controllers = {controller.name: controller for controller in controllers}
-        self._agents = agents
-        self._changes = _Changes()
-        self._marked: dict[tuple[str, str], None] = {}
-        self._due: list[tuple[Instant, int, str, str]] = []
-        """(when, order, kind of errand or controller, key)."""
-        self._order = 0
-        self._activations = 0
+        self._changed_at = clock.now()
+        self._sweep_seconds = context.settings.sweep_seconds
+        self._loop = Loop(store=context.store, controllers=controllers, clock=clock, sweep_seconds=self._sweep_seconds)
+        self._running = [asyncio.create_task(self._loop.run()), asyncio.create_task(self.agents.run())]
 
     @classmethod
     async def open(cls, controllers_of: ControllersOf, context: Context, records: Iterable[Forked], *, agents: Agents, seed: str) -> Fork:
         """A copy that holds `records` and stands at the present. `controllers_of` says which controllers act; that of retention does not here."""
-        clock, placement, changes = StillClock(context.clock.now()), PlacementIndex(), _Changes()
-        store = await Store.open(MemoryBackend(), tables=TABLES, clock=clock, derived=(placement, changes))
+        clock, placement = VirtualClock(context.clock.now()), PlacementIndex()
+        moments = _Moments(clock)
+        store = await Store.open(MemoryBackend(), tables=TABLES, clock=clock, derived=(placement, moments))
         waiting = list(records)
         for first in range(0, len(waiting), RECORDS_A_TRANSACTION):
 
@@ -102,130 +175,55 @@ class Fork:
                     tx.put(table, record)
 
             await store.update(put, cause="fork")
+        moments.told.clear()
         forked = dataclasses.replace(context, store=store, placement=placement, clock=clock, ids=Ids(seed), fork=None)
-        made = cls(forked, clock, [item for item in controllers_of(forked) if item.name != retention.NAME], agents)
-        changes.seen.clear()
-        made._changes = changes
-        # As at the start of a server: everything is looked at once, which sets the timers. From then on only what changes is.
-        await made._mark_all()
-        await made._settle()
+        made = cls(forked, clock, [item for item in controllers_of(forked) if item.name != retention.NAME], moments)
+        made.agents.start_seconds, made.agents.stop_seconds = agents.start_seconds, agents.stop_seconds
+        await clock.settle()
         return made
+
+    @property
+    def moments(self) -> list[Moment]:
+        """What has happened, in order."""
+        return self._moments.told
 
     @property
     def now(self) -> Instant:
         """How far the copy's time is."""
-        return self._clock.time
+        return self._clock.now()
+
+    @property
+    def changed_at(self) -> Instant:
+        """When something changed last."""
+        return self._changed_at
 
     async def view(self, function: Callable[[Reader], T]) -> T:
         """What `function` says of the copy."""
-        return await self._store.view(function)
+        return await self.context.store.view(function)
 
     async def update(self, function: Callable[[Transaction], T]) -> T:
         """One transaction of the caller's on the copy: the change that the forecast is about."""
-        return await self._store.update(function, cause="forecast")
+        return await self.context.store.update(function, cause="forecast")
 
     async def run(self, seconds: float) -> bool:
         """Let things happen until nothing more does or `seconds` of the copy's time have passed. Whether it came to rest."""
-        self._follow()
-        until = self.now + seconds
-        while True:
-            await self._settle()
-            while self._due and self._due[0][0] <= self.now:
-                await self._errand()
-            if self._marked:
-                continue
-            if not self._due:
+        until, revision = self.now + seconds, -1
+        for _ in range(JUMPS_MAX):
+            await self._clock.settle()
+            if self.context.store.revision != revision:
+                self._changed_at, revision = self.now, self.context.store.revision
+            waits = self.agents.busy or self._loop.next_wake_at or not self._loop.idle
+            if not waits and self.now - self._changed_at >= QUIET_SWEEPS * self._sweep_seconds:
                 return True
-            if self._due[0][0] > until or self._activations > ACTIVATIONS_MAX:
-                return False
-            self._clock.time = max(self._clock.time, self._due[0][0])
+            deadline = self._clock.next_deadline
+            if deadline is None or deadline > until:
+                return not waits and deadline is None
+            await self._clock.jump()
+        return False
 
     async def close(self) -> None:
         """The copy is gone."""
-        await self._store.close()
-
-    async def _mark_all(self) -> None:
-        for name, controller in self._controllers.items():
-            self._marked.update(dict.fromkeys((name, key) for key in await self._store.view(_all_keys(controller))))
-        for task in await self._store.view(lambda reader: list(reader.scan(TASKS))):
-            self._give(task, None)
-
-    async def _settle(self) -> None:
-        for _ in range(ROUNDS_MAX):
-            if not self._marked:
-                return
-            marked, self._marked = self._marked, {}
-            for name in self._controllers:
-                for controller, key in [item for item in marked if item[0] == name]:
-                    await self._activate(controller, key)
-            self._follow()
-
-    async def _activate(self, name: str, key: str) -> None:
-        self._activations += 1
-        controller = self._controllers[name]
-        activation = await self._store.update(lambda tx: controller.activate(tx, key), cause=f"controller {name}")
-        for other, marked in activation.mark:
-            if other in self._controllers:
-                self._marked[other, marked] = None
-        if activation.wake_at:
-            self._at(activation.wake_at, name, key)
-
-    def _at(self, when: Instant, kind: str, key: str) -> None:
-        self._order += 1
-        heapq.heappush(self._due, (when, self._order, kind, key))
-
-    def _follow(self) -> None:
-        """Look at what was written: mark whom it concerns, give the agents their errands, keep what is told."""
-        seen, self._changes.seen = self._changes.seen, []
-        for table, before, after in seen:
-            record = after or before
-            change = Change(table=table, key=record.key if record is not None and hasattr(record, "key") else "", before=before, after=after)
-            self._note(change)
-            for name, controller in self._controllers.items():
-                for key in controller.keys_of(change):
-                    self._marked[name, key] = None
-
-    def _note(self, change: Change) -> None:
-        before, after = change.before, change.after
-        if isinstance(after, Task):
-            self._give(after, before if isinstance(before, Task) else None)
-        moment = Moment.of(self.now, before, after) if isinstance(after, Task | ServiceEvent) else None
-        if moment is not None:
-            self.moments.append(moment)
-
-    def _give(self, task: Task, before: Task | None) -> None:
-        if task.last_status == task_model.STOPPED or (before is not None and before.desired_status == task.desired_status and before.key == task.key):
-            return
-        if task.desired_status == task_model.STOPPED:
-            self._at(max(self.now, (task.stopping_at or self.now) + self._agents.stop_seconds), "stop", task.key)
-        elif task.last_status != task_model.RUNNING:
-            self._at(max(self.now, task.created_at + self._agents.start_seconds), "start", task.key)
-
-    async def _errand(self) -> None:
-        _, _, kind, key = heapq.heappop(self._due)
-        if kind in self._controllers:
-            self._marked[kind, key] = None
-        else:
-            await self._store.update(lambda tx: self._report(tx, key, stopped=kind == "stop"), cause="agent")
-        self._follow()
-
-    @staticmethod
-    def _report(tx: Transaction, key: str, *, stopped: bool) -> None:
-        """What the task's agent would say; nothing while it is cut off."""
-        task = tx.get(TASKS, key)
-        instance = tx.get(CONTAINER_INSTANCES, task.instance_key) if task is not None and task.instance_key else None
-        if task is None or not isinstance(instance, ContainerInstance) or not instance.agent_connected:
-            return
-        if stopped:
-            tx.put(TASKS, observed(task, Seen(status=task_model.STOPPED), tx.now))
-        elif task.desired_status == task_model.RUNNING:
-            containers = {container.name: {"status": task_model.RUNNING} for container in task.containers}
-            running = observed(task, Seen(status=task_model.RUNNING, containers=containers), tx.now)
-            if any(container.has_health_check for container in running.containers):
-                checked = tuple(msgspec.structs.replace(container, health_status=task_model.HEALTHY) for container in running.containers)
-                running = msgspec.structs.replace(running, containers=checked, health_status=task_model.HEALTHY)
-            tx.put(TASKS, running)
-
-
-def _all_keys(controller: Controller) -> Callable[[Reader], list[str]]:
-    return lambda reader: list(controller.keys(reader))
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self.context.store.close()

@@ -26,7 +26,7 @@ from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
 from homeport.store.table import Table
 from homeport.store.tables import TABLES
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 GOLDEN = Path(__file__).with_name("golden")
 ACCOUNT, NOW = "123456789012", 1_764_000_000.25

@@ -25,8 +25,8 @@ from homeport.store.memory import MemoryBackend
 from homeport.store.sqlite import SqliteBackend
 from homeport.store.store import Store
 from homeport.store.table import Change, Reader, Transaction
-from homeport.testing.clock import START, VirtualClock
 from homeport.testing.store import OTHERS, THINGS, GatedBackend, Part, Tally, Thing
+from homeport.virtual_clock import START, VirtualClock
 
 TABLES = (THINGS, OTHERS)
 

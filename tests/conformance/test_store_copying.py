@@ -20,7 +20,7 @@ from homeport.store.memory import MemoryBackend
 from homeport.store.sqlite import SqliteBackend
 from homeport.store.store import Store
 from homeport.store.tables import CLUSTERS, INSTALLATION, TABLES
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 MAKERS: dict[str, Callable[[Path], TargetBackend]] = {
     "memory": lambda path: MemoryBackend(),

@@ -20,8 +20,8 @@ from homeport.store.lock import FileLock
 from homeport.store.sqlite import SqliteBackend, _insert
 from homeport.store.store import Store
 from homeport.store.table import Table
-from homeport.testing.clock import VirtualClock
 from homeport.testing.store import OTHERS, THINGS, Thing
+from homeport.virtual_clock import VirtualClock
 
 TABLES = (THINGS, OTHERS)
 WRITER = Path(__file__).with_name("store_writer.py")

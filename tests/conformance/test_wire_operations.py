@@ -26,7 +26,7 @@ from homeport.placement.index import PlacementIndex
 from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
 from homeport.store.tables import ACCESS_KEYS, TABLES
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 SERVICE = model.load()
 MODELLED = botocore.model.ServiceModel(botocore.loaders.Loader().load_service_model("ecs", "service-2"))

@@ -30,8 +30,8 @@ from homeport.store.backend import Backend
 from homeport.store.store import Store
 from homeport.store.tables import ACCESS_KEYS, CONTAINER_INSTANCES, TABLES, TASKS
 from homeport.testing import records
-from homeport.testing.clock import VirtualClock
 from homeport.testing.wire import HttpPool
+from homeport.virtual_clock import VirtualClock
 
 SECRET = "secret"
 READS = ("List", "Describe", "Get", "Discover")

@@ -15,7 +15,7 @@ from tests.integration.test_store_etcd_contract import test_a_batch_is_bounded  
 from homeport.store.backend import Backend
 from homeport.store.etcd.backend import EtcdBackend
 from homeport.store.replica import Replica
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 PREFIXES = (f"/test-{number}/" for number in itertools.count())
 

@@ -14,8 +14,8 @@ from homeport.store.memory import MemoryBackend
 from homeport.store.mirror import Mirror
 from homeport.store.store import Store
 from homeport.store.transaction import StoreReader
-from homeport.testing.clock import VirtualClock
 from homeport.testing.store import Tally
+from homeport.virtual_clock import VirtualClock
 
 
 class Recorder(MemoryBackend):

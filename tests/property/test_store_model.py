@@ -19,8 +19,8 @@ from homeport.store.memory import MemoryBackend
 from homeport.store.sqlite import SqliteBackend
 from homeport.store.store import Store
 from homeport.store.table import Reader, Table, Transaction
-from homeport.testing.clock import VirtualClock
 from homeport.testing.store import OTHERS, THINGS, GatedBackend, Tally, Thing, guard_thing
+from homeport.virtual_clock import VirtualClock
 
 TABLES = (THINGS, OTHERS)
 NAMES = ("a", "a/1", "a/10", "a/2", "b", "ä")

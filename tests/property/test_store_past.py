@@ -15,8 +15,8 @@ from homeport.store.memory import MemoryBackend
 from homeport.store.past import view_at
 from homeport.store.store import Store
 from homeport.store.table import Reader
-from homeport.testing.clock import VirtualClock
 from homeport.testing.store import OTHERS, THINGS, Part, Thing
+from homeport.virtual_clock import VirtualClock
 
 NAMES = st.sampled_from("abcd")
 STEPS = st.lists(

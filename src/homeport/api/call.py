@@ -27,12 +27,20 @@ class Fork(Protocol):
 
     context: Context
     """For handlers that are to act on the copy."""
-    moments: list[Moment]
-    """What has happened on it, in order."""
+
+    @property
+    def moments(self) -> list[Moment]:
+        """What has happened on it, in order."""
+        ...
 
     @property
     def now(self) -> Instant:
         """How far its time is."""
+        ...
+
+    @property
+    def changed_at(self) -> Instant:
+        """When something changed last."""
         ...
 
     async def view(self, function: Callable[[Reader], T]) -> T:

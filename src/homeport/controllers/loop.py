@@ -130,6 +130,11 @@ class Loop:
         """Whether no key is marked and no activation is under way (timers may be pending)."""
         return not self._running and not self._swept and not any(self._marked.values())
 
+    @property
+    def next_wake_at(self) -> Instant:
+        """The first instant at which a key is to be activated without anything having changed; 0.0: none is."""
+        return min(self._wake_at.values(), default=0.0)
+
     def mark(self, name: str, key: str) -> None:
         """Have `key` of the controller `name` activated soon; an unknown controller is no error, since it may not be part of this server."""
         marked = self._marked.get(name)

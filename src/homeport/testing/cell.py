@@ -1,11 +1,12 @@
 """A whole control plane in memory, without a network: store, placement, controllers, handlers, a virtual clock and simulated agents.
 
-Owns: `MemoryCell` and `SimulatedAgents`. Never waits for real: time moves when the caller says so.
+Owns: `MemoryCell`. Never waits for real: time moves when the caller says so.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
@@ -16,27 +17,21 @@ import msgspec
 from homeport.api.call import Call, Context, Handler
 from homeport.api.protocol.model import load
 from homeport.config import Settings
-from homeport.controllers.deployment import DeploymentController
-from homeport.controllers.instance import InstanceController
 from homeport.controllers.loop import Loop
-from homeport.controllers.retention import RetentionController
-from homeport.controllers.scheduler import SchedulerController
-from homeport.controllers.service import ServiceController
-from homeport.forecast import Fork
+from homeport.forecast import Fork, SimulatedAgents, report
 from homeport.ids import Ids
 from homeport.model.arn import root_arn
-from homeport.model.ecs import task as task_model
 from homeport.model.ecs.task import Task
 from homeport.model.record import Record
 from homeport.placement.index import PlacementIndex
-from homeport.planner.task import Seen, observed
+from homeport.planner.task import Seen
 from homeport.server import controllers_of
 from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
 from homeport.store.table import Reader, Table, Transaction
-from homeport.store.tables import TABLES, TASKS
-from homeport.testing.clock import VirtualClock
+from homeport.store.tables import TABLES
 from homeport.testing.records import ACCOUNT, REGION
+from homeport.virtual_clock import VirtualClock
 
 T = TypeVar("T")
 
@@ -59,19 +54,8 @@ class MemoryCell:
     def new_loop(self) -> Loop:
         """The controllers as after a restart: a loop and controllers that remember nothing."""
         # A child of the same name would draw the same ids again.
-        settings, ids = self.context.settings, self.context.ids.child(f"controllers {next(self._starts)}")
-        return Loop(
-            store=self.store,
-            controllers=(
-                DeploymentController(ids=ids.child("deployment"), settings=settings),
-                ServiceController(placement=self.context.placement, ids=ids.child("service"), settings=settings),
-                SchedulerController(placement=self.context.placement, settings=settings),
-                InstanceController(),
-                RetentionController(settings=settings),
-            ),
-            clock=self.clock,
-            sweep_seconds=settings.sweep_seconds,
-        )
+        context = dataclasses.replace(self.context, ids=self.context.ids.child(f"controllers {next(self._starts)}"))
+        return Loop(store=self.store, controllers=controllers_of(context), clock=self.clock, sweep_seconds=context.settings.sweep_seconds)
 
     @classmethod
     async def open(cls, *, settings: Settings | None = None, seed: str = "cell") -> MemoryCell:
@@ -135,71 +119,3 @@ class MemoryCell:
         """Say of `task` what its agent would: RUNNING, STOPPED and so on; `seen` are further fields of `planner.task.Seen`."""
         await report(self.store, task.key, Seen(status=status, **seen))
         await self.clock.settle()
-
-
-async def report(store: Store, key: str, seen: Seen) -> None:
-    """One agent's report, as SubmitTaskStateChange stores it."""
-
-    def store_it(tx: Transaction) -> None:
-        task = tx.get(TASKS, key)
-        if task is not None:
-            tx.put(TASKS, observed(task, seen, tx.now))
-
-    await store.update(store_it, cause="test")
-
-
-class SimulatedAgents:
-    """Agents of all instances at once: they run what is wanted RUNNING and stop what is wanted STOPPED, each after its time."""
-
-    def __init__(self, store: Store, clock: VirtualClock) -> None:
-        self._store = store
-        self._clock = clock
-        self.start_seconds = 1.0
-        """From a task's creation to RUNNING."""
-        self.stop_seconds = 2.0
-        """From the wish to STOPPED."""
-        self.failure = ""
-        """A reason that every new task fails to start with, or ""."""
-        self.failing: set[int] = set()
-        """Revisions whose tasks fail; empty: all do when there is a `failure`."""
-        self.digests: dict[str, str] = {}
-        """Image → the digest that is reported for it; "" and none: no digest."""
-        self._seen: set[tuple[str, str]] = set()
-        self._errands: set[asyncio.Task[None]] = set()
-
-    async def run(self) -> None:
-        """Follow the store until cancelled."""
-        watch = self._store.watch()
-        for task in await self._store.view(lambda reader: list(reader.scan(TASKS))):
-            self._follow(task)
-        try:
-            async for commit in watch:
-                for change in commit.changes:
-                    if isinstance(change.after, Task):
-                        self._follow(change.after)
-        finally:
-            for errand in self._errands:
-                errand.cancel()
-
-    def _follow(self, task: Task) -> None:
-        if task.last_status == task_model.STOPPED or (task.key, task.desired_status) in self._seen:
-            return
-        self._seen.add((task.key, task.desired_status))
-        errand = asyncio.create_task(self._stop(task) if task.desired_status == task_model.STOPPED else self._start(task))
-        self._errands.add(errand)
-        errand.add_done_callback(self._errands.discard)
-
-    async def _start(self, task: Task) -> None:
-        await self._clock.sleep(self.start_seconds)
-        if self.failure and (not self.failing or task.revision in self.failing):
-            containers = {container.name: {"reason": self.failure} for container in task.containers}
-            await report(self._store, task.key, Seen(status=task_model.STOPPED, reason=self.failure, containers=containers))
-        else:
-            containers = {
-                container.name: {"status": task_model.RUNNING, "image_digest": self.digests.get(container.image, "")} for container in task.containers
-            }
-            await report(self._store, task.key, Seen(status=task_model.RUNNING, containers=containers))
-
-    async def _stop(self, task: Task) -> None:
-        await self._clock.sleep(self.stop_seconds)
-        await report(self._store, task.key, Seen(status=task_model.STOPPED))

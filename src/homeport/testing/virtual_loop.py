@@ -19,7 +19,7 @@ from contextvars import Context, ContextVar
 from typing import Any, Final, TypeVar
 
 from homeport.ids import Ids
-from homeport.testing.clock import START
+from homeport.virtual_clock import START
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from homeport.agent.runtime.contract import RuntimeDescription
 from homeport.agent.settings import AgentSettings
 from homeport.agent.state import State
 from homeport.ids import Ids
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 SETTINGS = AgentSettings(endpoint="http://127.0.0.1:1", region="us-east-1", access_key_id="a", secret_access_key="s")
 RUNTIME = RuntimeDescription(version="24.0", api_version="1.41", cgroup_driver="cgroupfs", cgroup_version=1, cpus=2, memory_mib=4096)

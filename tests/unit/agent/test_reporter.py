@@ -14,7 +14,7 @@ from homeport.agent.reporter import Reporter, request_of
 from homeport.agent.settings import AgentSettings
 from homeport.agent.state import State
 from homeport.ids import Ids
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 SETTINGS = AgentSettings(endpoint="http://127.0.0.1:1", region="us-east-1", access_key_id="a", secret_access_key="s")
 

@@ -10,7 +10,7 @@ from unit.agent.conversation import FakeSocket, RememberingEngine
 from homeport.acs.messages import ContainerHealth, TaskHealth
 from homeport.agent.telemetry import Telemetry
 from homeport.errors import HomeportError
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 
 class Publishing:

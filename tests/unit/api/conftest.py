@@ -21,7 +21,7 @@ from homeport.placement.index import PlacementIndex
 from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
 from homeport.store.tables import ACCESS_KEYS, TABLES
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 ACCOUNT, REGION, HOST = "123456789012", "us-east-1", b"127.0.0.1:8470"
 TARGET = b"AmazonEC2ContainerServiceV20141113."

@@ -269,3 +269,18 @@ async def test_a_service_of_two_capacity_providers_keeps_to_its_strategy_in_the_
         assert refused == ["1"]
     finally:
         await cell.close()
+
+
+async def test_a_zone_that_comes_is_rebalanced_into_as_the_sweep_would():
+    cell = await cluster(random.Random(4), instances=2, services=1)
+    try:
+        await ecs(cell, "UpdateService", service="s0", desiredCount=6)
+        await settle(cell, 120)
+        add = {"kind": "ADD_INSTANCES", "containerInstances": [f"{1:032x}"], "availabilityZone": "z"}
+        told = await own(cell, "PredictChanges", changes=[add], startSeconds=START, stopSeconds=STOP)
+        assert told["settled"]
+        (new,) = [item for item in told["containerInstances"] if "tasksBefore" not in item]
+        assert new["tasksAfter"] == 2
+        assert max(step["atSeconds"] for step in told["steps"]) == pytest.approx(told["afterSeconds"], abs=1)
+    finally:
+        await cell.close()

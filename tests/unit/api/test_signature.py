@@ -10,7 +10,7 @@ from homeport.errors import InvalidSignatureError, MissingAuthenticationTokenErr
 from homeport.iam import sigv4
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.iam.access_key import AccessKey
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 ROOT = "arn:aws:iam::123456789012:root"
 

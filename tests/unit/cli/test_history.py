@@ -11,7 +11,7 @@ from homeport.cli.history import fetch, screen
 from homeport.cli.installation import LocalCredentials
 from homeport.cli.moment import Moment
 from homeport.cli.reading import PastApi
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 ARN = "arn:aws:ecs:us-east-1:123456789012:service/default/web"
 ROOT = "arn:aws:iam::123456789012:root"

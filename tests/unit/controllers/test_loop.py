@@ -11,7 +11,7 @@ from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
 from homeport.store.tables import CLUSTERS, TABLES
 from homeport.testing import records
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 
 class Recorder:

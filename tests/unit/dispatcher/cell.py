@@ -18,7 +18,7 @@ from homeport.store.store import Store
 from homeport.store.tables import CONTAINER_INSTANCES, TASKS
 from homeport.testing import records
 from homeport.testing.agent import SimulatedAgent
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 INSTANCE_ARN = arn.container_instance_arn(records.REGION, records.ACCOUNT, "default", "1" * 32)
 

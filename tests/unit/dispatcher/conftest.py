@@ -14,7 +14,7 @@ from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
 from homeport.store.tables import CLUSTERS, CONTAINER_INSTANCES, TABLES, TASK_DEFINITIONS
 from homeport.testing import records
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 
 @pytest.fixture

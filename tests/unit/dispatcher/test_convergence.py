@@ -19,7 +19,7 @@ from homeport.store.store import Store
 from homeport.store.tables import CLUSTERS, CONTAINER_INSTANCES, TABLES, TASK_DEFINITIONS, TASKS
 from homeport.testing import records
 from homeport.testing.agent import SimulatedAgent
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 TASKS_MAX = 6
 NUMBERS = st.integers(1, TASKS_MAX)

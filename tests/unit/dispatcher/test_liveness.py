@@ -9,7 +9,7 @@ from homeport.dispatcher import liveness
 from homeport.dispatcher.command import EndSession, OpenSession, commit_to
 from homeport.dispatcher.liveness import SessionRefusedError, Wheel
 from homeport.store.tables import CONTAINER_INSTANCES
-from homeport.testing.clock import VirtualClock
+from homeport.virtual_clock import VirtualClock
 
 
 async def opened(cell, key: str, session_id: str, server: str):

@@ -19,8 +19,8 @@ from homeport.store.journal_file import JournalFile
 from homeport.store.journal_join import JoinedJournal
 from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
-from homeport.testing.clock import VirtualClock
 from homeport.testing.store import THINGS, Thing
+from homeport.virtual_clock import VirtualClock
 
 
 class Etcd(MemoryBackend):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -65,10 +66,10 @@ async def predict_changes(call: Call, request: Any) -> dict[str, Any]:
         after = await fork.view(lambda reader: _census(reader, cluster.key))
         return {
             "settled": settled,
-            "afterSeconds": fork.now - started_at,
+            "afterSeconds": fork.changed_at - started_at,
             "services": [_service_json(call, item, before, after) for item in after.services],
             "containerInstances": [_instance_json(call, key, before, after) for key in sorted({*before.instances, *after.instances})],
-            "placements": [_placement_json(call, task, before) for task in after.tasks],
+            "placements": [_placement_json(call, task, before) for task in after.tasks.values()],
             "steps": [_step_json(call, moment, started_at, before) for moment in fork.moments],
         }
 
@@ -93,8 +94,8 @@ async def predict_service_update(call: Call, request: Any) -> dict[str, Any]:
             "serviceArn": arn_of(call, Place(SERVICES, key)),
             "outcome": outcome,
             "message": message,
-            "afterSeconds": fork.now - started_at,
-            **_extremes([task for task in before.tasks if task.service_key == key], mine),
+            "afterSeconds": fork.changed_at - started_at,
+            **_extremes([task for task in before.tasks.values() if task.service_key == key], mine),
             "steps": [_step_json(call, moment, started_at, before) for moment in fork.moments],
         }
 
@@ -134,7 +135,9 @@ async def _asked(call: Call, request: Any, cluster_key: str, question: Question)
 
 
 def _run(answer: Callable[[], Any]) -> dict[str, Any]:
-    found: dict[str, Any] = asyncio.run(answer())
+    # asyncio's own loop, since virtual time must see whether anything can run; the server may run on another kind.
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        found: dict[str, Any] = runner.run(answer())
     return found
 
 
@@ -170,33 +173,40 @@ class _Census(msgspec.Struct, frozen=True):
     """A cluster at one moment."""
 
     services: list[Service]
-    tasks: list[Task]
-    """Wanted RUNNING."""
+    tasks: dict[str, Task]
+    """Those wanted RUNNING, by key."""
+    running: Counter[str]
+    """Key of a service → its RUNNING ones of them."""
     instances: dict[str, tuple[int, int, int]]
     """Key → tasks on it, free CPU units, free MiB."""
-
-    def running(self, service_key: str) -> int:
-        """How many tasks of the service run."""
-        return sum(1 for task in self.tasks if task.service_key == service_key and task.last_status == task_model.RUNNING)
 
 
 def _census(reader: Reader, cluster_key: str) -> _Census:
     live = [task for task in reader.scan(TASKS, f"{cluster_key}/") if task.last_status != task_model.STOPPED]
-    instances = {}
-    for item in reader.scan(CONTAINER_INSTANCES, f"{cluster_key}/"):
-        if item.status != instance_model.INACTIVE:
-            on = [task for task in live if task.instance_key == item.key]
-            instances[item.key] = (len(on), item.cpu - sum(task.cpu for task in on), item.memory_mib - sum(task.memory_mib for task in on))
+    on: dict[str, list[Task]] = defaultdict(list)
+    for task in live:
+        on[task.instance_key].append(task)
+    instances = {
+        item.key: (
+            len(on[item.key]),
+            item.cpu - sum(task.cpu for task in on[item.key]),
+            item.memory_mib - sum(task.memory_mib for task in on[item.key]),
+        )
+        for item in reader.scan(CONTAINER_INSTANCES, f"{cluster_key}/")
+        if item.status != instance_model.INACTIVE
+    }
     services = [item for item in reader.scan(SERVICES, f"{cluster_key}/") if item.status != service_model.INACTIVE]
-    return _Census(services, [task for task in live if task.desired_status != task_model.STOPPED], instances)
+    wanted = {task.key: task for task in live if task.desired_status != task_model.STOPPED}
+    running = Counter(task.service_key for task in wanted.values() if task.last_status == task_model.RUNNING)
+    return _Census(services, wanted, running, instances)
 
 
 def _service_json(call: Call, item: Service, before: _Census, after: _Census) -> dict[str, Any]:
     shown = {
         "serviceArn": arn_of(call, Place(SERVICES, item.key)),
         "desiredCount": item.desired_count,
-        "runningBefore": before.running(item.key),
-        "runningAfter": after.running(item.key),
+        "runningBefore": before.running[item.key],
+        "runningAfter": after.running[item.key],
     }
     return shown | ({"refusal": item.placement_failure} if item.placement_failure else {})
 
@@ -210,15 +220,11 @@ def _instance_json(call: Call, key: str, before: _Census, after: _Census) -> dic
     return shown
 
 
-def _known(key: str, before: _Census) -> bool:
-    return any(task.key == key for task in before.tasks)
-
-
 def _placement_json(call: Call, task: Task, before: _Census) -> dict[str, Any]:
     shown = {"group": task.group}
     if task.instance_key:
         shown["containerInstanceArn"] = arn_of(call, Place(CONTAINER_INSTANCES, task.instance_key))
-    return shown | ({"taskArn": arn_of(call, Place(TASKS, task.key))} if _known(task.key, before) else {})
+    return shown | ({"taskArn": arn_of(call, Place(TASKS, task.key))} if task.key in before.tasks else {})
 
 
 def _step_json(call: Call, moment: Moment, started_at: float, before: _Census) -> dict[str, Any]:
@@ -230,7 +236,7 @@ def _step_json(call: Call, moment: Moment, started_at: float, before: _Census) -
     shown["taskDefinitionArn"] = arn.task_definition_arn(call.region, call.account, moment.family, moment.revision)
     if moment.instance_key:
         shown["containerInstanceArn"] = arn_of(call, Place(CONTAINER_INSTANCES, moment.instance_key))
-    if _known(moment.key, before):
+    if moment.key in before.tasks:
         shown["taskArn"] = arn_of(call, Place(TASKS, moment.key))
     return shown | ({"message": moment.reason} if moment.reason else {})
 
@@ -255,19 +261,19 @@ def _extremes(tasks: Sequence[Task], moments: Sequence[Moment]) -> dict[str, int
     """The most that the service holds on the way, and the fewest tasks of it that run and are to stay."""
     held = {task.key: (task.cpu, task.memory_mib) for task in tasks}
     running = {task.key for task in tasks if task.last_status == task_model.RUNNING}
-    now = (sum(cpu for cpu, _ in held.values()), sum(memory for _, memory in held.values()))
+    cpu, memory_mib = 0, 0  # beyond what is held now
     most, cpu_peak, memory_peak, least = len(held), 0, 0, len(running)
     for moment in moments:
         if moment.kind == START:
             held[moment.key] = (moment.cpu, moment.memory_mib)
+            cpu, memory_mib = cpu + moment.cpu, memory_mib + moment.memory_mib
         elif moment.kind == RUNNING:
             running.add(moment.key)
         elif moment.kind in (STOP, GONE):
             running.discard(moment.key)
-            if moment.kind == GONE:
-                held.pop(moment.key, None)
-        most = max(most, len(held))
-        cpu_peak = max(cpu_peak, sum(cpu for cpu, _ in held.values()) - now[0])
-        memory_peak = max(memory_peak, sum(memory for _, memory in held.values()) - now[1])
-        least = min(least, len(running))
+        if moment.kind == GONE:
+            freed = held.pop(moment.key, (0, 0))
+            cpu, memory_mib = cpu - freed[0], memory_mib - freed[1]
+        most, least = max(most, len(held)), min(least, len(running))
+        cpu_peak, memory_peak = max(cpu_peak, cpu), max(memory_peak, memory_mib)
     return {"tasksMost": most, "cpuPeak": cpu_peak, "memoryPeak": memory_peak, "runningLeast": least}

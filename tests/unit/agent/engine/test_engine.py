@@ -35,8 +35,8 @@ from homeport.agent.runtime.contract import (
 from homeport.agent.settings import AgentSettings
 from homeport.agent.state import State
 from homeport.ids import Ids
-from homeport.testing.clock import VirtualClock
 from homeport.testing.runtime import FakeContainer, FakeRuntime
+from homeport.virtual_clock import VirtualClock
 
 IMAGE = "homeport-test:latest"
 CLEANUP = 10_800.0

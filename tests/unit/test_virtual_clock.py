@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from homeport.testing.clock import START, VirtualClock
+from homeport.virtual_clock import START, VirtualClock
 
 
 async def note(clock: VirtualClock, seconds: float, log: list[float]) -> None:
