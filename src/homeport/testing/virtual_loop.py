@@ -1,9 +1,9 @@
 """An event loop on which time is a number: when nothing can run, it jumps to the next deadline. And what runs on it: processes that can be killed.
 
-Owns: `VirtualLoop`, `Process` (killed, or stopped for a while as by SIGSTOP), `ProcessClock`, `Chance`.
+Owns: `VirtualLoop`, `Process`, `ProcessClock`, `Chance`.
 Never sleeps, never opens a socket, never starts a thread.
 
-Everything that a simulation does happens in one thread, in one order, so that the same seed gives the same run. `clock.VirtualClock` is the
+Everything that a simulation does happens in one thread, in one order, so that the same seed gives the same run. `virtual_clock.VirtualClock` is the
 other virtual clock: it moves when a test says so, on an ordinary loop.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import math
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
@@ -49,10 +48,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._turns = 0
         self._turned = 0.0
-        self._parked: dict[Process, list[asyncio.Handle]] = {}
         # A real loop runs timers up to its clock's resolution early. Here that would be a turn in which no time passes.
         self._clock_resolution = 0.0
-        self._timer_cancelled_count = 0  # the loop's own, which has no type
         self._selector = self  # the loop asks its selector to wait for its sockets; there are none here, so waiting is all of it
         self.set_task_factory(_make_task)
 
@@ -75,35 +72,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         scheduled: list[asyncio.TimerHandle] = getattr(self, "_scheduled")  # noqa: B009
         if not ready and scheduled:
             self._now = max(self._now, math.nextafter(scheduled[0].when(), math.inf))
-        if self._parked:
-            self._park(ready, scheduled)
         return []
-
-    def _park(self, ready: deque[asyncio.Handle], scheduled: list[asyncio.TimerHandle]) -> None:
-        """Take out what processes that are stopped would run now; it waits until they go on."""
-        while scheduled and scheduled[0].when() < self._now:  # what the loop would do next, so that timers are looked at as well
-            timer: Any = heapq.heappop(scheduled)
-            timer._scheduled = False
-            if timer._cancelled:
-                self._timer_cancelled_count -= 1
-            else:
-                ready.append(timer)
-        for _ in range(len(ready)):
-            handle: Any = ready.popleft()
-            process = handle._context.get(_running_process)
-            if process in self._parked:
-                self._parked[process].append(handle)
-            else:
-                ready.append(handle)
-
-    def stop_process(self, process: Process) -> None:
-        """Let nothing of `process` run until `continue_process`."""
-        self._parked.setdefault(process, [])
-
-    def continue_process(self, process: Process) -> None:
-        """Let it run what has come up meanwhile. Nothing to do for one that was not stopped."""
-        ready: deque[asyncio.Handle] = getattr(self, "_ready")  # noqa: B009
-        ready.extend(self._parked.pop(process, ()))
 
     def _process_events(self, event_list: list[Any]) -> None:
         """There are none."""
@@ -153,9 +122,6 @@ class Process:
     async def kill(self) -> None:
         """End everything where it stands. Whoever kills must also see to it that nothing which still unwinds has an effect outside."""
         self.dead = True
-        loop = asyncio.get_running_loop()
-        if isinstance(loop, VirtualLoop):
-            loop.continue_process(self)
         for _ in range(KILL_ROUNDS_MAX):
             if not self._tasks:
                 return
