@@ -5,6 +5,7 @@ Owns: `Settings` and how they are read from text. Never reads a file or the envi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -91,7 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def parse_settings(pairs: Iterable[str], base: Settings | None = None) -> Settings:
     """Settings with each `NAME=VALUE` of `pairs` put over `base` (default: the defaults).
 
-    Raises UnknownSettingError for a name that is no setting or a value of the wrong type.
+    Raises UnknownSettingError for a name that is no setting, a value of the wrong type, and a number below 0 or without an end.
     """
     values: dict[str, object] = msgspec.structs.asdict(base or Settings())
     for pair in pairs:
@@ -102,4 +103,7 @@ def parse_settings(pairs: Iterable[str], base: Settings | None = None) -> Settin
             values[name] = msgspec.convert(text, type(values[name]), strict=False)
         except msgspec.ValidationError as error:
             raise UnknownSettingError(f"setting {name}: {error}") from None
+        value = values[name]
+        if isinstance(value, int | float) and not 0 <= value < math.inf:
+            raise UnknownSettingError(f"setting {name}: {text} is no number from 0 on")
     return Settings(**values)  # type: ignore[arg-type]  # each value has the type of its default, checked above
