@@ -123,6 +123,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "DeleteCluster": {"cluster": "empty"},
     "DeleteService": {"service": "web", "force": True},
     "DeregisterContainerInstance": {"containerInstance": "INSTANCE", "force": True},
+    "ListAccountSettings": {"effectiveSettings": True},
     "ListServices": {},
     "PutAccountSetting": {"name": "containerInsights", "value": "enabled"},
     "PutAccountSettingDefault": {"name": "tagResourceAuthorization", "value": "on"},

@@ -45,7 +45,7 @@ async def put_account_setting_default(call: Call, request: Any) -> dict[str, Any
 
 
 async def _put(call: Call, name: str, value: str, principal_arn: str) -> dict[str, Any]:
-    _require_changeable(name)
+    _require_changeable(call, name)
     if value not in model.VALUES[name]:
         raise InvalidParameterError(f"Invalid value for {name}. Valid values are {', '.join(sorted(model.VALUES[name]))}.")
 
@@ -60,7 +60,7 @@ async def _put(call: Call, name: str, value: str, principal_arn: str) -> dict[st
 
 async def delete_account_setting(call: Call, request: Any) -> dict[str, Any]:
     """DeleteAccountSetting: from now on the account's default counts for the principal; the answer has the value that counts then."""
-    _require_changeable(request.name)
+    _require_changeable(call, request.name)
     principal_arn = _principal(call, request.principalArn)
 
     def delete(tx: Transaction) -> dict[str, Any]:
@@ -106,7 +106,9 @@ def _listed(item: tuple[str, str], request: Any) -> bool:
     return request.name in (None, name) and (not request.value or request.value == value)
 
 
-def _require_changeable(name: str) -> None:
+def _require_changeable(call: Call, name: str) -> None:
+    if name in model.ROOT_ONLY and call.principal_arn != root_arn(call.account):
+        raise InvalidParameterError(f"Only the root user can change {name}.")
     if name in model.AWS_MANAGED:
         raise InvalidParameterError(f"The setting {name} is managed by AWS and cannot be changed.")
 

@@ -99,6 +99,7 @@ NOTES: Final[dict[str, str]] = {
     "stored and given back, acting on them is refused",
     "PutClusterCapacityProviders": "FARGATE and FARGATE_SPOT can be associated; starting tasks by them is refused",
     "PutAccountSetting": "containerInsights acts on new clusters; the others are stored and given back",
+    "PutAccountSettingDefault": "as PutAccountSetting",
     "UpdateContainerAgent": "agents are updated with the installation, so the answer is always that there is no newer one",
     "CreateService": "rolling deployments; alarms need the setting alarm_source; load balancers, registries, bake time, hooks are refused by name",
     "UpdateService": "as CreateService",

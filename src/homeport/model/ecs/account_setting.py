@@ -29,6 +29,9 @@ VALUES: Final[dict[str, tuple[str, ...]]] = {
 AWS_MANAGED: Final = ("guardDutyActivate",)
 """Settings that no caller may change."""
 
+ROOT_ONLY: Final = ("fargateTaskRetirementWaitPeriod",)
+"""Settings that only the root user may change, for the whole account."""
+
 
 class AccountSetting(Record, frozen=True, kw_only=True):
     """What somebody set. Its key is ACCOUNT/NAME/PRINCIPAL_ARN; what the root user has is the default of the whole account."""

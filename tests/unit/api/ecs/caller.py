@@ -22,9 +22,10 @@ ARN = f"arn:aws:ecs:{REGION}:{ACCOUNT}:"
 class Ecs:
     """`await ecs("CreateCluster", clusterName="x")` gives the answer as a client reads it; errors are raised."""
 
-    def __init__(self, context: Context, account: str = ACCOUNT) -> None:
+    def __init__(self, context: Context, account: str = ACCOUNT, principal_arn: str = ROOT) -> None:
         self.context = context
         self.account = account
+        self.principal_arn = principal_arn
         self._numbers = itertools.count()
 
     async def __call__(self, operation: str, **members: Any) -> Any:
@@ -33,7 +34,9 @@ class Ecs:
 
     async def handle(self, operation: str, request: Any) -> Any:
         """With a request that is an object already, for members that the public model does not have."""
-        call = Call(context=self.context, operation=operation, request_id=str(next(self._numbers)), account=self.account, principal_arn=ROOT)
+        call = Call(
+            context=self.context, operation=operation, request_id=str(next(self._numbers)), account=self.account, principal_arn=self.principal_arn
+        )
         return msgspec.json.decode(json.encode(await OPERATIONS[operation](call, request)))
 
     async def put(self, *records: Any) -> None:

@@ -76,3 +76,19 @@ async def test_new_clusters_begin_with_the_account_s_container_insights(ecs):
     assert made["cluster"]["settings"] == [{"name": "containerInsights", "value": "enhanced"}]
     own = await ecs("CreateCluster", clusterName="b", settings=[{"name": "containerInsights", "value": "disabled"}])
     assert own["cluster"]["settings"] == [{"name": "containerInsights", "value": "disabled"}]
+
+
+async def test_only_the_root_user_speaks_for_others_and_for_the_account(ecs, context):
+    ann = Ecs(context, principal_arn=USER)
+    assert (await ann("PutAccountSetting", name="awsvpcTrunking", value="enabled"))["setting"]["principalArn"] == USER
+    for operation, members in (
+        ("PutAccountSetting", {"name": "awsvpcTrunking", "value": "disabled", "principalArn": ROOT}),
+        ("DeleteAccountSetting", {"name": "awsvpcTrunking", "principalArn": f"{USER}-too"}),
+        ("ListAccountSettings", {"principalArn": ROOT}),
+        ("PutAccountSetting", {"name": "fargateTaskRetirementWaitPeriod", "value": "14"}),
+    ):
+        with pytest.raises(InvalidParameterError, match="Only the root user"):
+            await ann(operation, **members)
+    assert (await ecs("ListAccountSettings"))["settings"] == []
+    await ecs("PutAccountSetting", name="fargateTaskRetirementWaitPeriod", value="14")
+    assert await effective(ecs, "fargateTaskRetirementWaitPeriod", USER) == "14"
