@@ -10,7 +10,8 @@ import msgspec
 from homeport.controllers.service_event import write_event
 from homeport.ids import Ids
 from homeport.model.change import Event, Plan
-from homeport.model.ecs.task_definition import task_definition_key
+from homeport.model.ecs.service import Service
+from homeport.model.ecs.task_definition import TaskDefinition, task_definition_key
 from homeport.placement.index import PlacementIndex
 from homeport.placement.request import placement_request
 from homeport.planner import rebalancing as planner
@@ -41,7 +42,7 @@ class Rebalancing:
         elif not self._starts(tx, view):
             return view, None
         definition = tx.get(TASK_DEFINITIONS, task_definition_key(service.account, service.family, service.revision))
-        counts = self._placement.zones(placement_request(service, definition))
+        counts = self._zones(service, definition)
         if not service.rebalancing and not planner.skewed(counts):
             return view, None
         found = {key: tx.get(CONTAINER_INSTANCES, key) for key in {task.instance_key for task in view.tasks}}
@@ -50,6 +51,13 @@ class Rebalancing:
             of_instance={key: (instance.attribute(_ATTRIBUTE) or "") for key, instance in found.items() if instance is not None},
         )
         return view, planner.plan(view, zones, victims, healthy_after_seconds=self._after, now=tx.now)
+
+    def _zones(self, service: Service, definition: TaskDefinition | None) -> dict[str, int]:
+        """Zones → tasks of the service there. With a strategy only those that all of its providers have instances in: whichever provider's turn it
+        is, a task can be started there."""
+        providers = [item.capacity_provider for item in service.capacity_provider_strategy] or [""]
+        first, *others = (self._placement.zones(placement_request(service, definition, provider=provider)) for provider in providers)
+        return {zone: count for zone, count in first.items() if all(zone in found for found in others)}
 
     def _starts(self, tx: Transaction, view: ServiceView) -> bool:
         """Whether the service is in the steady state that a rebalancing may begin from."""

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from homeport.api.ecs import service, task_protection
+from homeport.api.ecs import capacity_provider, service, task_protection
+from homeport.api.ecs import cluster as cluster_api
 from homeport.errors import InvalidParameterError
 from homeport.model.ecs.container_instance import Attribute
 from homeport.store.tables import SERVICE_EVENTS, SERVICES, TASKS
@@ -40,7 +41,7 @@ async def update(cell, **members):
 
 
 async def zones(cell, status="RUNNING"):
-    names = {f"{n:032x}": zone for n, zone in ((1, "a"), (2, "b"), (3, "c"))}
+    names = {f"{n:032x}": zone for n, zone in ((1, "a"), (2, "b"), (3, "c"), (4, "d"))}
     return dict(Counter(names[task.container_instance_id] for task in await cell.all(TASKS) if task.last_status == status))
 
 
@@ -140,3 +141,30 @@ async def test_a_scale_in_ends_a_rebalancing(cell):
     await cell.clock.advance(100)
     assert sum((await zones(cell)).values()) == 3
     assert max((await zones(cell)).values()) - min((await zones(cell)).values()) <= 1
+
+
+async def test_a_service_of_a_capacity_provider_is_rebalanced_within_it():
+    cell = await MemoryCell.open()
+    try:
+        of_provider = Attribute(name="homeport.capacity-provider", value="pool")
+
+        def member(number, zone):
+            return records.container_instance(id=f"{number:032x}", attributes=(of_provider, Attribute(name="ecs.availability-zone", value=zone)))
+
+        await cell.put(records.cluster(), records.task_definition(), member(1, "a"), member(2, "b"))
+        await cell.call(
+            "CreateCapacityProvider",
+            capacity_provider.create_capacity_provider,
+            {"name": "pool", "autoScalingGroupProvider": {"autoScalingGroupArn": "group"}},
+        )
+        associate = {"cluster": "default", "capacityProviders": ["pool"], "defaultCapacityProviderStrategy": []}
+        await cell.call("PutClusterCapacityProviders", cluster_api.put_cluster_capacity_providers, associate)
+        made = await create(cell, capacityProviderStrategy=[{"capacityProvider": "pool", "weight": 1}])
+        assert made["availabilityZoneRebalancing"] == "ENABLED"
+        cell.start()
+        await cell.clock.advance(120)
+        await cell.put(member(3, "c"), instance(4, "d"))
+        await cell.clock.advance(400)
+        assert await zones(cell) == {"a": 2, "b": 2, "c": 2}, "the zone of an instance outside the provider is none of its"
+    finally:
+        await cell.close()
