@@ -317,7 +317,9 @@ def verify_signature(application: Application, exchange: Exchange) -> None:
 def throttle(application: Application, exchange: Exchange) -> None:
     """Refuse what the account asks too fast. The server that was asked first has counted a call that another one sent on."""
     found, principal = exchange.route, exchange.principal
-    if application.throttle is None or found is None or principal is None or FORWARDED in exchange.headers:
+    if application.throttle is None or found is None or principal is None:
+        return
+    if application.elsewhere is not None and FORWARDED in exchange.headers:
         return
     if not application.throttle.admit(principal.account, found.operation.name, application.context.clock.monotonic()):
         raise ThrottlingError

@@ -38,6 +38,13 @@ def test_every_operation_is_modelled_and_in_one_class():
     assert len(RATE_OF) == sum(len(rate.operations.split()) for rate in RATES)
 
 
+class Here:
+    """One of several servers, which leads."""
+
+    async def run(self, exchange, attempt, *, repeatable):
+        return await attempt()
+
+
 @pytest.mark.parametrize("factor", [0.0, 1.0])
 async def test_the_front_door_refuses_before_anything_is_done(front_door, context, factor):
     reached = []
@@ -53,7 +60,10 @@ async def test_the_front_door_refuses_before_anything_is_done(front_door, contex
     assert len(reached) == (5 if factor else 7)
     if factor:
         assert (answers[5].status, answers[5].code, answers[5].message) == (400, "ThrottlingException", "Rate exceeded")
-        assert (await door.call("DeleteTaskDefinitions", request, x_homeport_forwarded=b"other")).status == 200
+        forwarded = {"x_homeport_forwarded": b"other"}
+        assert (await door.call("DeleteTaskDefinitions", request, **forwarded)).code == "ThrottlingException", "nobody sends on to a lone server"
+        door.application.elsewhere = Here()
+        assert (await door.call("DeleteTaskDefinitions", request, **forwarded)).status == 200
         unsigned = await door.send(
             b"{}", {b"content-type": b"application/x-amz-json-1.1", b"x-amz-target": door.signed("ListTasks", b"")[b"x-amz-target"]}
         )
