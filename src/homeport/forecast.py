@@ -14,7 +14,6 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from homeport.api.call import Context
-from homeport.controllers import retention
 from homeport.controllers.loop import Controller, Loop
 from homeport.ids import Ids
 from homeport.model.ecs import task as task_model
@@ -163,7 +162,7 @@ class Fork:
 
     @classmethod
     async def open(cls, controllers_of: ControllersOf, context: Context, records: Iterable[Forked], *, agents: Agents, seed: str) -> Fork:
-        """A copy that holds `records` and stands at the present. `controllers_of` says which controllers act; that of retention does not here."""
+        """A copy that holds `records` and stands at the present. `controllers_of` says which controllers act."""
         clock, placement = VirtualClock(context.clock.now()), PlacementIndex()
         moments = _Moments(clock)
         store = await Store.open(MemoryBackend(), tables=TABLES, clock=clock, derived=(placement, moments))
@@ -177,7 +176,7 @@ class Fork:
             await store.update(put, cause="fork")
         moments.told.clear()
         forked = dataclasses.replace(context, store=store, placement=placement, clock=clock, ids=Ids(seed), fork=None)
-        made = cls(forked, clock, [item for item in controllers_of(forked) if item.name != retention.NAME], moments)
+        made = cls(forked, clock, controllers_of(forked), moments)
         made.agents.start_seconds, made.agents.stop_seconds = agents.start_seconds, agents.stop_seconds
         await clock.settle()
         return made
