@@ -40,6 +40,17 @@ def test_a_container_that_opted_out_is_left_alone():
     assert pinned(revision(consistent=False), [task(1, DIGEST)], NOW) is None
 
 
+def test_one_container_may_opt_out_beside_another_that_is_held_to_its_image():
+    made = revision()
+    sidecar = RevisionContainer(name="sidecar", image="side:1", consistent=False)
+    made = msgspec.structs.replace(made, containers=(*made.containers, sidecar))
+    told = task(1, DIGEST)
+    told = msgspec.structs.replace(told, containers=(*told.containers, msgspec.structs.replace(told.containers[0], name="sidecar")))
+    found = pinned(made, [told], NOW)
+    assert digests_of(found) == {"app": DIGEST}
+    assert found.containers[1] == sidecar
+
+
 def test_an_image_without_a_registry_s_digest_is_not_pinned_and_says_so():
     found = pinned(revision(), [task(1, "")], NOW)
     assert found.containers == (RevisionContainer(name="app", image="app:1", note=NO_DIGEST),)

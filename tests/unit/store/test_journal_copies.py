@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from homeport.config import Settings
@@ -14,7 +16,7 @@ from homeport.store.backend import Anchor, Head, StoredEntry
 from homeport.store.etcd.journal_copies import Copy, held_by_all, to_trim
 from homeport.store.etcd.journal_copy import JournalCopy
 from homeport.store.journal import difference, verify
-from homeport.store.journal_chain import ChainError
+from homeport.store.journal_chain import ChainError, require_chain
 from homeport.store.journal_file import JournalFile
 from homeport.store.journal_join import JoinedJournal
 from homeport.store.memory import MemoryBackend
@@ -58,6 +60,18 @@ class Others:
 
 
 NOBODY = Others()
+
+
+def another_story(after: StoredEntry, entries: list[StoredEntry]) -> list[StoredEntry]:
+    """As `entries`, each a second later: a chain without a flaw that follows `after` but is another one."""
+    told = []
+    for entry in entries:
+        _, revision, instant, *rest = msgspec.msgpack.decode(entry.payload)
+        payload = msgspec.msgpack.encode([after.hash, revision, instant + 1.0, *rest])
+        after = StoredEntry(entry.revision, payload, hashlib.sha256(payload).digest())
+        told.append(after)
+    require_chain(told, Anchor(entries[0].revision - 1, msgspec.msgpack.decode(told[0].payload)[0]))
+    return told
 
 
 @pytest.fixture
@@ -128,6 +142,8 @@ async def test_what_etcd_has_no_more_comes_from_another_server(file, etcd):
     forged = [*entries[:5], StoredEntry(6, entries[5].payload + b" ", entries[5].hash), *entries[6:]]
     await copy.step(Others(entries=forged))
     assert not copy.met and await revisions(file) == [1, 2, 3], "what does not lead to etcd's anchor does not count"
+    await copy.step(Others(entries=[*entries[:3], *another_story(entries[2], entries[3:])]))
+    assert not copy.met and await revisions(file) == [1, 2, 3], "nor does a whole chain that leads somewhere else"
     await copy.step(Others(entries=entries[:6]))
     assert not copy.met and await revisions(file) == [1, 2, 3]
     await copy.step(Others(entries=entries))
