@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from typing import Any
 
@@ -182,6 +183,20 @@ async def test_a_plan_s_steps_are_those_that_are_made_in_that_order(first_seed):
             assert list(plan_screen(told))
         finally:
             await cell.close()
+
+
+async def test_no_id_is_told_that_nothing_real_has():
+    cell = await cluster(random.Random(5), instances=2, services=1)
+    try:
+        real = [task.id for task in await cell.all(TASKS)]
+        told = await own(cell, "PredictServiceUpdate", request={"service": "s0", "forceNewDeployment": True})
+        text = " ".join([told["message"], *(step.get("message", "") for step in told["steps"])])
+        assert "(task new)" in text
+        assert "ecs-svc/new" in text
+        assert any(task_id in text for task_id in real)
+        assert set(re.findall("[0-9a-f]{32}", text)) <= set(real)
+    finally:
+        await cell.close()
 
 
 async def test_percentages_that_forbid_every_step_are_told():

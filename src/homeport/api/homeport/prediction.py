@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
@@ -47,6 +48,8 @@ RECORDS_MAX: Final = 50_000
 """A larger cluster is not copied: it would take a server's memory and a core for minutes."""
 SEED: Final = "forecast"
 """Of the copy's ids: the same question has the same answer."""
+
+_AN_ID = re.compile(r"\b[0-9a-f]{32}\b|(?<=ecs-svc/)\d+")
 
 Forked = tuple[Table[Any], Record]
 Question = Callable[[Fork], Awaitable[dict[str, Any]]]
@@ -93,7 +96,7 @@ async def predict_service_update(call: Call, request: Any) -> dict[str, Any]:
         return {
             "serviceArn": arn_of(call, Place(SERVICES, key)),
             "outcome": outcome,
-            "message": message,
+            "message": before.real(message),
             "afterSeconds": fork.changed_at - started_at,
             **_extremes([task for task in before.tasks.values() if task.service_key == key], mine),
             "steps": [_step_json(call, moment, started_at, before) for moment in fork.moments],
@@ -179,6 +182,12 @@ class _Census(msgspec.Struct, frozen=True):
     """Key of a service → its RUNNING ones of them."""
     instances: dict[str, tuple[int, int, int]]
     """Key → tasks on it, free CPU units, free MiB."""
+    ids: frozenset[str]
+    """Of tasks, instances, deployments and service revisions."""
+
+    def real(self, text: str) -> str:
+        """`text` with the word new in the place of every id that exists in the prediction only."""
+        return _AN_ID.sub(lambda found: found[0] if found[0] in self.ids else "new", text)
 
 
 def _census(reader: Reader, cluster_key: str) -> _Census:
@@ -198,7 +207,10 @@ def _census(reader: Reader, cluster_key: str) -> _Census:
     services = [item for item in reader.scan(SERVICES, f"{cluster_key}/") if item.status != service_model.INACTIVE]
     wanted = {task.key: task for task in live if task.desired_status != task_model.STOPPED}
     running = Counter(task.service_key for task in wanted.values() if task.last_status == task_model.RUNNING)
-    return _Census(services, wanted, running, instances)
+    ids = {task.id for task in live} | {key.rsplit("/", 1)[1] for key in instances}
+    for item in reader.scan(DEPLOYMENTS, f"{cluster_key}/"):
+        ids |= {item.id, item.target_id}
+    return _Census(services, wanted, running, instances, frozenset(ids))
 
 
 def _service_json(call: Call, item: Service, before: _Census, after: _Census) -> dict[str, Any]:
@@ -208,7 +220,7 @@ def _service_json(call: Call, item: Service, before: _Census, after: _Census) ->
         "runningBefore": before.running[item.key],
         "runningAfter": after.running[item.key],
     }
-    return shown | ({"refusal": item.placement_failure} if item.placement_failure else {})
+    return shown | ({"refusal": before.real(item.placement_failure)} if item.placement_failure else {})
 
 
 def _instance_json(call: Call, key: str, before: _Census, after: _Census) -> dict[str, Any]:
@@ -232,13 +244,13 @@ def _step_json(call: Call, moment: Moment, started_at: float, before: _Census) -
     if moment.service:
         shown["group"] = f"service:{moment.service}"
     if moment.kind == EVENT:
-        return shown | {"message": moment.reason}
+        return shown | {"message": before.real(moment.reason)}
     shown["taskDefinitionArn"] = arn.task_definition_arn(call.region, call.account, moment.family, moment.revision)
     if moment.instance_key:
         shown["containerInstanceArn"] = arn_of(call, Place(CONTAINER_INSTANCES, moment.instance_key))
     if moment.key in before.tasks:
         shown["taskArn"] = arn_of(call, Place(TASKS, moment.key))
-    return shown | ({"message": moment.reason} if moment.reason else {})
+    return shown | ({"message": before.real(moment.reason)} if moment.reason else {})
 
 
 def _outcome(reader: Reader, after: Service | None, moments: Sequence[Moment], *, settled: bool) -> tuple[str, str]:
