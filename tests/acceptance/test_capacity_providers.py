@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,9 @@ def test_weights_are_seen_in_docker_ps_and_tasks_wait_for_their_provider(new_ins
     installation.environment["HOMEPORT_CAPACITY_PROVIDER"] = "steady"
     installation.up()
     prepare(installation)
+    listed = json.loads(installation.homeport("list", "capacity-providers", "--json").stdout)
+    assert {"steady", "burst"} <= {item["name"] for item in listed}
+    assert json.loads(installation.homeport("describe", "capacity-provider/burst", "--json").stdout)["name"] == "burst"
     started = installation.ecs.run_task(taskDefinition="shared", count=4, capacityProviderStrategy=STRATEGY)
     arns = [task["taskArn"] for task in started["tasks"]]
 

@@ -18,7 +18,7 @@ from homeport.cli.moment import Moment, parse_moment
 DEFAULT_PORT: Final = 8470
 SERVER: Final = "server"
 """Name of the one server of an installation that has no more."""
-LISTED_KINDS: Final = ("clusters", "services", "tasks", "instances", "task-definitions")
+LISTED_KINDS: Final = ("clusters", "services", "tasks", "instances", "task-definitions", "capacity-providers")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -31,7 +31,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _status(commands.add_parser("status", help="show instances, services, tasks and the last events"))
     _down(commands.add_parser("down", help="stop the programs; tasks run on unless --tasks is given"))
     _logs(commands.add_parser("logs", help="show what a task printed"))
-    _list(commands.add_parser("list", help="list clusters, services, tasks, instances or task definitions, now or as they were"))
+    _list(commands.add_parser("list", help="list clusters, services, tasks, instances, task definitions or capacity providers, now or as they were"))
     _describe(commands.add_parser("describe", help="show a resource, now or as it was"))
     _history(commands.add_parser("history", help="who changed a resource, when, what and why"))
     _history(

@@ -107,9 +107,9 @@ class Api:
             return False
         return True
 
-    def listed(self, operation: str, member: str, **parameters: Any) -> list[str]:
-        """All ARNs of a List operation, over all its pages."""
-        found: list[str] = []
+    def listed(self, operation: str, member: str, **parameters: Any) -> list[Any]:
+        """All elements of an operation's list (ARNs of a List operation), over all its pages."""
+        found: list[Any] = []
         token: str | None = None
         while True:
             answer = self.call(operation, **parameters, **({"nextToken": token} if token else {}))

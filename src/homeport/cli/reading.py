@@ -126,7 +126,19 @@ def _task_definitions(api: Api, options: argparse.Namespace) -> list[dict[str, A
     ]
 
 
-_LISTS: Final = {"clusters": _clusters, "services": _services, "tasks": _tasks, "instances": _instances, "task-definitions": _task_definitions}
+def _capacity_providers(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
+    scope = {"cluster": options.cluster} if options.cluster else {}
+    return api.listed("DescribeCapacityProviders", "capacityProviders", include=["TAGS"], **scope)
+
+
+_LISTS: Final = {
+    "clusters": _clusters,
+    "services": _services,
+    "tasks": _tasks,
+    "instances": _instances,
+    "task-definitions": _task_definitions,
+    "capacity-providers": _capacity_providers,
+}
 _COLUMNS: Final[dict[str, Any]] = {
     "clusters": (
         ("CLUSTER", "STATUS", "INSTANCES", "SERVICES", "RUNNING", "PENDING"),
@@ -172,6 +184,10 @@ _COLUMNS: Final[dict[str, Any]] = {
             item["pendingTasksCount"],
         ),
     ),
+    "capacity-providers": (
+        ("CAPACITY PROVIDER", "STATUS", "AUTO SCALING GROUP"),
+        lambda item: (item["name"], item["status"], item.get("autoScalingGroupProvider", {}).get("autoScalingGroupArn", "")),
+    ),
     "task-definitions": (("TASK DEFINITION", "STATUS"), lambda item: (_last(item["taskDefinitionArn"]), item["status"])),
 }
 
@@ -205,6 +221,7 @@ def _bare(api: Api, resource: str, cluster: str | None) -> Iterator[dict[str, An
             yield from _ask(api, "container-instance", resource, scope)
     yield from _ask(api, "service", resource, cluster)
     yield from _ask(api, "cluster", resource, None)
+    yield from _ask(api, "capacity-provider", resource, None)
     begun = [arn for arn in _ids(api, cluster) if _last(arn).startswith(resource)]
     if len(begun) > 1:
         raise CommandError(f"several ids begin with {resource}; give more of it")
@@ -233,6 +250,7 @@ _DESCRIBES: Final[dict[str, tuple[str, str, list[str]]]] = {
     "task": ("DescribeTasks", "tasks", ["TAGS"]),
     "container-instance": ("DescribeContainerInstances", "containerInstances", ["TAGS", "CONTAINER_INSTANCE_HEALTH"]),
     "task-definition": ("DescribeTaskDefinition", "taskDefinition", ["TAGS"]),
+    "capacity-provider": ("DescribeCapacityProviders", "capacityProviders", ["TAGS"]),
 }
 _MISSING: Final = ("ClusterNotFoundException", "ClientException", "InvalidParameterException")
 
@@ -242,7 +260,7 @@ def _ask(api: Api, kind: str, name: str, cluster: str | None) -> Iterator[dict[s
     if kind == "task-definition":
         parameters: dict[str, Any] = {"taskDefinition": name}
     else:
-        parameters = {member: [name], **({"cluster": cluster} if cluster and kind != "cluster" else {})}
+        parameters = {member: [name], **({"cluster": cluster} if cluster and kind not in ("cluster", "capacity-provider") else {})}
     try:
         answer = api.call(operation, include=include, **parameters)
     except ApiCallError as error:

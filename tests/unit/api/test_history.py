@@ -97,6 +97,15 @@ async def test_pages_are_whole_and_what_was_deleted_has_a_story(cell):
     assert whole[-1]["changes"][0] == {"field": "status", "old": "ACTIVE", "new": "INACTIVE"}
 
 
+async def test_a_capacity_provider_has_a_story(cell):
+    await ecs(cell, "CreateCapacityProvider", name="pool", autoScalingGroupProvider={"autoScalingGroupArn": "group"})
+    await ecs(cell, "DeleteCapacityProvider", capacityProvider="pool")
+    for name in ("pool", "capacity-provider/pool", f"arn:aws:ecs:{REGION}:{ACCOUNT}:capacity-provider/pool"):
+        told = await own(cell, "DescribeHistory", resource=name)
+        assert told["resourceArn"] == f"arn:aws:ecs:{REGION}:{ACCOUNT}:capacity-provider/pool"
+        assert [entry["cause"]["operation"] for entry in told["entries"]] == ["CreateCapacityProvider", "DeleteCapacityProvider"]
+
+
 async def test_what_is_not_known_or_not_ours_is_said(cell):
     with pytest.raises(ResourceNotFoundError, match="knows nothing of nobody"):
         await own(cell, "DescribeHistory", resource="nobody")
