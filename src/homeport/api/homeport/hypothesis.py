@@ -23,7 +23,7 @@ ZONE: Final = "ecs.availability-zone"
 ADDED_MAX: Final = 1000
 
 
-def apply(tx: Transaction, call: Call, cluster: Cluster, hypotheses: Iterable[Any]) -> None:
+def apply(tx: Transaction, call: Call, *, cluster: Cluster, hypotheses: Iterable[Any]) -> None:
     """Make the changes in `tx`, in order. Raises InvalidParameterError for one that makes no sense, and ServiceNotFoundError."""
     for hypothesis in hypotheses:
         _KINDS[hypothesis.kind](tx, call, cluster, hypothesis)

@@ -63,7 +63,7 @@ async def predict_changes(call: Call, request: Any) -> dict[str, Any]:
     async def ask(fork: Fork) -> dict[str, Any]:
         before = await fork.view(lambda reader: _census(reader, cluster.key))
         forked = dataclasses.replace(call, context=fork.context)
-        await fork.update(lambda tx: apply(tx, forked, cluster, hypotheses))
+        await fork.update(lambda tx: apply(tx, forked, cluster=cluster, hypotheses=hypotheses))
         started_at = fork.now
         settled = await fork.run(_seconds(request))
         after = await fork.view(lambda reader: _census(reader, cluster.key))
