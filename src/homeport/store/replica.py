@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from homeport.clock import Clock
-from homeport.errors import CommitFailedError, EtcdRefusedError, HomeportError, NoQuorumError, NotLeaderError
+from homeport.errors import CommitFailedError, EtcdRefusedError, HomeportError, LeadershipLostError, NoQuorumError, NotLeaderError
 from homeport.log import logger
 from homeport.model.record import Record
 from homeport.store.backend import Batch, Head, StoredEntry, StoredRow
@@ -415,6 +415,10 @@ class Replica(Store):
             question.cancel()
         leadership.lost.set()
         return False
+
+    def _unsettled(self) -> CommitFailedError:
+        """As for any store; but when this server was deposed meanwhile, the caller may ask the new leader: nothing was written."""
+        return LeadershipLostError("this server does not lead any more; nothing was changed") if self._refuses else super()._unsettled()
 
     async def _stepped_down(self, leadership: Leadership) -> None:
         """After a view that came to nothing: return at once if this server still leads, else when it follows."""

@@ -188,11 +188,11 @@ class Store:
         except BaseException:
             transaction.undo()
             if not await self._settled():
-                raise CommitFailedError(NOT_STORED) from None
+                raise self._unsettled() from None
             raise
         if not writes:
             if not await self._settled():
-                raise CommitFailedError(NOT_STORED)
+                raise self._unsettled()
             return result
         error = await self._waiting[-1].outcome(self._loop)
         if error is not None:
@@ -255,6 +255,10 @@ class Store:
         """Wait until everything that the tables show now is durable; False when it failed and was undone."""
         group = self._waiting[-1] if self._waiting else self._flying
         return group is None or await group.outcome(self._loop) is None
+
+    def _unsettled(self) -> CommitFailedError:
+        """What a transaction is told that wrote nothing, but met a state that is not to be."""
+        return CommitFailedError(NOT_STORED)
 
     async def _commit_forever(self) -> None:
         while True:
