@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import uuid
@@ -15,6 +16,9 @@ from acceptance.harness import Installation, docker, free_port
 
 os.environ["HOMEPORT_VENV"] = sys.prefix
 """The launcher uses the environment that the tests run in."""
+
+# A run that a shell put into the background ignores SIGINT, and so would every program that it starts and asks to end by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def clear(installation: Installation) -> None:

@@ -267,6 +267,25 @@ def test_in_the_foreground_programs_are_kept_running_until_asked_to_end(new_inst
     assert processes(installation) == {}
 
 
+def test_what_its_starter_has_ignored_does_not_end_it(new_installation, tmp_path):
+    installation = new_installation()
+    output = (tmp_path / "up.txt").open("wb")
+    typed = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", str(ROOT / "homeport"), "up", "--port", str(installation.port)]
+    typed += ["--data-dir", str(installation.data_dir)]
+    with output, subprocess.Popen(typed, stdout=output, stderr=output, stdin=subprocess.DEVNULL) as process:
+        try:
+            assert until(lambda: b"Ctrl-C" in (tmp_path / "up.txt").read_bytes(), seconds=90)
+            process.send_signal(signal.SIGHUP)
+            time.sleep(2)
+            assert process.poll() is None
+            assert set(processes(installation)) == {"server", "agent"}
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert processes(installation) == {}
+
+
 def test_the_started_programs_keep_none_of_the_callers_descriptors(new_installation):
     installation = new_installation()
     reader, writer = os.pipe()

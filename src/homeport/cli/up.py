@@ -51,7 +51,7 @@ def up(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, st
     directory.make()
     options.settings = settings_for_up(directory, options.settings, terminal)
     run = _Run(options, directory, terminal, environ)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _heeded(signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _ask_to_end)
     try:
         ensure_engine(terminal, run.environ, directory.log / "dockerd.log")
@@ -80,6 +80,11 @@ def _ask_to_end(*_: object) -> None:
     raise _AskedToEndError
 
 
+def _heeded(*numbers: signal.Signals) -> list[signal.Signals]:
+    """Those that whoever started this did not have ignored, as `nohup` and a shell's background jobs do."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """Hold back what asks to end until the program that is being started is known: one that nobody knew would run on.
@@ -87,7 +92,8 @@ def _undisturbed() -> Iterator[None]:
     A started program has its own way with signals, as ever: only ignored ones are inherited.
     """
     asked: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    numbers = _heeded(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in numbers}
     try:
         yield
     finally:
