@@ -48,7 +48,11 @@ class OwnDocker:
                 (self.directory / "pid").unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Its directory, and what a killed daemon left mounted there."""
+        """Its directory, and what a killed daemon left: shims of containers, and mounts."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # gone meanwhile
+                if f"{self.directory}/".encode() in (process / "cmdline").read_bytes() and int(process.name) != os.getpid():
+                    os.kill(int(process.name), signal.SIGKILL)
         for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             if line.split()[1].startswith(str(self.directory)):
                 subprocess.run(["umount", "-l", line.split()[1]], check=False)
