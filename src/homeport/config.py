@@ -83,6 +83,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Capacity providers that one cluster may be associated with."""
     inactive_capacity_provider_retention_seconds: float = 3_600.0
     """How long a deleted capacity provider stays describable."""
+    subnets_max: int = 16
+    """Subnets of one network configuration."""
+    gateways_per_cluster_max: int = 5
+    """Gateways that one cluster may be associated with."""
     custom_attributes_max: int = 10
     """Custom attributes per container instance."""
     tags_max: int = 50

@@ -79,6 +79,24 @@ class ResourceNotFoundError(ApiError):
     code = "ResourceNotFoundException"
 
 
+class GatewayNotFoundError(ApiError):
+    """The named gateway does not exist."""
+
+    code = "GatewayNotFoundException"
+
+    def __init__(self, message: str = "The specified gateway does not exist. Specify a valid name or ARN and try again.") -> None:
+        super().__init__(message)
+
+
+class NamespaceNotFoundError(ApiError):
+    """The named namespace does not exist."""
+
+    code = "NamespaceNotFoundException"
+
+    def __init__(self, message: str = "The specified namespace does not exist.") -> None:
+        super().__init__(message)
+
+
 class TargetNotFoundError(ApiError):
     """The target of an attribute does not exist."""
 

@@ -14,6 +14,7 @@ from homeport.model.ecs.capacity_provider import CapacityProvider, ManagedScalin
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import AgentSession, Attribute, ContainerInstance
 from homeport.model.ecs.deployment import Deployment
+from homeport.model.ecs.gateway import Gateway, GatewayAssociation
 from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy, Service, ServiceEvent
 from homeport.model.ecs.service_revision import RevisionContainer, ServiceRevision
 from homeport.model.ecs.task import Container, HostPortUse, NetworkBinding, Task
@@ -83,6 +84,20 @@ SAMPLES: dict[str, Record] = {
         deleted_at=NOW + 5,
         tags=(("k", "v"),),
     ),
+    "gateways": Gateway(
+        account=ACCOUNT,
+        name="shop",
+        status="UPDATE_COMPLETE",
+        created_at=NOW,
+        updated_at=NOW + 1,
+        infrastructure_role=f"arn:aws:iam::{ACCOUNT}:role/infra",
+        deletion_protection=True,
+        propagate_tags="GATEWAY",
+        scheme="internal",
+        configuration=b'{"scheme":"internal"}',
+        tags=(("k", "v"),),
+    ),
+    "gateway_associations": GatewayAssociation(account=ACCOUNT, gateway="shop", cluster="default", status="ACTIVE", created_at=NOW),
     "task_definition_families": TaskDefinitionFamily(account=ACCOUNT, family="web", last_revision=300),
     "task_definitions": TaskDefinition(
         account=ACCOUNT,

@@ -116,7 +116,18 @@ class World:
                     kept[chance.randrange(RETRIES_MAX)] = value
 
 
+_ROLE = f"arn:aws:iam::{records.ACCOUNT}:role/infrastructure"
 GOOD: dict[str, dict[str, Any]] = {
+    "AssociateGatewayWithCluster": {"gateway": "plain", "cluster": "default"},
+    "CreateGateway": {"name": "new", "infrastructureRoleArn": _ROLE, "configuration": {"hostSharedAlb": {"maxAlbCount": 2}}},
+    "DeleteGateway": {"gateway": "plain"},
+    "DescribeGateway": {"gateway": "shop"},
+    "DescribeGatewayResources": {"gateway": "shop"},
+    "DisassociateGatewayFromCluster": {"gateway": "shop", "cluster": "other"},
+    "ListGatewayClusterAssociations": {},
+    "ListGatewayRoutes": {"gateway": "shop"},
+    "ListGateways": {"names": ["shop"]},
+    "UpdateGateway": {"gateway": "shop", "configuration": {"hostSharedAlb": {"httpDesync": "monitor"}}},
     "CreateCluster": {"clusterName": "new"},
     "CreateService": {"serviceName": "new", "taskDefinition": "web", "desiredCount": 1},
     "DeleteAttributes": {"attributes": [{"name": "stack", "targetId": "INSTANCE", "targetType": "container-instance"}]},
@@ -260,8 +271,17 @@ async def furnish(made: World) -> None:
     task = records.task(service="web", deployment_id=deployment_id, started_by=f"ecs-svc/{deployment_id}", container_instance_id=instance_id)
     await made.context.store.update(lambda tx: tx.put(TASKS, task), cause="test")
     started = await made.good("RunTask", taskDefinition="web", count=1)
+    await furnish_gateways(made)
     deployments = await made.good("ListServiceDeployments", service="web")
     known(made, instance_arn, [f"task/default/{task.id}", *(found["taskArn"] for found in started["tasks"])], deployments)
+
+
+async def furnish_gateways(made: World) -> None:
+    """One that a cluster may use, and one that nothing keeps."""
+    for name, protected in (("shop", True), ("plain", False)):
+        configuration = {"hostSharedAlb": {}}
+        await made.good("CreateGateway", name=name, infrastructureRoleArn=_ROLE, configuration=configuration, deletionProtection=protected)
+    await made.good("AssociateGatewayWithCluster", gateway="shop", cluster="other")
 
 
 def known(made: World, instance_arn: str, tasks: list[str], deployments: dict[str, Any]) -> None:
@@ -308,6 +328,12 @@ def known(made: World, instance_arn: str, tasks: list[str], deployments: dict[st
         "principalarn": [f"arn:aws:iam::{records.ACCOUNT}:root", f"arn:aws:iam::{records.ACCOUNT}:user/a"],
         "daemonname": ["agent"],
         "infrastructurerolearn": [f"arn:aws:iam::{records.ACCOUNT}:role/infrastructure"],
+        "gateway": ["shop", "plain", f"{prefix}gateway/shop"],
+        "names": ["shop", "plain"],
+        "gatewayroutearn": [f"{prefix}gateway-route/shop/0123"],
+        "webaclarn": [f"arn:aws:wafv2:{records.REGION}:{records.ACCOUNT}:regional/webacl/shop/0123"],
+        "port": [443],
+        "maxalbcount": [1, 10],
         "namespace": ["internal"],
         "clienttoken": ["token-1", "token-2"],
         "attributename": ["stack"],

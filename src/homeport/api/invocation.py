@@ -47,7 +47,22 @@ def invocation_of(operation: str, principal: Principal, headers: Mapping[bytes, 
     return f"{principal.access_key_id}/{given.hex()}/{call}"
 
 
-_CHANGES: Final = ("Create", "Delete", "Deregister", "Put", "Register", "Run", "Start", "Stop", "Tag", "Untag", "Update")
+_CHANGES: Final = (
+    "Associate",
+    "Continue",
+    "Create",
+    "Delete",
+    "Deregister",
+    "Disassociate",
+    "Put",
+    "Register",
+    "Run",
+    "Start",
+    "Stop",
+    "Tag",
+    "Untag",
+    "Update",
+)
 """What the names of operations that change something begin with; the others never look."""
 
 

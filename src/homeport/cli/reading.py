@@ -131,6 +131,16 @@ def _capacity_providers(api: Api, options: argparse.Namespace) -> list[dict[str,
     return api.listed("DescribeCapacityProviders", "capacityProviders", include=["TAGS"], **scope)
 
 
+def _gateways(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
+    scope = {"cluster": options.cluster} if options.cluster else {}
+    associations = api.listed("ListGatewayClusterAssociations", "gatewayClusterAssociations", **scope)
+    return [
+        {**gateway, "clusterArns": clusters}
+        for gateway in api.listed("ListGateways", "gateways")
+        if (clusters := [item["clusterArn"] for item in associations if item["gatewayArn"] == gateway["gatewayArn"]]) or not options.cluster
+    ]
+
+
 _LISTS: Final = {
     "clusters": _clusters,
     "services": _services,
@@ -138,6 +148,7 @@ _LISTS: Final = {
     "instances": _instances,
     "task-definitions": _task_definitions,
     "capacity-providers": _capacity_providers,
+    "gateways": _gateways,
 }
 _COLUMNS: Final[dict[str, Any]] = {
     "clusters": (
@@ -188,6 +199,10 @@ _COLUMNS: Final[dict[str, Any]] = {
         ("CAPACITY PROVIDER", "STATUS", "AUTO SCALING GROUP"),
         lambda item: (item["name"], item["status"], item.get("autoScalingGroupProvider", {}).get("autoScalingGroupArn", "")),
     ),
+    "gateways": (
+        ("GATEWAY", "STATUS", "CLUSTERS"),
+        lambda item: (item["name"], item["status"], ", ".join(_last(arn) for arn in item["clusterArns"])),
+    ),
     "task-definitions": (("TASK DEFINITION", "STATUS"), lambda item: (_last(item["taskDefinitionArn"]), item["status"])),
 }
 
@@ -222,6 +237,7 @@ def _bare(api: Api, resource: str, cluster: str | None) -> Iterator[dict[str, An
     yield from _ask(api, "service", resource, cluster)
     yield from _ask(api, "cluster", resource, None)
     yield from _ask(api, "capacity-provider", resource, None)
+    yield from _ask(api, "gateway", resource, None)
     begun = [arn for arn in _ids(api, cluster) if _last(arn).startswith(resource)]
     if len(begun) > 1:
         raise CommandError(f"several ids begin with {resource}; give more of it")
@@ -251,23 +267,26 @@ _DESCRIBES: Final[dict[str, tuple[str, str, list[str]]]] = {
     "container-instance": ("DescribeContainerInstances", "containerInstances", ["TAGS", "CONTAINER_INSTANCE_HEALTH"]),
     "task-definition": ("DescribeTaskDefinition", "taskDefinition", ["TAGS"]),
     "capacity-provider": ("DescribeCapacityProviders", "capacityProviders", ["TAGS"]),
+    "gateway": ("DescribeGateway", "gateway", []),
 }
-_MISSING: Final = ("ClusterNotFoundException", "ClientException", "InvalidParameterException")
+_ONE: Final = {"task-definition": "taskDefinition", "gateway": "gateway"}
+"""What is described one at a time, by the parameter that names it."""
+_MISSING: Final = ("ClusterNotFoundException", "GatewayNotFoundException", "ClientException", "InvalidParameterException")
 
 
 def _ask(api: Api, kind: str, name: str, cluster: str | None) -> Iterator[dict[str, Any]]:
     operation, member, include = _DESCRIBES[kind]
-    if kind == "task-definition":
-        parameters: dict[str, Any] = {"taskDefinition": name}
+    if kind in _ONE:
+        parameters: dict[str, Any] = {_ONE[kind]: name}
     else:
         parameters = {member: [name], **({"cluster": cluster} if cluster and kind not in ("cluster", "capacity-provider") else {})}
     try:
-        answer = api.call(operation, include=include, **parameters)
+        answer = api.call(operation, **({"include": include} if include else {}), **parameters)
     except ApiCallError as error:
         if error.code not in _MISSING or error.message.startswith("The past"):
             raise
         return
-    if kind == "task-definition":
+    if kind in _ONE:
         yield {**answer[member], **({"tags": answer["tags"]} if answer.get("tags") else {})}
     else:
         yield from answer[member]

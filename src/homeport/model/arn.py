@@ -46,6 +46,11 @@ def capacity_provider_arn(region: str, account: str, name: str) -> str:
     return _ecs(region, account, f"capacity-provider/{name}")
 
 
+def gateway_arn(region: str, account: str, name: str) -> str:
+    """ARN of a gateway."""
+    return _ecs(region, account, f"gateway/{name}")
+
+
 def service_arn(region: str, account: str, cluster: str, service: str) -> str:
     """ARN of a service."""
     return _ecs(region, account, f"service/{cluster}/{service}")

@@ -17,6 +17,7 @@ from homeport.model.ecs.capacity_provider import CapacityProvider
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.deployment import Deployment
+from homeport.model.ecs.gateway import Gateway, GatewayAssociation
 from homeport.model.ecs.service import Service, ServiceEvent
 from homeport.model.ecs.service_revision import ServiceRevision
 from homeport.model.ecs.task import Task
@@ -83,6 +84,13 @@ CAPACITY_PROVIDERS: Final = Table(
     lambda r: r.key,
     indexes={"cluster": lambda r: (f"{r.account}/{r.cluster}",) if r.cluster and r.status != capacity_provider_model.INACTIVE else ()},
     guard=guard_capacity_provider,
+)
+GATEWAYS: Final = Table("gateways", Gateway, lambda r: r.key)
+GATEWAY_ASSOCIATIONS: Final = Table(
+    "gateway_associations",
+    GatewayAssociation,
+    lambda r: r.key,
+    indexes={"cluster": lambda r: (f"{r.account}/{r.cluster}",), "gateway": lambda r: (f"{r.account}/{r.gateway}",)},
 )
 TASK_DEFINITION_FAMILIES: Final = Table(
     "task_definition_families", TaskDefinitionFamily, lambda r: r.key, indexes={"account": lambda r: (r.account,)}
@@ -165,4 +173,6 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     SERVICE_REVISIONS,
     SERVICE_EVENTS,
     EFFECTS,
+    GATEWAYS,
+    GATEWAY_ASSOCIATIONS,
 )

@@ -106,6 +106,17 @@ async def test_a_capacity_provider_has_a_story(cell):
         assert [entry["cause"]["operation"] for entry in told["entries"]] == ["CreateCapacityProvider", "DeleteCapacityProvider"]
 
 
+async def test_a_gateway_has_a_story(cell):
+    configuration = {"hostSharedAlb": {}}
+    await ecs(cell, "CreateGateway", name="shop", infrastructureRoleArn=f"arn:aws:iam::{ACCOUNT}:role/r", configuration=configuration)
+    await ecs(cell, "UpdateGateway", gateway="shop", deletionProtection=False)
+    await ecs(cell, "DeleteGateway", gateway="shop")
+    for name in ("shop", "gateway/shop", f"arn:aws:ecs:{REGION}:{ACCOUNT}:gateway/shop"):
+        told = await own(cell, "DescribeHistory", resource=name)
+        assert told["resourceArn"] == f"arn:aws:ecs:{REGION}:{ACCOUNT}:gateway/shop"
+        assert [entry["cause"]["operation"] for entry in told["entries"]] == ["CreateGateway", "UpdateGateway", "DeleteGateway"]
+
+
 async def test_what_is_not_known_or_not_ours_is_said(cell):
     with pytest.raises(ResourceNotFoundError, match="knows nothing of nobody"):
         await own(cell, "DescribeHistory", resource="nobody")

@@ -38,7 +38,7 @@ from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.record import Tags
 from homeport.store.table import Reader, Transaction
-from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, CONTAINER_INSTANCES, SERVICES, TASKS
+from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, CONTAINER_INSTANCES, GATEWAY_ASSOCIATIONS, SERVICES, TASKS
 
 DESCRIBE_MAX: Final = 100
 NAMED_BLOCKERS_MAX: Final = 5
@@ -184,6 +184,8 @@ async def delete_cluster(call: Call, request: Any) -> dict[str, Any]:
             _refuse_if_in_use(tx, call, cluster)
             cluster = msgspec.structs.replace(cluster, status=model.INACTIVE, capacity_providers=(), default_capacity_provider_strategy=b"")
             tx.put(CLUSTERS, cluster)
+            for association in list(tx.find(GATEWAY_ASSOCIATIONS, "cluster", cluster.key)):
+                tx.delete(GATEWAY_ASSOCIATIONS, association.key)
         return cluster_json(tx, call, cluster, include=())
 
     return {"cluster": await call.update(delete)}

@@ -1,6 +1,6 @@
 """From what a caller wrote (a short name, an id, an ARN) to a store key or a record.
 
-Owns: the reading of references to clusters, container instances, services, tasks and task definitions, and the errors for wrong ones.
+Owns: the reading of references to clusters, gateways, container instances, services, tasks and task definitions, and the errors for wrong ones.
 Never renders anything and never writes. A reference of another account, region or cluster is an error, as it is in ECS: a key made
 from it would name something else.
 """
@@ -11,19 +11,21 @@ import re
 from typing import Final
 
 from homeport.api.call import Call
-from homeport.errors import ClientError, ClusterNotFoundError, InvalidParameterError
+from homeport.errors import ClientError, ClusterNotFoundError, GatewayNotFoundError, InvalidParameterError
 from homeport.model.arn import parse_arn
 from homeport.model.ecs import cluster as cluster_model
 from homeport.model.ecs import task_definition as definition_model
 from homeport.model.ecs.cluster import Cluster
+from homeport.model.ecs.gateway import Gateway
 from homeport.model.ecs.task_definition import TaskDefinition, task_definition_key
 from homeport.store.table import Reader
-from homeport.store.tables import CLUSTERS, TASK_DEFINITION_FAMILIES, TASK_DEFINITIONS
+from homeport.store.tables import CLUSTERS, GATEWAYS, TASK_DEFINITION_FAMILIES, TASK_DEFINITIONS
 
 DEFAULT_CLUSTER: Final = "default"
 """The cluster of a call that names none."""
 
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_GATEWAY_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _ID_LENGTHS = (32, 36)
 _SHORT_FAMILY_MAX: Final = 32
@@ -61,6 +63,27 @@ def cluster_of(reader: Reader, call: Call, reference: str | None) -> Cluster:
     if cluster is None or cluster.status == cluster_model.INACTIVE:
         raise ClusterNotFoundError
     return cluster
+
+
+def gateway_name(call: Call, reference: str) -> str:
+    """The name in `reference` (a name or an ARN). Raises InvalidParameterError when it can be no gateway of this account and region."""
+    name = reference
+    if reference.startswith("arn:"):
+        parts = _resource(call, reference, "gateway")
+        if len(parts) != 1:
+            raise InvalidParameterError("Invalid identifier: Unexpected number of separators")
+        name = parts[0]
+    if not _GATEWAY_NAME.fullmatch(name):
+        raise InvalidParameterError("Gateway names must have 1 to 255 letters (uppercase and lowercase), numbers, hyphens or underscores.")
+    return name
+
+
+def gateway_of(reader: Reader, call: Call, reference: str) -> Gateway:
+    """The gateway that `reference` names. Raises GatewayNotFoundError, or InvalidParameterError for a malformed reference."""
+    gateway = reader.get(GATEWAYS, f"{call.account}/{gateway_name(call, reference)}")
+    if gateway is None:
+        raise GatewayNotFoundError
+    return gateway
 
 
 def container_instance_key(call: Call, cluster: Cluster, reference: str) -> str:

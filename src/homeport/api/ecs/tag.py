@@ -19,14 +19,15 @@ from homeport.model.arn import Arn, parse_arn
 from homeport.model.ecs.capacity_provider import CapacityProvider
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.gateway import Gateway
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition
 from homeport.model.record import Tags
 from homeport.store.table import Reader, Table, Transaction
-from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, CONTAINER_INSTANCES, SERVICES, TASK_DEFINITIONS, TASKS
+from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, CONTAINER_INSTANCES, GATEWAYS, SERVICES, TASK_DEFINITIONS, TASKS
 
-Taggable = CapacityProvider | Cluster | ContainerInstance | Service | Task | TaskDefinition
+Taggable = CapacityProvider | Cluster | ContainerInstance | Gateway | Service | Task | TaskDefinition
 
 _IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
 _INACTIVE: Final = "INACTIVE"
@@ -75,6 +76,8 @@ def _resource(reader: Reader, call: Call, text: str, missing: type[ApiError]) ->
         return CLUSTERS, lookup.cluster_of(reader, call, text)
     if kind == "capacity-provider":
         return CAPACITY_PROVIDERS, _found(reader.get(CAPACITY_PROVIDERS, f"{call.account}/{name_in(call, text)}"), text, missing)
+    if kind == "gateway":
+        return GATEWAYS, _found(reader.get(GATEWAYS, f"{call.account}/{lookup.gateway_name(call, text)}"), text, missing)
     if kind == "task-definition":
         family, revision = lookup.split_task_definition(call, text)
         key = f"{call.account}/{family}:{revision or 0:07d}"

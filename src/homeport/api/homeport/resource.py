@@ -16,14 +16,26 @@ from homeport.errors import InvalidParameterError
 from homeport.model import arn
 from homeport.model.arn import parse_arn
 from homeport.store.table import Reader, Table
-from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, CONTAINER_INSTANCES, DEPLOYMENTS, SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS, TASKS
+from homeport.store.tables import (
+    CAPACITY_PROVIDERS,
+    CLUSTERS,
+    CONTAINER_INSTANCES,
+    DEPLOYMENTS,
+    GATEWAYS,
+    SERVICE_REVISIONS,
+    SERVICES,
+    TASK_DEFINITIONS,
+    TASKS,
+)
 
+IN_ACCOUNT: Final[dict[str, Table[Any]]] = {"cluster": CLUSTERS, "capacity-provider": CAPACITY_PROVIDERS, "gateway": GATEWAYS}
+"""Kinds of resources whose names are unique in the account."""
 IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
 """Kinds of resources whose names are unique in a cluster only, by the word that their ARNs have."""
 IN_SERVICE: Final[dict[str, Table[Any]]] = {"service-deployment": DEPLOYMENTS, "service-revision": SERVICE_REVISIONS}
 """Kinds of resources whose digits belong to a service."""
 _WITH_IDS: Final[tuple[Table[Any], ...]] = (TASKS, CONTAINER_INSTANCES)
-KINDS: Final = ("cluster", "service", "task", "container-instance", "task-definition", "service-deployment", "service-revision", "capacity-provider")
+KINDS: Final = (*IN_ACCOUNT, *IN_CLUSTER, "task-definition", *IN_SERVICE)
 PREFIX_CHARACTERS_MIN: Final = 4
 """So many first characters of an id stand for it."""
 
@@ -62,6 +74,8 @@ def arn_of(call: Call, place: Place) -> str:
         return arn.cluster_arn(call.region, account, rest)
     if place.table is CAPACITY_PROVIDERS:
         return arn.capacity_provider_arn(call.region, account, rest)
+    if place.table is GATEWAYS:
+        return arn.gateway_arn(call.region, account, rest)
     if place.table is TASK_DEFINITIONS:
         family, _, revision = rest.rpartition(":")
         return arn.task_definition_arn(call.region, account, family, int(revision))
@@ -86,10 +100,8 @@ def _of_kind(call: Call, text: str, cluster: str) -> Place:
     if not parts or not all(parts):
         raise InvalidParameterError(f"{text} names nothing")
     scope = f"{call.account}/{cluster}"
-    if kind == "cluster" and len(parts) == 1:
-        return Place(CLUSTERS, f"{call.account}/{parts[0]}")
-    if kind == "capacity-provider" and len(parts) == 1:
-        return Place(CAPACITY_PROVIDERS, f"{call.account}/{parts[0]}")
+    if kind in IN_ACCOUNT and len(parts) == 1:
+        return Place(IN_ACCOUNT[kind], f"{call.account}/{parts[0]}")
     if kind in IN_CLUSTER and len(parts) <= 2:
         return Place(IN_CLUSTER[kind], "/".join((call.account, *parts)) if len(parts) == 2 else f"{scope}/{parts[0]}")
     if kind in IN_SERVICE and len(parts) in (2, 3):
@@ -114,6 +126,7 @@ def _bare(reader: Reader, call: Call, text: str, cluster: str) -> Iterator[Place
     yield Place(SERVICES, f"{scope}/{text}")
     yield Place(CLUSTERS, f"{call.account}/{text}")
     yield Place(CAPACITY_PROVIDERS, f"{call.account}/{text}")
+    yield Place(GATEWAYS, f"{call.account}/{text}")
     if _ID_START.fullmatch(text):
         for table in _WITH_IDS:
             begun = list(islice(reader.scan(table, f"{scope}/{text}"), 2))
