@@ -31,6 +31,7 @@ from homeport.api.signature import AccessKeys, Verifier
 from homeport.clock import Clock, SystemClock
 from homeport.config import Settings, parse_settings
 from homeport.controllers.alarm import DocumentSource, keep_alarms
+from homeport.controllers.daemon_task_definition import DaemonTaskDefinitionController
 from homeport.controllers.deployment import DeploymentController
 from homeport.controllers.instance import InstanceController
 from homeport.controllers.journal import keep_journal
@@ -367,6 +368,7 @@ def controllers_of(context: Context) -> tuple[Controller, ...]:
         ServiceController(placement=context.placement, ids=context.ids.child("service"), settings=context.settings),
         SchedulerController(placement=context.placement, settings=context.settings),
         InstanceController(),
+        DaemonTaskDefinitionController(),
         RetentionController(settings=context.settings),
     )
 

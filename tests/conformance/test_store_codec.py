@@ -13,9 +13,13 @@ from homeport.model.ecs.account_setting import AccountSetting
 from homeport.model.ecs.capacity_provider import CapacityProvider, ManagedScaling
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import AgentSession, Attribute, ContainerInstance
-from homeport.model.ecs.deployment import Deployment
+from homeport.model.ecs.daemon import Daemon
+from homeport.model.ecs.daemon_deployment import DaemonDeployment, DaemonRollback
+from homeport.model.ecs.daemon_revision import DaemonRevision
+from homeport.model.ecs.daemon_task_definition import DaemonTaskDefinition
+from homeport.model.ecs.deployment import AlarmMonitor, CircuitBreaker, Deployment
 from homeport.model.ecs.gateway import Gateway, GatewayAssociation
-from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy, Service, ServiceEvent
+from homeport.model.ecs.service import DaemonShare, PlacementConstraint, PlacementStrategy, Service, ServiceEvent
 from homeport.model.ecs.service_revision import RevisionContainer, ServiceRevision
 from homeport.model.ecs.task import Container, HostPortUse, NetworkBinding, Task
 from homeport.model.ecs.task_definition import HostPort, TaskDefinition, TaskDefinitionFamily
@@ -279,6 +283,92 @@ SAMPLES: dict[str, Record] = {
     ),
     "account_settings": AccountSetting(
         account=ACCOUNT, name="containerInsights", principal_arn=f"arn:aws:iam::{ACCOUNT}:user/ann", value="enhanced", set_at=NOW
+    ),
+    "daemon_task_definition_families": TaskDefinitionFamily(account=ACCOUNT, family="logs", last_revision=3),
+    "daemon_task_definitions": DaemonTaskDefinition(
+        account=ACCOUNT,
+        family="logs",
+        revision=3,
+        status="DELETED",
+        registered_at=NOW,
+        registered_by=f"arn:aws:iam::{ACCOUNT}:root",
+        shown=b'{"family":"logs"}',
+        definition=TaskDefinition(
+            account=ACCOUNT,
+            family="logs",
+            revision=3,
+            status="ACTIVE",
+            registered_at=NOW,
+            registered_by=f"arn:aws:iam::{ACCOUNT}:root",
+            document=b'{"family":"logs"}',
+            network_mode="bridge",
+            cpu=128,
+            memory_mib=64,
+        ),
+        delete_requested_at=NOW + 1,
+        deleted_at=NOW + 2,
+        tags=(("team", "checkout"),),
+    ),
+    "daemons": Daemon(
+        account=ACCOUNT,
+        cluster="default",
+        name="logs",
+        status="ACTIVE",
+        created_at=NOW,
+        updated_at=NOW + 1,
+        created_by=f"arn:aws:iam::{ACCOUNT}:root",
+        revision_id="4071829384756102938",
+        deployment_id="5071829384756102938",
+        capacity_providers=("edge",),
+        definitions=(f"{ACCOUNT}/logs:3",),
+        critical=False,
+        completed_revision_id="3071829384756102938",
+        share=DaemonShare(cpu=128, memory_mib=64),
+        tags=(("team", "checkout"),),
+    ),
+    "daemon_deployments": DaemonDeployment(
+        account=ACCOUNT,
+        cluster="default",
+        daemon="logs",
+        id="5071829384756102938",
+        status="ROLLBACK_IN_PROGRESS",
+        created_at=NOW,
+        updated_at=NOW + 1,
+        revision_id="4071829384756102938",
+        source_revision_ids=("3071829384756102938",),
+        status_reason="because",
+        started_at=NOW,
+        stopped_at=NOW + 1,
+        finished_at=NOW + 2,
+        configuration=b'{"drainPercent":10.0,"bakeTimeInMinutes":1}',
+        circuit_breaker=CircuitBreaker(status="TRIGGERED", failure_count=3, threshold=3, ran=True),
+        alarms=AlarmMonitor(status="DISABLED"),
+        rollback=DaemonRollback(reason="because", started_at=NOW + 1, revision_id="3071829384756102938", capacity_providers=("edge",)),
+        steps=2,
+        bake_started_at=NOW + 1,
+        failed_tasks=1,
+        failures_to_start=2,
+        throttled_until=NOW + 9,
+        impaired=True,
+        ends_counted_at=NOW + 1,
+        failure_round_at=NOW + 1,
+        crashes=3,
+    ),
+    "daemon_revisions": DaemonRevision(
+        account=ACCOUNT,
+        cluster="default",
+        daemon="logs",
+        id="4071829384756102938",
+        created_at=NOW,
+        family="logs",
+        revision=3,
+        capacity_providers=("edge",),
+        containers=(RevisionContainer(name="agent", image="agent:1", digest="sha256:00", consistent=True, note="because"),),
+        propagate_tags="DAEMON",
+        enable_ecs_managed_tags=True,
+        enable_execute_command=True,
+        critical=False,
+        pinned_at=NOW + 1,
     ),
     "service_events": ServiceEvent(
         account=ACCOUNT,

@@ -142,6 +142,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "PutAttributes": {"attributes": [{"name": "stack", "value": "blue", "targetId": "INSTANCE", "targetType": "container-instance"}]},
     "RegisterContainerInstance": {"totalResources": [{"name": name, "type": "INTEGER", "integerValue": 2048} for name in ("CPU", "MEMORY")]},
     "RegisterTaskDefinition": {"family": "job", "containerDefinitions": [{"name": "app", "image": "app:1", "memory": 32}]},
+    "RegisterDaemonTaskDefinition": {"family": "logs", "containerDefinitions": [{"name": "agent", "image": "agent:1", "memory": 32}]},
     "RunTask": {"taskDefinition": "web"},
     "StartTask": {"taskDefinition": "web", "containerInstances": ["INSTANCE"]},
     "StopTask": {"task": "TASK"},
@@ -252,6 +253,9 @@ async def furnish(made: World) -> None:
     container = {"name": "web", "image": "web:1", "memory": 16, "portMappings": [{"containerPort": 80}]}
     for _ in range(2):
         definition = await made.good("RegisterTaskDefinition", family="web", containerDefinitions=[container], tags=[{"key": "a", "value": "b"}])
+    agent = {"name": "agent", "image": "agent:1", "memory": 16}
+    for _ in range(2):
+        await made.good("RegisterDaemonTaskDefinition", family="agents", containerDefinitions=[agent], tags=[{"key": "a", "value": "b"}])
     for name in ("default", "other", "empty"):
         await made.good("CreateCluster", clusterName=name)
     wanted = [{"name": attribute["name"]} for attribute in definition["taskDefinition"]["requiresAttributes"]]
@@ -298,14 +302,17 @@ def known(made: World, instance_arn: str, tasks: list[str], deployments: dict[st
         "servicename": ["web", "api", "idle"],
         "servicearn": [f"{prefix}service/default/web"],
         "taskdefinition": ["web", "web:1", f"{prefix}task-definition/web:2"],
-        "family": ["web", "job"],
+        "daemontaskdefinition": ["agents", "agents:1", f"{prefix}daemon-task-definition/agents:2"],
+        "daemontaskdefinitionarn": [f"{prefix}daemon-task-definition/agents:2"],
+        "family": ["web", "job", "agents"],
         "familyprefix": ["w"],
         "containerinstance": [instance_arn, instance_arn.rpartition("/")[2]],
         "targetid": [instance_arn, instance_arn.rpartition("/")[2]],
         "targettype": ["container-instance"],
         "task": [*task_arns, task_arns[0].rpartition("/")[2]],
         "taskset": ["ecs-svc/1234567890123456789"],
-        "resourcearn": [f"{prefix}cluster/default", f"{prefix}service/default/web", f"{prefix}task-definition/web:1", *task_arns, instance_arn],
+        "resourcearn": [f"{prefix}cluster/default", f"{prefix}service/default/web", f"{prefix}task-definition/web:1", *task_arns, instance_arn]
+        + [f"{prefix}daemon-task-definition/agents:1"],
         "servicedeploymentarns": [brief["serviceDeploymentArn"] for brief in briefs],
         "servicedeploymentarn": [brief["serviceDeploymentArn"] for brief in briefs],
         "servicerevisionarns": [brief["targetServiceRevisionArn"] for brief in briefs],

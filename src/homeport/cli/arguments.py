@@ -18,7 +18,16 @@ from homeport.cli.moment import Moment, parse_moment
 DEFAULT_PORT: Final = 8470
 SERVER: Final = "server"
 """Name of the one server of an installation that has no more."""
-LISTED_KINDS: Final = ("clusters", "services", "tasks", "instances", "task-definitions", "capacity-providers", "gateways")
+LISTED_KINDS: Final = (
+    "clusters",
+    "services",
+    "tasks",
+    "instances",
+    "task-definitions",
+    "daemon-task-definitions",
+    "capacity-providers",
+    "gateways",
+)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -126,6 +126,10 @@ def _task_definitions(api: Api, options: argparse.Namespace) -> list[dict[str, A
     ]
 
 
+def _daemon_task_definitions(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
+    return api.listed("ListDaemonTaskDefinitions", "daemonTaskDefinitions", status="ALL" if options.all else "ACTIVE")
+
+
 def _capacity_providers(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
     scope = {"cluster": options.cluster} if options.cluster else {}
     return api.listed("DescribeCapacityProviders", "capacityProviders", include=["TAGS"], **scope)
@@ -147,6 +151,7 @@ _LISTS: Final = {
     "tasks": _tasks,
     "instances": _instances,
     "task-definitions": _task_definitions,
+    "daemon-task-definitions": _daemon_task_definitions,
     "capacity-providers": _capacity_providers,
     "gateways": _gateways,
 }
@@ -203,6 +208,7 @@ _COLUMNS: Final[dict[str, Any]] = {
         ("GATEWAY", "STATUS", "CLUSTERS"),
         lambda item: (item["name"], item["status"], ", ".join(_last(arn) for arn in item["clusterArns"])),
     ),
+    "daemon-task-definitions": (("DAEMON TASK DEFINITION", "STATUS"), lambda item: (_last(item["arn"]), item["status"])),
     "task-definitions": (("TASK DEFINITION", "STATUS"), lambda item: (_last(item["taskDefinitionArn"]), item["status"])),
 }
 
@@ -228,7 +234,8 @@ def _described(api: Api, resource: str, cluster: str | None) -> Iterator[dict[st
 
 def _bare(api: Api, resource: str, cluster: str | None) -> Iterator[dict[str, Any]]:
     if _REVISION.fullmatch(resource):
-        yield from _ask(api, "task-definition", resource, None)
+        for kind in ("task-definition", "daemon-task-definition"):
+            yield from _ask(api, kind, resource, None)
         return
     if _ID.fullmatch(resource):
         for scope in [cluster] if cluster else api.listed("ListClusters", "clusterArns"):
@@ -266,10 +273,11 @@ _DESCRIBES: Final[dict[str, tuple[str, str, list[str]]]] = {
     "task": ("DescribeTasks", "tasks", ["TAGS"]),
     "container-instance": ("DescribeContainerInstances", "containerInstances", ["TAGS", "CONTAINER_INSTANCE_HEALTH"]),
     "task-definition": ("DescribeTaskDefinition", "taskDefinition", ["TAGS"]),
+    "daemon-task-definition": ("DescribeDaemonTaskDefinition", "daemonTaskDefinition", []),
     "capacity-provider": ("DescribeCapacityProviders", "capacityProviders", ["TAGS"]),
     "gateway": ("DescribeGateway", "gateway", []),
 }
-_ONE: Final = {"task-definition": "taskDefinition", "gateway": "gateway"}
+_ONE: Final = {"task-definition": "taskDefinition", "daemon-task-definition": "daemonTaskDefinition", "gateway": "gateway"}
 """What is described one at a time, by the parameter that names it."""
 _MISSING: Final = ("ClusterNotFoundException", "GatewayNotFoundException", "ClientException", "InvalidParameterException")
 
@@ -279,7 +287,8 @@ def _ask(api: Api, kind: str, name: str, cluster: str | None) -> Iterator[dict[s
     if kind in _ONE:
         parameters: dict[str, Any] = {_ONE[kind]: name}
     else:
-        parameters = {member: [name], **({"cluster": cluster} if cluster and kind not in ("cluster", "capacity-provider") else {})}
+        scope = {"cluster": cluster} if cluster and kind not in ("cluster", "capacity-provider") else {}
+        parameters = {member: [name], **scope}
     try:
         answer = api.call(operation, **({"include": include} if include else {}), **parameters)
     except ApiCallError as error:

@@ -20,6 +20,7 @@ from homeport.store.table import Change, Reader, Table, Transaction
 from homeport.store.tables import (
     CAPACITY_PROVIDERS,
     CONTAINER_INSTANCES,
+    DAEMON_TASK_DEFINITIONS,
     DEPLOYMENTS,
     EFFECT_MINUTES,
     EFFECTS,
@@ -57,6 +58,7 @@ class RetentionController:
             "capacity_providers": self._capacity_providers,
             "idempotency_tokens": self._tokens,
             "task_definitions": self._task_definitions,
+            "daemon_task_definitions": self._daemon_task_definitions,
             "effects": self._effects,
         }
         # When each kind was last gone over without anything left to delete. Only a brake: forgetting it costs one look more.
@@ -130,6 +132,9 @@ class RetentionController:
         for minute in range(this_minute + 1 - EFFECT_MINUTES, this_minute + 1 - kept_minutes + 2):
             found = reader.find(EFFECTS, "minute", str(minute % EFFECT_MINUTES))
             yield from ((EFFECTS, effect.key) for effect in self._over(found, now))
+
+    def _daemon_task_definitions(self, reader: Reader, now: float) -> Iterator[Deletion]:
+        return ((DAEMON_TASK_DEFINITIONS, item.key) for item in self._over(reader.find(DAEMON_TASK_DEFINITIONS, "status", "DELETED"), now))
 
     def _task_definitions(self, reader: Reader, now: float) -> Iterator[Deletion]:
         for definition in self._over(reader.scan(TASK_DEFINITIONS), now):

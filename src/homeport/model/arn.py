@@ -76,6 +76,31 @@ def task_definition_arn(region: str, account: str, family: str, revision: int) -
     return _ecs(region, account, f"task-definition/{family}:{revision}")
 
 
+def daemon_task_definition_arn(region: str, reference: str) -> str:
+    """ARN of one revision of a daemon task definition. `reference`: ACCOUNT/FAMILY:N."""
+    return _of_key(region, "daemon-task-definition", reference)
+
+
+def daemon_arn(region: str, key: str) -> str:
+    """ARN of the daemon ACCOUNT/CLUSTER/NAME."""
+    return _of_key(region, "daemon", key)
+
+
+def daemon_deployment_arn(region: str, key: str) -> str:
+    """ARN of the daemon deployment ACCOUNT/CLUSTER/DAEMON/ID."""
+    return _of_key(region, "daemon-deployment", key)
+
+
+def daemon_revision_arn(region: str, key: str) -> str:
+    """ARN of the daemon revision ACCOUNT/CLUSTER/DAEMON/ID."""
+    return _of_key(region, "daemon-revision", key)
+
+
+def _of_key(region: str, kind: str, key: str) -> str:
+    account, _, rest = key.partition("/")
+    return _ecs(region, account, f"{kind}/{rest}")
+
+
 def service_deployment_arn(region: str, account: str, cluster: str, service: str, deployment_id: str) -> str:
     """ARN of a service deployment."""
     return _ecs(region, account, f"service-deployment/{cluster}/{service}/{deployment_id}")

@@ -17,6 +17,7 @@ from homeport.model.ecs import task as task_model
 from homeport.model.ecs import task_definition as definition_model
 from homeport.model.ecs.capacity_provider import CapacityProvider
 from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.daemon_task_definition import DaemonTaskDefinition
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
@@ -67,6 +68,11 @@ def _(effect: Effect, settings: Settings) -> Instant:
 def _(definition: TaskDefinition, settings: Settings) -> Instant:
     # Kept only for what refers to it, which the controller sees.
     return definition.delete_requested_at if definition.status == definition_model.DELETE_IN_PROGRESS else 0.0
+
+
+@over_at.register
+def _(definition: DaemonTaskDefinition, settings: Settings) -> Instant:
+    return definition.deleted_at + settings.inactive_service_retention_seconds if definition.deleted_at else 0.0
 
 
 @over_at.register

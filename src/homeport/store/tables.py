@@ -10,12 +10,19 @@ from typing import Any, Final
 from homeport.errors import InvalidTransitionError
 from homeport.model.ecs import capacity_provider as capacity_provider_model
 from homeport.model.ecs import container_instance as instance_model
+from homeport.model.ecs import daemon as daemon_model
+from homeport.model.ecs import daemon_deployment as daemon_deployment_model
+from homeport.model.ecs import daemon_task_definition as daemon_definition_model
 from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.account_setting import AccountSetting
 from homeport.model.ecs.capacity_provider import CapacityProvider
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.daemon import Daemon
+from homeport.model.ecs.daemon_deployment import DaemonDeployment
+from homeport.model.ecs.daemon_revision import DaemonRevision
+from homeport.model.ecs.daemon_task_definition import DaemonTaskDefinition
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.gateway import Gateway, GatewayAssociation
 from homeport.model.ecs.service import Service, ServiceEvent
@@ -52,6 +59,28 @@ def guard_deployment(before: Deployment | None, after: Deployment | None) -> Non
     old, new = before.service_deployment_status, after.service_deployment_status
     if new != old and new not in deployment_model.TRANSITIONS[old]:
         raise InvalidTransitionError(f"deployment {after.id}: its status may not go from {old} to {new}")
+
+
+def guard_daemon_task_definition(before: DaemonTaskDefinition | None, after: DaemonTaskDefinition | None) -> None:
+    """The status of a daemon task definition moves along its transition table."""
+    if before is None or after is None or before.status == after.status:
+        return
+    if after.status not in daemon_definition_model.TRANSITIONS[before.status]:
+        raise InvalidTransitionError(f"daemon task definition {after.key}: status may not go from {before.status} to {after.status}")
+
+
+def guard_daemon(before: Daemon | None, after: Daemon | None) -> None:
+    """A daemon's status moves along its transition table."""
+    if before is not None and after is not None and after.status not in (before.status, *daemon_model.TRANSITIONS[before.status]):
+        raise InvalidTransitionError(f"daemon {after.name}: status may not go from {before.status} to {after.status}")
+
+
+def guard_daemon_deployment(before: DaemonDeployment | None, after: DaemonDeployment | None) -> None:
+    """A daemon deployment's status moves along its transition table."""
+    if before is None or after is None or before.status == after.status:
+        return
+    if after.status not in daemon_deployment_model.TRANSITIONS[before.status]:
+        raise InvalidTransitionError(f"daemon deployment {after.id}: its status may not go from {before.status} to {after.status}")
 
 
 def guard_capacity_provider(before: CapacityProvider | None, after: CapacityProvider | None) -> None:
@@ -104,6 +133,16 @@ TASK_DEFINITIONS: Final = Table(
         "family_status": lambda r: (f"{r.account}/{r.family}/{r.status}",),
     },
 )
+DAEMON_TASK_DEFINITION_FAMILIES: Final = Table(
+    "daemon_task_definition_families", TaskDefinitionFamily, lambda r: r.key, indexes={"account": lambda r: (r.account,)}
+)
+DAEMON_TASK_DEFINITIONS: Final = Table(
+    "daemon_task_definitions",
+    DaemonTaskDefinition,
+    lambda r: r.key,
+    indexes={"status": lambda r: (r.status,), "family_status": lambda r: (f"{r.account}/{r.family}/{r.status}",)},
+    guard=guard_daemon_task_definition,
+)
 CONTAINER_INSTANCES: Final = Table(
     "container_instances",
     ContainerInstance,
@@ -128,7 +167,10 @@ TASKS: Final = Table(
         "instance_last": lambda r: (f"{r.instance_key}/{r.last_status}",) if r.container_instance_id else (),
         "started_by": lambda r: (f"{r.account}/{r.cluster}/{r.started_by}/{r.desired_status}",) if r.started_by else (),
         "family_desired": lambda r: (f"{r.account}/{r.cluster}/{r.family}/{r.desired_status}",),
-        "definition_live": lambda r: (f"{r.account}/{r.family}:{r.revision}",) if r.last_status != task_model.STOPPED else (),
+        "definition_live": lambda r: (f"{r.account}/{r.family}:{r.revision}",) if r.last_status != task_model.STOPPED and not r.daemon else (),
+        "daemon_definition_live": lambda r: (f"{r.account}/{r.family}:{r.revision}",) if r.daemon and r.last_status != task_model.STOPPED else (),
+        "daemon_live": lambda r: (r.daemon_key,) if r.daemon and r.last_status != task_model.STOPPED else (),
+        "daemon_desired": lambda r: (f"{r.daemon_key}/{r.desired_status}",) if r.daemon else (),
         "provider_live": lambda r: (f"{r.cluster_key}/{r.capacity_provider}",) if r.capacity_provider and r.last_status != task_model.STOPPED else (),
         "stopped": lambda r: ("stopped",) if r.last_status == task_model.STOPPED else (),
     },
@@ -157,6 +199,28 @@ DEPLOYMENTS: Final = Table(
 SERVICE_REVISIONS: Final = Table("service_revisions", ServiceRevision, lambda r: r.key, indexes={"service": lambda r: (r.service_key,)})
 SERVICE_EVENTS: Final = Table("service_events", ServiceEvent, lambda r: r.key, indexes={"service": lambda r: (r.service_key,)})
 
+DAEMONS: Final = Table(
+    "daemons",
+    Daemon,
+    lambda r: r.key,
+    indexes={
+        "capacity_provider": lambda r: tuple(f"{r.cluster_key}/{name}" for name in r.capacity_providers),
+        "definition": lambda r: r.definitions,
+    },
+    guard=guard_daemon,
+)
+DAEMON_DEPLOYMENTS: Final = Table(
+    "daemon_deployments",
+    DaemonDeployment,
+    lambda r: r.key,
+    indexes={
+        "daemon": lambda r: (r.daemon_key,),
+        "alarms": lambda r: (r.alarms.status,) if r.alarms.status == deployment_model.MONITORING else (),
+    },
+    guard=guard_daemon_deployment,
+)
+DAEMON_REVISIONS: Final = Table("daemon_revisions", DaemonRevision, lambda r: r.key, indexes={"daemon": lambda r: (r.daemon_key,)})
+
 TABLES: Final[tuple[Table[Any], ...]] = (
     INSTALLATION,
     ACCESS_KEYS,
@@ -166,12 +230,17 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     CAPACITY_PROVIDERS,
     TASK_DEFINITION_FAMILIES,
     TASK_DEFINITIONS,
+    DAEMON_TASK_DEFINITION_FAMILIES,
+    DAEMON_TASK_DEFINITIONS,
     CONTAINER_INSTANCES,
     TASKS,
     SERVICES,
     DEPLOYMENTS,
     SERVICE_REVISIONS,
     SERVICE_EVENTS,
+    DAEMONS,
+    DAEMON_DEPLOYMENTS,
+    DAEMON_REVISIONS,
     EFFECTS,
     GATEWAYS,
     GATEWAY_ASSOCIATIONS,

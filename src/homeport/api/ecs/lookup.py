@@ -120,11 +120,14 @@ def task_definition_of(reader: Reader, call: Call, reference: str, *, missing: s
     return found
 
 
-def split_task_definition(call: Call, reference: str) -> tuple[str, int | None]:
-    """(family, revision or None) of `reference`. Raises InvalidParameterError when it can name no task definition of this account."""
+def split_task_definition(call: Call, reference: str, *, kind: str = "task-definition") -> tuple[str, int | None]:
+    """(family, revision or None) of `reference`. Raises InvalidParameterError when it can name no task definition of this account.
+
+    `kind`: the word in its ARN, daemon-task-definition for those of daemons.
+    """
     text = reference
     if reference.startswith("arn:"):
-        parts = _resource(call, reference, "task-definition")
+        parts = _resource(call, reference, kind)
         if len(parts) != 1:
             raise InvalidParameterError("Invalid identifier: Unexpected number of separators")
         text = parts[0]

@@ -15,6 +15,7 @@ from homeport.api.ecs import (
     capacity_provider,
     cluster,
     container_instance,
+    daemon_task_definition,
     gateway,
     gateway_association,
     gateway_route,
@@ -61,6 +62,11 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "DeleteTaskDefinitions": task_definition.delete_task_definitions,
     "ListTaskDefinitions": task_definition.list_task_definitions,
     "ListTaskDefinitionFamilies": task_definition.list_task_definition_families,
+    # daemon task definitions
+    "RegisterDaemonTaskDefinition": daemon_task_definition.register_daemon_task_definition,
+    "DescribeDaemonTaskDefinition": daemon_task_definition.describe_daemon_task_definition,
+    "ListDaemonTaskDefinitions": daemon_task_definition.list_daemon_task_definitions,
+    "DeleteDaemonTaskDefinition": daemon_task_definition.delete_daemon_task_definition,
     # tasks
     "RunTask": run_task.run_task,
     "StartTask": run_task.start_task,
@@ -122,10 +128,11 @@ NOTES: Final[dict[str, str]] = {
     "CreateCluster": "Service Connect defaults are stored and given back; nothing acts on them",
     "RegisterTaskDefinition": "every member is accepted and given back; RunTask and CreateService refuse by name what cannot act yet",
     "SubmitAttachmentStateChanges": "no attachment is made yet, so naming one is an error",
-    "TagResource": "clusters, services, tasks, task definitions, container instances, capacity providers and gateways",
+    "TagResource": "clusters, services, tasks, task definitions of both kinds, container instances, capacity providers and gateways",
     "CreateGateway": "stored and given back; no load balancer is ever made, since services' gatewayConnectors are refused",
     "UpdateGateway": "there is no load balancer to change, so it is done at once: UPDATE_COMPLETE",
     "DescribeGatewayResources": "there are none yet",
     "DescribeGatewayRoute": "no service can use a gateway yet, so there are no routes",
     "ListGatewayRoutes": "as DescribeGatewayRoute",
+    "RegisterDaemonTaskDefinition": "every member is accepted and given back; roles, secrets and log driver volumes cannot act yet",
 }

@@ -25,11 +25,21 @@ from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition
 from homeport.model.record import Tags
 from homeport.store.table import Reader, Table, Transaction
-from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, CONTAINER_INSTANCES, GATEWAYS, SERVICES, TASK_DEFINITIONS, TASKS
+from homeport.store.tables import (
+    CAPACITY_PROVIDERS,
+    CLUSTERS,
+    CONTAINER_INSTANCES,
+    DAEMON_TASK_DEFINITIONS,
+    GATEWAYS,
+    SERVICES,
+    TASK_DEFINITIONS,
+    TASKS,
+)
 
 Taggable = CapacityProvider | Cluster | ContainerInstance | Gateway | Service | Task | TaskDefinition
 
 _IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
+_DEFINITIONS: Final[dict[str, Table[Any]]] = {"task-definition": TASK_DEFINITIONS, "daemon-task-definition": DAEMON_TASK_DEFINITIONS}
 _INACTIVE: Final = "INACTIVE"
 
 
@@ -78,10 +88,10 @@ def _resource(reader: Reader, call: Call, text: str, missing: type[ApiError]) ->
         return CAPACITY_PROVIDERS, _found(reader.get(CAPACITY_PROVIDERS, f"{call.account}/{name_in(call, text)}"), text, missing)
     if kind == "gateway":
         return GATEWAYS, _found(reader.get(GATEWAYS, f"{call.account}/{lookup.gateway_name(call, text)}"), text, missing)
-    if kind == "task-definition":
-        family, revision = lookup.split_task_definition(call, text)
-        key = f"{call.account}/{family}:{revision or 0:07d}"
-        return TASK_DEFINITIONS, _found(reader.get(TASK_DEFINITIONS, key), text, missing)
+    if kind in _DEFINITIONS:
+        family, revision = lookup.split_task_definition(call, text, kind=kind)
+        table = _DEFINITIONS[kind]
+        return table, _found(reader.get(table, f"{call.account}/{family}:{revision or 0:07d}"), text, missing)
     if kind not in _IN_CLUSTER:
         raise InvalidParameterError(f"Resources of the type {kind} cannot be tagged.")
     table = _IN_CLUSTER[kind]

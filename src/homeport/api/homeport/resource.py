@@ -6,7 +6,7 @@ Owns: `Place`, `places`, `arn_of`. Never asks whether a record exists: the histo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +20,10 @@ from homeport.store.tables import (
     CAPACITY_PROVIDERS,
     CLUSTERS,
     CONTAINER_INSTANCES,
+    DAEMON_DEPLOYMENTS,
+    DAEMON_REVISIONS,
+    DAEMON_TASK_DEFINITIONS,
+    DAEMONS,
     DEPLOYMENTS,
     GATEWAYS,
     SERVICE_REVISIONS,
@@ -30,12 +34,19 @@ from homeport.store.tables import (
 
 IN_ACCOUNT: Final[dict[str, Table[Any]]] = {"cluster": CLUSTERS, "capacity-provider": CAPACITY_PROVIDERS, "gateway": GATEWAYS}
 """Kinds of resources whose names are unique in the account."""
-IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
+IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "daemon": DAEMONS, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
 """Kinds of resources whose names are unique in a cluster only, by the word that their ARNs have."""
-IN_SERVICE: Final[dict[str, Table[Any]]] = {"service-deployment": DEPLOYMENTS, "service-revision": SERVICE_REVISIONS}
-"""Kinds of resources whose digits belong to a service."""
+IN_SERVICE: Final[dict[str, Table[Any]]] = {
+    "service-deployment": DEPLOYMENTS,
+    "service-revision": SERVICE_REVISIONS,
+    "daemon-deployment": DAEMON_DEPLOYMENTS,
+    "daemon-revision": DAEMON_REVISIONS,
+}
+"""Kinds of resources whose digits belong to a service or a daemon."""
+DEFINITIONS: Final[dict[str, Table[Any]]] = {"task-definition": TASK_DEFINITIONS, "daemon-task-definition": DAEMON_TASK_DEFINITIONS}
+"""Kinds of resources that are a family and a revision."""
 _WITH_IDS: Final[tuple[Table[Any], ...]] = (TASKS, CONTAINER_INSTANCES)
-KINDS: Final = (*IN_ACCOUNT, *IN_CLUSTER, "task-definition", *IN_SERVICE)
+KINDS: Final = (*IN_ACCOUNT, *IN_CLUSTER, *DEFINITIONS, *IN_SERVICE)
 PREFIX_CHARACTERS_MIN: Final = 4
 """So many first characters of an id stand for it."""
 
@@ -76,15 +87,28 @@ def arn_of(call: Call, place: Place) -> str:
         return arn.capacity_provider_arn(call.region, account, rest)
     if place.table is GATEWAYS:
         return arn.gateway_arn(call.region, account, rest)
-    if place.table is TASK_DEFINITIONS:
+    if place.table in DEFINITIONS.values():
         family, _, revision = rest.rpartition(":")
+        if place.table is DAEMON_TASK_DEFINITIONS:
+            return arn.daemon_task_definition_arn(call.region, f"{account}/{family}:{int(revision)}")
         return arn.task_definition_arn(call.region, account, family, int(revision))
-    if place.table is DEPLOYMENTS:
-        return arn.service_deployment_arn(call.region, account, *parts)
-    if place.table is SERVICE_REVISIONS:
-        return arn.service_revision_arn(call.region, account, *parts)
-    make = {SERVICES.name: arn.service_arn, TASKS.name: arn.task_arn, CONTAINER_INSTANCES.name: arn.container_instance_arn}[place.table.name]
-    return make(call.region, account, *parts)
+    if place.table.name in _ARNS_OF_KEYS:
+        return _ARNS_OF_KEYS[place.table.name](call.region, place.key)
+    return _ARNS[place.table.name](call.region, account, *parts)
+
+
+_ARNS: Final[dict[str, Callable[..., str]]] = {
+    SERVICES.name: arn.service_arn,
+    TASKS.name: arn.task_arn,
+    CONTAINER_INSTANCES.name: arn.container_instance_arn,
+    DEPLOYMENTS.name: arn.service_deployment_arn,
+    SERVICE_REVISIONS.name: arn.service_revision_arn,
+}
+_ARNS_OF_KEYS: Final[dict[str, Callable[[str, str], str]]] = {
+    DAEMONS.name: arn.daemon_arn,
+    DAEMON_DEPLOYMENTS.name: arn.daemon_deployment_arn,
+    DAEMON_REVISIONS.name: arn.daemon_revision_arn,
+}
 
 
 def _own(call: Call, text: str) -> str:
@@ -106,15 +130,15 @@ def _of_kind(call: Call, text: str, cluster: str) -> Place:
         return Place(IN_CLUSTER[kind], "/".join((call.account, *parts)) if len(parts) == 2 else f"{scope}/{parts[0]}")
     if kind in IN_SERVICE and len(parts) in (2, 3):
         return Place(IN_SERVICE[kind], "/".join((call.account, *parts) if len(parts) == 3 else (scope, *parts)))
-    if kind == "task-definition" and len(parts) == 1 and (found := _REVISION.fullmatch(parts[0])):
-        return Place(TASK_DEFINITIONS, f"{call.account}/{found[1]}:{int(found[2]):07d}")
+    if kind in DEFINITIONS and len(parts) == 1 and (found := _REVISION.fullmatch(parts[0])):
+        return Place(DEFINITIONS[kind], f"{call.account}/{found[1]}:{int(found[2]):07d}")
     raise InvalidParameterError(f"{text} is not the name of a {kind}" if kind in KINDS else f"{kind} has no history")
 
 
 def _bare(reader: Reader, call: Call, text: str, cluster: str) -> Iterator[Place]:
     scope = f"{call.account}/{cluster}"
     if found := _REVISION.fullmatch(text):
-        yield Place(TASK_DEFINITIONS, f"{call.account}/{found[1]}:{int(found[2]):07d}")
+        yield from (Place(table, f"{call.account}/{found[1]}:{int(found[2]):07d}") for table in DEFINITIONS.values())
         return
     if _ID.fullmatch(text):
         yield Place(TASKS, f"{scope}/{text}")
@@ -124,6 +148,7 @@ def _bare(reader: Reader, call: Call, text: str, cluster: str) -> Iterator[Place
                 if reader.get(table, f"{known.key}/{text}") is not None:
                     yield Place(table, f"{known.key}/{text}")
     yield Place(SERVICES, f"{scope}/{text}")
+    yield Place(DAEMONS, f"{scope}/{text}")
     yield Place(CLUSTERS, f"{call.account}/{text}")
     yield Place(CAPACITY_PROVIDERS, f"{call.account}/{text}")
     yield Place(GATEWAYS, f"{call.account}/{text}")

@@ -142,6 +142,8 @@ class Task(Record, frozen=True, kw_only=True):
     """Those of RunTask, kept while a task without a service may have to wait for an instance."""
     placement_strategy: tuple[PlacementStrategy, ...] = ()
     """As `placement_constraints`."""
+    daemon: str = ""
+    """Name of the daemon that it belongs to, or "". Its family and revision are then those of a daemon task definition."""
 
     @property
     def key(self) -> str:
@@ -162,3 +164,8 @@ class Task(Record, frozen=True, kw_only=True):
     def service_key(self) -> str:
         """ACCOUNT/CLUSTER/SERVICE, or "" for a task of no service."""
         return f"{self.account}/{self.cluster}/{self.service}" if self.service else ""
+
+    @property
+    def daemon_key(self) -> str:
+        """ACCOUNT/CLUSTER/DAEMON, or "" for a task of no daemon."""
+        return f"{self.account}/{self.cluster}/{self.daemon}" if self.daemon else ""
