@@ -83,6 +83,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Capacity providers that one cluster may be associated with."""
     inactive_capacity_provider_retention_seconds: float = 3_600.0
     """How long a deleted capacity provider stays describable."""
+    security_groups_max: int = 5
+    """Security groups of one network configuration."""
+    tasks_per_service_max: int = 5_000
+    """Desired count of one service."""
     subnets_max: int = 16
     """Subnets of one network configuration."""
     gateways_per_cluster_max: int = 5

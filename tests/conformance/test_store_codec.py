@@ -18,6 +18,7 @@ from homeport.model.ecs.daemon_deployment import DaemonDeployment, DaemonRollbac
 from homeport.model.ecs.daemon_revision import DaemonRevision
 from homeport.model.ecs.daemon_task_definition import DaemonTaskDefinition
 from homeport.model.ecs.deployment import AlarmMonitor, CircuitBreaker, Deployment
+from homeport.model.ecs.express_gateway_service import ExpressGatewayService
 from homeport.model.ecs.gateway import Gateway, GatewayAssociation
 from homeport.model.ecs.service import DaemonShare, PlacementConstraint, PlacementStrategy, Service, ServiceEvent
 from homeport.model.ecs.service_revision import RevisionContainer, ServiceRevision
@@ -86,6 +87,17 @@ SAMPLES: dict[str, Record] = {
         managed_instances=b"{}",
         update_status="UPDATE_COMPLETE",
         deleted_at=NOW + 5,
+        tags=(("k", "v"),),
+    ),
+    "express_gateway_services": ExpressGatewayService(
+        account=ACCOUNT,
+        cluster="default",
+        name="shop",
+        created_at=NOW,
+        updated_at=NOW + 1,
+        infrastructure_role=f"arn:aws:iam::{ACCOUNT}:role/infra",
+        configuration=b'{"cpu":"256"}',
+        configured_at=NOW + 1,
         tags=(("k", "v"),),
     ),
     "gateways": Gateway(

@@ -119,6 +119,10 @@ class World:
 _ROLE = f"arn:aws:iam::{records.ACCOUNT}:role/infrastructure"
 GOOD: dict[str, dict[str, Any]] = {
     "AssociateGatewayWithCluster": {"gateway": "plain", "cluster": "default"},
+    "CreateExpressGatewayService": {"infrastructureRoleArn": _ROLE, "executionRoleArn": _ROLE, "primaryContainer": {"image": "web:1"}},
+    "DeleteExpressGatewayService": {"serviceArn": "EXPRESS"},
+    "DescribeExpressGatewayService": {"serviceArn": "EXPRESS"},
+    "UpdateExpressGatewayService": {"serviceArn": "EXPRESS", "cpu": "512", "memory": "1024"},
     "CreateGateway": {"name": "new", "infrastructureRoleArn": _ROLE, "configuration": {"hostSharedAlb": {"maxAlbCount": 2}}},
     "DeleteGateway": {"gateway": "plain"},
     "DescribeGateway": {"gateway": "shop"},
@@ -159,7 +163,11 @@ GOOD: dict[str, dict[str, Any]] = {
 def good(made: World, operation: str) -> dict[str, Any]:
     """`GOOD` of an operation in this world."""
     text = msgspec.json.encode(GOOD.get(operation, {})).decode()
-    text = text.replace("INSTANCE", made.known["containerinstance"][0]).replace("TASK", made.known["task"][0])
+    text = (
+        text.replace("INSTANCE", made.known["containerinstance"][0])
+        .replace("TASK", made.known["task"][0])
+        .replace("EXPRESS", made.known["expressservice"][0])
+    )
     found: dict[str, Any] = msgspec.json.decode(text)
     return found
 
@@ -286,6 +294,8 @@ async def furnish_gateways(made: World) -> None:
         configuration = {"hostSharedAlb": {}}
         await made.good("CreateGateway", name=name, infrastructureRoleArn=_ROLE, configuration=configuration, deletionProtection=protected)
     await made.good("AssociateGatewayWithCluster", gateway="shop", cluster="other")
+    express = {"infrastructureRoleArn": _ROLE, "executionRoleArn": _ROLE, "primaryContainer": {"image": "web:1"}}
+    await made.good("CreateExpressGatewayService", serviceName="express", **express)
 
 
 def known(made: World, instance_arn: str, tasks: list[str], deployments: dict[str, Any]) -> None:
@@ -300,7 +310,7 @@ def known(made: World, instance_arn: str, tasks: list[str], deployments: dict[st
         "clustername": ["default", "third", "other"],
         "service": ["web", f"{prefix}service/default/web", "idle"],
         "servicename": ["web", "api", "idle"],
-        "servicearn": [f"{prefix}service/default/web"],
+        "servicearn": [f"{prefix}service/default/web", f"{prefix}service/default/express"],
         "taskdefinition": ["web", "web:1", f"{prefix}task-definition/web:2"],
         "daemontaskdefinition": ["agents", "agents:1", f"{prefix}daemon-task-definition/agents:2"],
         "daemontaskdefinitionarn": [f"{prefix}daemon-task-definition/agents:2"],
@@ -335,6 +345,13 @@ def known(made: World, instance_arn: str, tasks: list[str], deployments: dict[st
         "principalarn": [f"arn:aws:iam::{records.ACCOUNT}:root", f"arn:aws:iam::{records.ACCOUNT}:user/a"],
         "daemonname": ["agent"],
         "infrastructurerolearn": [f"arn:aws:iam::{records.ACCOUNT}:role/infrastructure"],
+        "expressservice": [f"{prefix}service/default/express"],
+        "healthcheckpath": ["/", "/health"],
+        "executionrolearn": [_ROLE],
+        "taskrolearn": [_ROLE],
+        "mintaskcount": [1],
+        "maxtaskcount": [1, 5],
+        "autoscalingtargetvalue": [60],
         "gateway": ["shop", "plain", f"{prefix}gateway/shop"],
         "names": ["shop", "plain"],
         "gatewayroutearn": [f"{prefix}gateway-route/shop/0123"],

@@ -24,6 +24,7 @@ from homeport.model.ecs.daemon_deployment import DaemonDeployment
 from homeport.model.ecs.daemon_revision import DaemonRevision
 from homeport.model.ecs.daemon_task_definition import DaemonTaskDefinition
 from homeport.model.ecs.deployment import Deployment
+from homeport.model.ecs.express_gateway_service import ExpressGatewayService
 from homeport.model.ecs.gateway import Gateway, GatewayAssociation
 from homeport.model.ecs.service import Service, ServiceEvent
 from homeport.model.ecs.service_revision import ServiceRevision
@@ -196,6 +197,7 @@ DEPLOYMENTS: Final = Table(
     },
     guard=guard_deployment,
 )
+EXPRESS_GATEWAY_SERVICES: Final = Table("express_gateway_services", ExpressGatewayService, lambda r: r.key)
 SERVICE_REVISIONS: Final = Table("service_revisions", ServiceRevision, lambda r: r.key, indexes={"service": lambda r: (r.service_key,)})
 SERVICE_EVENTS: Final = Table("service_events", ServiceEvent, lambda r: r.key, indexes={"service": lambda r: (r.service_key,)})
 
@@ -244,4 +246,5 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     EFFECTS,
     GATEWAYS,
     GATEWAY_ASSOCIATIONS,
+    EXPRESS_GATEWAY_SERVICES,
 )

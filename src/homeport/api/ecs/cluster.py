@@ -6,6 +6,7 @@ Source: ecs-reference 3.1.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
@@ -38,7 +39,7 @@ from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.record import Tags
 from homeport.store.table import Reader, Transaction
-from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, CONTAINER_INSTANCES, GATEWAY_ASSOCIATIONS, SERVICES, TASKS
+from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, CONTAINER_INSTANCES, EXPRESS_GATEWAY_SERVICES, GATEWAY_ASSOCIATIONS, SERVICES, TASKS
 
 DESCRIBE_MAX: Final = 100
 NAMED_BLOCKERS_MAX: Final = 5
@@ -204,9 +205,9 @@ def _refuse_if_in_use(reader: Reader, call: Call, cluster: Cluster) -> None:
         for status in (service_model.ACTIVE, service_model.DRAINING)
         for s in reader.find(SERVICES, "cluster_status", f"{cluster.key}/{status}")
     )
-    _refuse(
-        ClusterContainsServicesError, "The Cluster cannot be deleted while Services are active.", (arn.service_arn(*where, name) for name in services)
-    )
+    express = (s.name for s in reader.scan(EXPRESS_GATEWAY_SERVICES, f"{cluster.key}/"))
+    names = (arn.service_arn(*where, name) for name in itertools.chain(services, express))
+    _refuse(ClusterContainsServicesError, "The Cluster cannot be deleted while Services are active.", names)
     live = (status for status in task_model.ORDER if status != task_model.STOPPED)
     tasks = (task.id for status in live for task in reader.find(TASKS, "cluster_last", f"{cluster.key}/{status}"))
     _refuse(ClusterContainsTasksError, "The Cluster cannot be deleted while Tasks are active.", (arn.task_arn(*where, task_id) for task_id in tasks))

@@ -16,6 +16,7 @@ from homeport.api.ecs import (
     cluster,
     container_instance,
     daemon_task_definition,
+    express_gateway_service,
     gateway,
     gateway_association,
     gateway_route,
@@ -101,6 +102,11 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "ListGatewayClusterAssociations": gateway_association.list_gateway_cluster_associations,
     "DescribeGatewayRoute": gateway_route.describe_gateway_route,
     "ListGatewayRoutes": gateway_route.list_gateway_routes,
+    # express services
+    "CreateExpressGatewayService": express_gateway_service.create_express_gateway_service,
+    "UpdateExpressGatewayService": express_gateway_service.update_express_gateway_service,
+    "DeleteExpressGatewayService": express_gateway_service.delete_express_gateway_service,
+    "DescribeExpressGatewayService": express_gateway_service.describe_express_gateway_service,
     # account settings
     "PutAccountSetting": account_setting.put_account_setting,
     "PutAccountSettingDefault": account_setting.put_account_setting_default,
@@ -129,6 +135,10 @@ NOTES: Final[dict[str, str]] = {
     "RegisterTaskDefinition": "every member is accepted and given back; RunTask and CreateService refuse by name what cannot act yet",
     "SubmitAttachmentStateChanges": "no attachment is made yet, so naming one is an error",
     "TagResource": "clusters, services, tasks, task definitions of both kinds, container instances, capacity providers and gateways",
+    "CreateExpressGatewayService": "stored and given back as INACTIVE with the reason: there is no Fargate, load balancer or scaling, so nothing "
+    "runs; no task definition and no service are made of it",
+    "UpdateExpressGatewayService": "changes what is stored; nothing is deployed",
+    "DescribeExpressGatewayService": "DescribeServices does not know express services; ListServices lists them for resourceManagementType ECS",
     "CreateGateway": "stored and given back; no load balancer is ever made, since services' gatewayConnectors are refused",
     "UpdateGateway": "there is no load balancer to change, so it is done at once: UPDATE_COMPLETE",
     "DescribeGatewayResources": "there are none yet",

@@ -7,6 +7,7 @@ Source: ecs-reference 3.8 and 3.9.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -25,12 +26,13 @@ from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import service as model
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.deployment import Deployment
+from homeport.model.ecs.express_gateway_service import ExpressGatewayService
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task_definition import TaskDefinition, task_definition_key
 from homeport.planner.deployment_start import new_deployment, start
 from homeport.planner.service_revision import derived_revision, new_revision, starts_deployment
 from homeport.store.table import Reader, Transaction
-from homeport.store.tables import DEPLOYMENTS, SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS, TASKS
+from homeport.store.tables import DEPLOYMENTS, EXPRESS_GATEWAY_SERVICES, SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS, TASKS
 
 DESCRIBE_MAX: Final = 10
 LIST_DEFAULT: Final = 10
@@ -78,7 +80,10 @@ def _made_before(tx: Transaction, once: idempotency.Once, cluster: Cluster) -> S
         service = tx.get(SERVICES, remembered.resources[0])
         if service is not None and service.status == model.ACTIVE:
             return service
-    existing = tx.get(SERVICES, f"{cluster.key}/{once.request.serviceName}")
+    key = f"{cluster.key}/{once.request.serviceName}"
+    if tx.get(EXPRESS_GATEWAY_SERVICES, key) is not None:
+        raise InvalidParameterError(NOT_IDEMPOTENT)
+    existing = tx.get(SERVICES, key)
     if existing is None or existing.status == model.INACTIVE:
         return None
     if existing.status == model.DRAINING:
@@ -265,18 +270,24 @@ async def list_services(call: Call, request: Any) -> dict[str, Any]:
         cluster = lookup.cluster_of(reader, call, request.cluster)
         filters = (cluster.key, request.launchType, request.schedulingStrategy, request.resourceManagementType)
         after = pagination.open_token(call, request.nextToken, filters)
-        found = reader.find(SERVICES, "cluster_status", f"{cluster.key}/{model.ACTIVE}", after)
-        matching = (service for service in found if _listed(service, request))
-        services, last = pagination.paginate(matching, limit=limit, key=lambda service: service.key)
+        services, last = pagination.paginate(_matching(reader, cluster, request, after), limit=limit, key=lambda service: service.key)
         arns = [arn.service_arn(call.region, service.account, service.cluster, service.name) for service in services]
         return {"serviceArns": arns, **page.next_page(call, last, filters)}
 
     return await call.view(look)
 
 
+def _matching(reader: Reader, cluster: Cluster, request: Any, after: str) -> Iterator[Service | ExpressGatewayService]:
+    """The ACTIVE services that a list asks for; express ones, which are not ACTIVE, for those who ask for what ECS manages the resources of."""
+    if request.resourceManagementType != "ECS":
+        found = reader.find(SERVICES, "cluster_status", f"{cluster.key}/{model.ACTIVE}", after)
+        return (service for service in found if _listed(service, request))
+    if request.launchType not in (None, "FARGATE") or request.schedulingStrategy not in (None, model.REPLICA):
+        return iter(())
+    return reader.scan(EXPRESS_GATEWAY_SERVICES, f"{cluster.key}/", after)
+
+
 def _listed(service: Service, request: Any) -> bool:
     if request.launchType and service.launch_type != request.launchType:
         return False
-    if request.schedulingStrategy and service.scheduling_strategy != request.schedulingStrategy:
-        return False
-    return request.resourceManagementType in (None, "CUSTOMER")
+    return request.schedulingStrategy in (None, service.scheduling_strategy)

@@ -19,6 +19,7 @@ from homeport.model.arn import Arn, parse_arn
 from homeport.model.ecs.capacity_provider import CapacityProvider
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.express_gateway_service import ExpressGatewayService
 from homeport.model.ecs.gateway import Gateway
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
@@ -30,13 +31,14 @@ from homeport.store.tables import (
     CLUSTERS,
     CONTAINER_INSTANCES,
     DAEMON_TASK_DEFINITIONS,
+    EXPRESS_GATEWAY_SERVICES,
     GATEWAYS,
     SERVICES,
     TASK_DEFINITIONS,
     TASKS,
 )
 
-Taggable = CapacityProvider | Cluster | ContainerInstance | Gateway | Service | Task | TaskDefinition
+Taggable = CapacityProvider | Cluster | ContainerInstance | ExpressGatewayService | Gateway | Service | Task | TaskDefinition
 
 _IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
 _DEFINITIONS: Final[dict[str, Table[Any]]] = {"task-definition": TASK_DEFINITIONS, "daemon-task-definition": DAEMON_TASK_DEFINITIONS}
@@ -94,8 +96,10 @@ def _resource(reader: Reader, call: Call, text: str, missing: type[ApiError]) ->
         return table, _found(reader.get(table, f"{call.account}/{family}:{revision or 0:07d}"), text, missing)
     if kind not in _IN_CLUSTER:
         raise InvalidParameterError(f"Resources of the type {kind} cannot be tagged.")
-    table = _IN_CLUSTER[kind]
-    return table, _found(reader.get(table, _key_in_cluster(reader, call, arn)), text, missing)
+    table, key = _IN_CLUSTER[kind], _key_in_cluster(reader, call, arn)
+    if kind == "service" and (express := reader.get(EXPRESS_GATEWAY_SERVICES, key)) is not None:
+        return EXPRESS_GATEWAY_SERVICES, express
+    return table, _found(reader.get(table, key), text, missing)
 
 
 def _found(record: Any, text: str, missing: type[ApiError]) -> Any:
