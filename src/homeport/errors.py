@@ -168,6 +168,12 @@ class ConflictError(ApiError):
         self.resource_ids = resource_ids
 
 
+class MalformedPolicyDocumentError(ApiError):
+    """A policy's text is not one in IAM's policy language."""
+
+    code = "MalformedPolicyDocument"
+
+
 class AccessDeniedError(ApiError):
     """The caller may not do this."""
 
