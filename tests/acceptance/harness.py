@@ -73,6 +73,10 @@ class Installation:
     healthy_after_seconds: float = 2.0
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     """Further variables of the environment that `./homeport` is started in."""
+    address: str = "127.0.0.1"
+    """Where its server listens."""
+    inside: tuple[str, ...] = ()
+    """What the commands begin with that run on this machine, when it is a network namespace of its own."""
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -83,7 +87,7 @@ class Installation:
     @property
     def endpoint(self) -> str:
         """URL of the API."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}:{self.port}"
 
     @property
     def access_key_id(self) -> str:
@@ -120,7 +124,7 @@ class Installation:
 
     def homeport(self, *arguments: str, check: bool = True, timeout: float = 180.0) -> subprocess.CompletedProcess[str]:
         """Run `./homeport ARGUMENTS --data-dir …`."""
-        command = [str(ROOT / "homeport"), *arguments, "--data-dir", str(self.data_dir)]
+        command = [*self.inside, str(ROOT / "homeport"), *arguments, "--data-dir", str(self.data_dir)]
         environment = {**os.environ, **self.environment}
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, env=environment)
         if check and done.returncode:
@@ -135,7 +139,7 @@ class Installation:
 
     def pid(self, name: str) -> int:
         """Process id of the program `name` (server or agent)."""
-        status = json.loads(self.homeport("status", "--json").stdout)
+        status = json.loads(self.homeport("status", "--json", check=False).stdout)
         return next(int(process["pid"]) for process in status["processes"] if process["name"] == name)
 
     def aws(self, *arguments: str) -> Any:
@@ -182,9 +186,9 @@ class Installation:
         assert done.returncode == 0, done.stderr
         return int(done.stdout)
 
-    def get(self, port: int) -> str | None:
+    def get(self, port: int, host: str = "127.0.0.1") -> str | None:
         """The body that GET / on a host port answers, or None when nobody answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        connection = http.client.HTTPConnection(host, port, timeout=2)
         try:
             connection.request("GET", "/")
             answer = connection.getresponse()

@@ -1,6 +1,6 @@
 """Whether an instance's agent is there.
 
-Owns: the writes of `instance.session`, `agent_connected` and `disconnected_at` (architecture section 7), and the timer wheel that all
+Owns: the writes of `instance.session`, `agent_connected`, `connected_at` and `disconnected_at` (architecture section 7), and the timer wheel that all
 sessions share. Newest session wins; ending compares the id. Never talks to an agent; never stores a heartbeat.
 """
 
@@ -56,6 +56,7 @@ def opened(tx: Transaction, key: str, *, session_id: str, server: str) -> Contai
         instance,
         session=AgentSession(id=session_id, server=server, since=tx.now),
         agent_connected=True,
+        connected_at=instance.connected_at if instance.agent_connected else tx.now,
         version=instance.version + (not instance.agent_connected),
     )
     tx.put(CONTAINER_INSTANCES, there)

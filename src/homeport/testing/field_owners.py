@@ -92,6 +92,7 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "version": (*_MOVERS, *_REGISTRATION, "dispatcher", "PutAttributes", "DeleteAttributes", "controller/instance"),
         "session": ("dispatcher", "DeregisterContainerInstance"),
         "agent_connected": ("dispatcher", "DeregisterContainerInstance"),
+        "connected_at": ("dispatcher",),
         "disconnected_at": ("dispatcher", "DeregisterContainerInstance"),
         "health": ("dispatcher",),
         "health_updated_at": ("dispatcher",),

@@ -1,6 +1,6 @@
 """How a task looks in the API.
 
-Owns: the rendering of `Task` and `Container`, and the cache of rendered tasks. Never reads more than the task and its instance's zone.
+Owns: the rendering of `Task` and `Container`, and the cache of rendered tasks. Never reads more than the task and its instance.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import msgspec
 
 from homeport.model import arn
 from homeport.model.ecs.container_instance import ContainerInstance
-from homeport.model.ecs.task import Container, NetworkBinding, Task
+from homeport.model.ecs.task import STOPPED, Container, NetworkBinding, Task
 from homeport.store.table import Reader
 from homeport.store.tables import CONTAINER_INSTANCES
 
@@ -63,8 +63,6 @@ def _overrides_json(task: Task) -> dict[str, Any]:
 
 def _optional_json(region: str, task: Task) -> dict[str, Any]:
     optional: dict[str, Any] = {
-        "connectivity": task.connectivity,
-        "connectivityAt": task.connectivity_at,
         "capacityProviderName": task.capacity_provider,
         "startedBy": task.started_by,
         "stopCode": task.stop_code,
@@ -81,8 +79,19 @@ def _optional_json(region: str, task: Task) -> dict[str, Any]:
     return {name: value for name, value in optional.items() if value}
 
 
-def task_json(region: str, task: Task, zone: str, *, with_tags: bool) -> dict[str, Any]:
-    """`task` as the API's Task. `zone`: the availability zone of its instance, "" when unknown."""
+def _connectivity_json(task: Task, instance: ContainerInstance | None) -> dict[str, Any]:
+    """Whether its agent can be heard, once it has been; the instant is when it last came. Nothing is stored of it, since a disconnected agent
+    would then cost a write for each of its tasks. A STOPPED task keeps what it had."""
+    if not task.connectivity:
+        return {}
+    if instance is None or task.last_status == STOPPED:
+        return {"connectivity": task.connectivity, "connectivityAt": task.connectivity_at}
+    seen = "CONNECTED" if instance.agent_connected else "DISCONNECTED"
+    return {"connectivity": seen, "connectivityAt": max(task.connectivity_at, instance.connected_at)}
+
+
+def task_json(region: str, task: Task, instance: ContainerInstance | None, *, with_tags: bool) -> dict[str, Any]:
+    """`task` as the API's Task. `instance`: the one that it is on; None while it has none, or when that is forgotten."""
     task_arn = arn.task_arn(region, task.account, task.cluster, task.id)
     shown: dict[str, Any] = {
         "attachments": [],
@@ -103,9 +112,10 @@ def task_json(region: str, task: Task, zone: str, *, with_tags: bool) -> dict[st
         "taskArn": task_arn,
         "taskDefinitionArn": arn.task_definition_arn(region, task.account, task.family, task.revision),
         "version": task.version,
+        **_connectivity_json(task, instance),
         **_optional_json(region, task),
     }
-    if zone:
+    if zone := zone_of(instance):
         shown["availabilityZone"] = zone
     return shown
 
@@ -113,24 +123,24 @@ def task_json(region: str, task: Task, zone: str, *, with_tags: bool) -> dict[st
 class TaskRenderer:
     """Renders tasks and keeps what it rendered, since a task is described far more often than it changes.
 
-    A record is immutable, so the identity of the record says whether the rendered form still holds.
+    A record is immutable, so the identity of task and instance says whether the rendered form still holds.
     """
 
     def __init__(self) -> None:
-        self._rendered: dict[tuple[str, bool], tuple[Task, str, msgspec.Raw]] = {}
+        self._rendered: dict[tuple[str, bool], tuple[Task, ContainerInstance | None, msgspec.Raw]] = {}
 
     def render(self, reader: Reader, region: str, task: Task, *, with_tags: bool = True) -> msgspec.Raw:
         """`task` as encoded JSON."""
-        zone = zone_of(reader.get(CONTAINER_INSTANCES, task.instance_key)) if task.container_instance_id else ""
+        instance = reader.get(CONTAINER_INSTANCES, task.instance_key) if task.container_instance_id else None
         slot = (task.key, with_tags)
         kept = self._rendered.get(slot)
-        if kept is not None and kept[0] is task and kept[1] == zone:
+        if kept is not None and kept[0] is task and kept[1] is instance:
             return kept[2]
-        raw = msgspec.Raw(_encode(task_json(region, task, zone, with_tags=with_tags)))
+        raw = msgspec.Raw(_encode(task_json(region, task, instance, with_tags=with_tags)))
         if len(self._rendered) >= RENDERED_MAX:
             # Dropping everything is rare and cheap; what is asked for comes back at its next reading.
             self._rendered.clear()
-        self._rendered[slot] = (task, zone, raw)
+        self._rendered[slot] = (task, instance, raw)
         return raw
 
 

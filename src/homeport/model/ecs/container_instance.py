@@ -84,6 +84,8 @@ class ContainerInstance(Record, frozen=True, kw_only=True):
     platform_devices: bytes = b""
     left_at: Instant = 0.0
     """When it was first seen INACTIVE; retention counts from it. Owner: `controllers/instance.py`."""
+    connected_at: Instant = 0.0
+    """When its agent last came, after having been away. Owner: `dispatcher/liveness.py`."""
 
     @property
     def key(self) -> str:
