@@ -101,6 +101,39 @@ def place_without_looking_at_ports() -> None:
     _replace(Demand, "__init__", init)
 
 
+def place_without_looking_at_memberships() -> None:
+    """Placement takes no notice of memberOf constraints."""
+    right = Demand.__init__
+
+    def init(self: Any, request: Any, *others: Any, **named: Any) -> None:
+        kept = tuple(item for item in request.constraints if item.type != "memberOf")
+        right(self, msgspec.structs.replace(request, constraints=kept), *others, **named)
+
+    _replace(Demand, "__init__", init)
+
+
+def propagate_no_tags_of_the_service() -> None:
+    """A service's tags are taken for those of its task definition."""
+    right = service_controller.task_tags
+
+    def task_tags(service: Any, definition: Any) -> Any:
+        return right(msgspec.structs.replace(service, tags=definition.tags), definition)
+
+    _replace(service_controller, "task_tags", task_tags)
+
+
+def register_again_without_custom_attributes() -> None:
+    """An instance that registers again loses what users put on it."""
+    from homeport.api.ecs import container_instance_registration as registration
+
+    right = registration._merge
+
+    def merge(first: Any, further: Any) -> Any:
+        return right(first, [attribute for attribute in further if not attribute.custom])
+
+    _replace(registration, "_merge", merge)
+
+
 def count_only_running_tasks() -> None:
     """The upper bound forgets tasks that are still PENDING."""
     right = service_planner.standing
@@ -264,6 +297,9 @@ BUGS: dict[str, Plant] = {
         forget_a_release,
         place_without_looking_at_memory,
         place_without_looking_at_ports,
+        place_without_looking_at_memberships,
+        propagate_no_tags_of_the_service,
+        register_again_without_custom_attributes,
         count_only_running_tasks,
         stop_old_tasks_at_once,
         leave_tasks_on_draining_instances,

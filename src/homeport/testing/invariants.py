@@ -24,6 +24,7 @@ from homeport.placement.index import PlacementIndex
 from homeport.store.store import Store
 from homeport.store.table import Change, Commit, Reader
 from homeport.store.tables import TABLES
+from homeport.testing.births import Births, lost_attributes
 from homeport.testing.field_owners import CREATORS, DELETERS, OWNERS, actor_of
 
 _OCCUPYING: Final = RANK["RUNNING"]
@@ -52,6 +53,7 @@ class Invariants:
         self._instant = 0.0
         self.records: dict[str, dict[str, Any]] = {table.name: {} for table in TABLES}
         """Table → key → record: what is durable, put together from the commits alone."""
+        self._births = Births(self.records)
         self._on_instance: dict[str, dict[str, Task]] = {}
         self._of_service: dict[str, dict[str, Task]] = {}
         self._starts: dict[tuple[str, str], str] = {}
@@ -108,6 +110,7 @@ class Invariants:
         services: dict[str, None] = {}
         instances: dict[str, None] = {}
         healthy = self._healthy_before(commit)
+        born: list[Task] = []
         for change in commit.changes:
             known = self.records[change.table].get(change.key)
             _require(known == change.before, f"{change.table} {change.key}: the commit changes another record than the durable one")
@@ -118,13 +121,21 @@ class Invariants:
                 _require(age >= self._remembered, f"task {change.before.id} was forgotten {age:.0f} s after its end")
             self._apply(change)
             record = change.after or change.before
+            if isinstance(change.before, ContainerInstance) and isinstance(change.after, ContainerInstance) and actor == "RegisterContainerInstance":
+                lost = lost_attributes(change.before, change.after)
+                _require(not lost, f"registering instance {change.key} again took away what users had put: {sorted(lost)}")
             if isinstance(record, Task):
+                if change.before is None:
+                    born.append(record)
                 if record.service:
                     services[record.service_key] = None
                 if record.instance_key:
                     instances[record.instance_key] = None
             elif isinstance(record, ContainerInstance):
                 instances[record.key] = None
+        for task in born:
+            problem = self._births.problem(task, actor, self.tasks_of(task.service_key) if task.service else ())
+            _require(not problem, problem)
         for key in instances:
             self._resources(key)
         if actor == "controller/service":
@@ -304,6 +315,15 @@ class Invariants:
     def was_made(self, arn: str) -> bool:
         """Whether the task that an ARN names ever was durable."""
         return _task_key(arn) in self.made
+
+    def is_forgotten(self, text: str) -> bool:
+        """Whether `text` is the ARN of a task that was durable and is not any more."""
+        key = _task_key(text)
+        return key in self.made and key not in self.records["tasks"]
+
+    def birthplace(self, arn: str) -> ContainerInstance | None:
+        """The instance of a standalone task as it was when the task was made; None when its making was not seen."""
+        return self._births.made_on.get(_task_key(arn))
 
     def container_started(self, host: str, task_arn: str, container: str) -> None:
         """A container began to run: it never did before, anywhere, and its task is not over."""

@@ -15,6 +15,7 @@ from homeport.model.ecs.task import RANK, Task
 from homeport.model.ecs.task_definition import task_definition_key
 from homeport.placement.reasons import Refusal
 from homeport.placement.request import placement_request
+from homeport.testing.births import expressions_of, suits
 from homeport.testing.control_plane import ControlPlane
 from homeport.testing.hosts import Host
 from homeport.testing.invariants import Invariants
@@ -107,6 +108,9 @@ def _service_problems(plane: ControlPlane, invariants: Invariants, service: Serv
         return
     if primary.rollout_state == "FAILED" or service.family in ("sick", "failing", "crashing", "unstartable", "missing"):
         return
+    if service.scheduling_strategy == "DAEMON":
+        yield from _daemon_problems(plane, invariants, service)
+        return
     tasks = [task for task in invariants.tasks_of(service.key) if task.desired_status == "RUNNING"]
     draining = [task for task in tasks if records["container_instances"][task.instance_key].status == "DRAINING"]
     if draining and not service.placement_failure and not _cannot_roll(records, service, primary):
@@ -128,6 +132,26 @@ def _service_problems(plane: ControlPlane, invariants: Invariants, service: Serv
         definition = records["task_definitions"].get(task_definition_key(service.account, service.family, service.revision))
         if not isinstance(plane.context.placement.place(placement_request(service, definition)), Refusal) and len(tasks) < service.desired_count:
             yield f"service {service.name} could place a task and says: {service.placement_failure}"
+
+
+def _daemon_problems(plane: ControlPlane, invariants: Invariants, service: Service) -> Iterable[str]:
+    """A daemon runs once on every ACTIVE instance that it is for, unless placement refuses it there; and nowhere else."""
+    records, context = invariants.records, plane.context
+    primary = _primary(records, service)
+    wanted = {task.instance_key: task for task in invariants.tasks_of(service.key) if task.desired_status == "RUNNING"}
+    definition = records["task_definitions"].get(task_definition_key(service.account, service.family, service.revision))
+    request = placement_request(service, definition)
+    for key, instance in records["container_instances"].items():
+        task = wanted.get(key)
+        suitable = instance.status == "ACTIVE" and suits(instance, expressions_of(records, service, service.placement_constraints))
+        if task is not None and not suitable:
+            yield f"daemon {service.name} still has a task on instance {instance.id}"
+        elif task is not None and task.deployment_id != primary.target_id and not _cannot_roll(records, service, primary):
+            yield f"daemon {service.name} still has an older task on instance {instance.id}"
+        elif task is None and suitable and instance.agent_connected and context is not None:
+            found = context.placement.place_on(request, key)
+            if not isinstance(found, Refusal):
+                yield f"daemon {service.name} has no task on instance {instance.id}, which could take one"
 
 
 def _cannot_roll(records: dict[str, dict[str, Any]], service: Service, primary: Any) -> bool:

@@ -1,74 +1,45 @@
 """What users do in a simulation: services that come, change and go, tasks that are run and stopped, an operator who moves hosts about.
 
-Owns: `Workload`, the task definitions that it uses, and the memory of what was acknowledged. Never touches a store, an agent or a host's inside:
+Owns: `Workload`, and the memory of what was acknowledged. Never touches a store, an agent or a host's inside:
 everything goes through the API and over the network, with an SDK's retries. Every acknowledgement is checked against what is durable.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from homeport.agent.client import CallFailedError, UnreachableError
+from homeport.testing.births import expressions_of, suits
+from homeport.testing.definitions import (
+    BREAKER_SHARE,
+    DEFINITIONS,
+    MEMBERS,
+    MORE_WEB,
+    PERCENTS,
+    PROPAGATED,
+    STEADY,
+    STRATEGIES,
+    UNSTEADY,
+)
 from homeport.testing.hosts import Host
 from homeport.testing.invariants import Invariants
 from homeport.testing.network import Ask, Link, Network
 from homeport.testing.records import ACCOUNT
+from homeport.testing.users import DaemonOwner, Labeller, Starter, Tagger, a_constraint
 from homeport.testing.virtual_loop import Chance, ProcessClock
 
 CLUSTER: Final = "default"
 ATTEMPTS_MAX: Final = 30
 RETRY_SECONDS: Final = 1.0
 TIMEOUT_SECONDS: Final = 20.0
-
-Container = dict[str, Any]
-
-
-def _container(command: str, **members: Any) -> Container:
-    return {"name": "app", "image": "app:1", "cpu": 128, "memory": 128, "essential": True, "command": ["sh", "-c", command], **members}
-
-
-_SERVES: Final = "trap; sleep 1000000"
-_CHECK: Final = {"command": ["CMD", "true"], "interval": 5, "timeout": 2, "retries": 1}
-
-DEFINITIONS: Final[dict[str, list[Container]]] = {
-    "web": [_container(_SERVES)],
-    "slow-to-stop": [_container("sleep 1000000", stopTimeout=6)],
-    "port": [_container(_SERVES, portMappings=[{"containerPort": 80, "hostPort": 8080}])],
-    "dynamic": [_container(_SERVES, portMappings=[{"containerPort": 80}])],
-    "heavy": [_container(_SERVES, cpu=1500, memory=2500)],
-    "pair": [
-        _container(_SERVES, dependsOn=[{"containerName": "side", "condition": "START"}]),
-        _container(_SERVES, name="side", essential=False, cpu=64, memory=64),
-    ],
-    "checked": [_container(_SERVES, healthCheck=_CHECK)],
-    "sick": [_container(f"sick; {_SERVES}", healthCheck=_CHECK)],
-    "pulled": [_container(_SERVES, image="slow:1")],
-    "job": [_container("sleep 12; exit 0")],
-    "failing": [_container("sleep 15; exit 3")],
-    "crashing": [_container("sleep 1; exit 1")],
-    "unstartable": [_container("x")],
-    "missing": [_container(_SERVES, image="missing:1")],
-}
-"""Family → its containers. What a container does is read from its command by `testing/runtime.py`."""
-DEFINITIONS["unstartable"][0]["command"] = ["/nothing"]
-
-STEADY: Final = ("web", "web", "slow-to-stop", "port", "dynamic", "heavy", "pair", "checked", "pulled")
-"""Families whose tasks run until they are stopped: services of them must get where they are wanted."""
-UNSTEADY: Final = ("sick", "failing", "crashing", "unstartable", "missing")
-PERCENTS: Final = ((100, 200), (100, 200), (50, 100), (50, 150), (0, 100), (100, 150), (100, 125))
-"""(minimumHealthyPercent, maximumPercent)."""
-BREAKER_SHARE: Final = 0.4
-"""What part of the services has a circuit breaker."""
-STRATEGIES: Final[tuple[list[dict[str, str]], ...]] = (
-    [],
-    [{"type": "spread", "field": "attribute:ecs.availability-zone"}, {"type": "spread", "field": "instanceId"}],
-    [{"type": "binpack", "field": "memory"}],
-    [{"type": "spread", "field": "instanceId"}],
-)
+DAEMON_SHARE: Final = 0.4
+"""Of all runs, those with a DAEMON service."""
+CONSTRAINED_SHARE: Final = 0.3
+"""Of what is asked for, the part with a memberOf constraint."""
 
 
 class Workload:
@@ -88,9 +59,9 @@ class Workload:
         self._network = network
         self._chance = chance
         self._dice = chance.child("invocations")
-        self._clock = clock
-        self._invariants = invariants
-        self._hosts = hosts
+        self.clock = clock
+        self.invariants = invariants
+        self.hosts = hosts
         self._note = note
         self._services = services
         self.link = Link("user")
@@ -121,7 +92,7 @@ class Workload:
             else:
                 self.acknowledged += 1
                 return answer
-            await self._clock.sleep(min(5.0, RETRY_SECONDS * (attempt + 1)))
+            await self.clock.sleep(min(5.0, RETRY_SECONDS * (attempt + 1)))
         raise UnreachableError(f"{operation} did not come through in {ATTEMPTS_MAX} attempts")
 
     # -- people ----------------------------------------------------------------------------------------------------------
@@ -130,34 +101,47 @@ class Workload:
         """The cluster and the task definitions."""
         await self.call("CreateCluster", {"clusterName": CLUSTER})
         for family, containers in DEFINITIONS.items():
-            await self.call("RegisterTaskDefinition", {"family": family, "containerDefinitions": containers})
-        for image in ("app:1", "app:1"):
-            await self.call("RegisterTaskDefinition", {"family": "web", "containerDefinitions": [_container(_SERVES, image=image, cpu=192)]})
+            await self.call("RegisterTaskDefinition", {"family": family, "containerDefinitions": containers, **MEMBERS.get(family, {})})
+        for container in MORE_WEB:
+            await self.call("RegisterTaskDefinition", {"family": "web", "containerDefinitions": [container]})
 
     async def run(self) -> None:
         """Everybody at once, until cancelled."""
         people = [self._owner(f"service{number}", self._chance.child(f"service{number}")) for number in range(self._services)]
         people += [self._runner(self._chance.child("runner")), self._operator(self._chance.child("operator"))]
+        people += [user(self, self._chance.child(user.__name__)).run() for user in (Starter, Tagger, Labeller)]
+        if self._chance.child("daemon").happens(DAEMON_SHARE):
+            people.append(DaemonOwner(self, self._chance.child("daemon"), "daemon").run())
         await asyncio.gather(*people)
 
     async def _owner(self, name: str, chance: Chance) -> None:
         """Somebody who has one service, changes it, and now and then deletes it."""
-        await self._clock.sleep(chance.between(0.0, 20.0))
+        await self.clock.sleep(chance.between(0.0, 20.0))
         while True:
             try:
                 await self._create(name, chance)
                 for _ in range(chance.number(3, 12)):
-                    await self._clock.sleep(chance.wait(30.0))
+                    await self.clock.sleep(chance.wait(30.0))
                     await self._update(name, chance)
-                await self._clock.sleep(chance.wait(30.0))
+                await self.clock.sleep(chance.wait(30.0))
                 await self._delete(name, chance)
             except UnreachableError:
                 continue
             except CallFailedError as error:
-                # Too early for a name that still drains: that is the answer that ECS gives.
-                if "Draining" not in error.message and "not idempotent" not in error.message and error.code != "ServiceNotActiveException":
-                    raise
-            await self._clock.sleep(chance.between(5.0, 30.0))
+                self.require_expected(error)
+            await self.clock.sleep(chance.between(5.0, 30.0))
+
+    @staticmethod
+    def require_expected(error: CallFailedError) -> None:
+        """Raise a refusal again, unless it is too early for a name that still drains: that is the answer that ECS gives."""
+        if "Draining" not in error.message and "not idempotent" not in error.message and error.code != "ServiceNotActiveException":
+            raise error
+
+    @staticmethod
+    def tagging(chance: Chance) -> dict[str, Any]:
+        """Members of CreateService that are about tags."""
+        tags = [{"key": "team", "value": chance.ids.hex(4)}] if chance.happens(0.5) else []
+        return {"tags": tags, "propagateTags": chance.pick(PROPAGATED), "enableECSManagedTags": chance.happens(0.2)}
 
     def _definition(self, chance: Chance) -> str:
         family = chance.pick(UNSTEADY) if chance.happens(0.12) else chance.pick(STEADY)
@@ -170,11 +154,12 @@ class Workload:
 
     def _was_deployed(self, name: str, definition: str) -> bool:
         """Whether a deployment of `definition` (FAMILY:REVISION) was made; its breaker may have put an older one back already."""
-        deployments = self._invariants.records["deployments"].values()
+        deployments = self.invariants.records["deployments"].values()
         return any(item.service == name and f"{item.family}:{item.revision}" == definition for item in deployments)
 
-    def _durable_service(self, name: str) -> Any:
-        return self._invariants.records["services"].get(f"{ACCOUNT}/{CLUSTER}/{name}")
+    def durable_service(self, name: str) -> Any:
+        """The durable record of a service; None when there is none."""
+        return self.invariants.records["services"].get(f"{ACCOUNT}/{CLUSTER}/{name}")
 
     async def _create(self, name: str, chance: Chance) -> None:
         minimum, maximum = chance.pick(PERCENTS)
@@ -189,16 +174,20 @@ class Workload:
         }
         if chance.happens(0.2):
             request["placementConstraints"] = [{"type": "distinctInstance"}]
+        further = chance.child("further")
+        if further.happens(CONSTRAINED_SHARE):
+            request["placementConstraints"] = [*request.get("placementConstraints", ()), a_constraint(further)]
+        request |= self.tagging(further)
         await self.call("CreateService", request, repeated=True)
-        service = self._durable_service(name)
+        service = self.durable_service(name)
         right = service is not None and service.status == "ACTIVE" and service.desired_count == request["desiredCount"]
-        self._invariants.acknowledged("CreateService", right, f"what is durable of {name} is {service}")
+        self.invariants.acknowledged("CreateService", right, f"what is durable of {name} is {service}")
         answer = await self.call("DescribeServices", {"cluster": CLUSTER, "services": [name]})
-        self._invariants.acknowledged("DescribeServices", not answer["failures"], f"it does not show {name}, which was created before")
+        self.invariants.acknowledged("DescribeServices", not answer["failures"], f"it does not show {name}, which was created before")
 
     async def _update(self, name: str, chance: Chance) -> None:
         request: dict[str, Any] = {"cluster": CLUSTER, "service": name}
-        kind = chance.pick(("scale", "scale", "definition", "force", "percent", "both"))
+        kind = chance.pick(("scale", "scale", "definition", "force", "percent", "both", "members"))
         if kind in ("scale", "both"):
             request["desiredCount"] = chance.number(0, 10)
         if kind in ("definition", "both"):
@@ -208,33 +197,41 @@ class Workload:
         if kind == "percent":
             minimum, maximum = chance.pick(PERCENTS)
             request["deploymentConfiguration"] = {"minimumHealthyPercent": minimum, "maximumPercent": maximum}
+        if kind == "members":
+            request["propagateTags"] = chance.pick(PROPAGATED)
+            request["placementConstraints"] = [a_constraint(chance)] if chance.happens(CONSTRAINED_SHARE) else []
         await self.call("UpdateService", request)
-        service = self._durable_service(name)
+        service = self.durable_service(name)
         right = service is not None and service.desired_count == request.get("desiredCount", service.desired_count)
+        right = right and request.get("propagateTags") in (None, service.propagate_tags)
         if service is not None and "taskDefinition" in request:
             right = right and self._was_deployed(name, request["taskDefinition"])
-        self._invariants.acknowledged("UpdateService", right, f"what is durable of {name} is {service}")
+        self.invariants.acknowledged("UpdateService", right, f"what is durable of {name} is {service}")
 
     async def _delete(self, name: str, chance: Chance) -> None:
         force = chance.happens(0.5)
         if not force:
             await self.call("UpdateService", {"cluster": CLUSTER, "service": name, "desiredCount": 0})
-        for forced in (force, True):
+        await self.delete_service(name, forced=force)
+
+    async def delete_service(self, name: str, *, forced: bool) -> None:
+        """Delete it; by force when that is not enough."""
+        for force in (forced, True):
             try:
-                await self.call("DeleteService", {"cluster": CLUSTER, "service": name, "force": forced})
+                await self.call("DeleteService", {"cluster": CLUSTER, "service": name, "force": force})
                 break
             except CallFailedError as error:
                 if error.code == "ServiceNotFoundException":
                     return  # an earlier attempt, whose answer was lost, has done it
-                if forced or "while deployments are active" not in error.message:
+                if force or "while deployments are active" not in error.message:
                     raise
-        service = self._durable_service(name)
-        self._invariants.acknowledged("DeleteService", service is None or service.status != "ACTIVE", f"{name} is {service and service.status}")
+        service = self.durable_service(name)
+        self.invariants.acknowledged("DeleteService", service is None or service.status != "ACTIVE", f"{name} is {service and service.status}")
 
     async def _runner(self, chance: Chance) -> None:
         """Somebody who runs standalone tasks, and stops some of them."""
         while True:
-            await self._clock.sleep(chance.wait(6.0))
+            await self.clock.sleep(chance.wait(6.0))
             try:
                 await self._run_some(chance)
             except UnreachableError:
@@ -247,19 +244,35 @@ class Workload:
         request = {"cluster": CLUSTER, "taskDefinition": family, "count": count, "startedBy": marker}
         if chance.happens(0.5):
             request["clientToken"] = marker  # without it the invocation alone must see to it that the call has one effect
-        answer = await self.call("RunTask", request, repeated=True)
+        further = chance.child("further")
+        constraints = [a_constraint(further)] if further.happens(CONSTRAINED_SHARE) else []
+        answer = await self.call("RunTask", {**request, "placementConstraints": constraints}, repeated=True)
         arns = [task["taskArn"] for task in answer["tasks"]]
-        self._invariants.acknowledged("RunTask", all(self._invariants.was_made(arn) for arn in arns), f"of {arns} not all are durable")
+        self.check_made("RunTask", arns, [item["expression"] for item in constraints])
         if arns and (family not in ("job", "failing", "unstartable") or chance.happens(0.3)):
-            asyncio.get_running_loop().create_task(self._stop_later(arns, chance.child(marker)))
+            self.stop_later(arns, chance.child(marker))
+
+    def check_made(self, operation: str, arns: list[str], expressions: Sequence[str]) -> None:
+        """Tasks that a call told of are durable, and were made on instances that suit `expressions` and their definition's."""
+        invariants = self.invariants
+        invariants.acknowledged(operation, all(invariants.was_made(arn) for arn in arns), f"of {arns} not all are durable")
+        for arn in arns:
+            task, instance = invariants.task(arn), invariants.birthplace(arn)
+            if task is not None and instance is not None:
+                wanted = [*expressions, *expressions_of(invariants.records, task, ())]
+                invariants.acknowledged(operation, suits(instance, wanted), f"{arn} was put on an instance that does not suit {wanted}")
+
+    def stop_later(self, arns: list[str], chance: Chance) -> None:
+        """Stop tasks in a while."""
+        asyncio.get_running_loop().create_task(self._stop_later(arns, chance))
 
     async def _stop_later(self, arns: list[str], chance: Chance) -> None:
-        await self._clock.sleep(chance.wait(20.0))
+        await self.clock.sleep(chance.wait(20.0))
         for arn in arns:
             try:
                 answer = await self.call("DescribeTasks", {"cluster": CLUSTER, "tasks": [arn]})
                 if answer["failures"]:
-                    self._invariants.acknowledged("DescribeTasks", self._invariants.task(arn) is None, f"it does not show {arn}, which is durable")
+                    self.invariants.acknowledged("DescribeTasks", self.invariants.task(arn) is None, f"it does not show {arn}, which is durable")
                     continue
                 await self.call("StopTask", {"cluster": CLUSTER, "task": arn, "reason": "no longer wanted"})
             except UnreachableError:
@@ -267,16 +280,16 @@ class Workload:
             except CallFailedError as error:
                 if "was not found" not in error.message:  # forgotten between the two calls
                     raise
-            task = self._invariants.task(arn)
-            self._invariants.acknowledged("StopTask", task is None or task.desired_status == "STOPPED", f"what is durable of it is {task}")
+            task = self.invariants.task(arn)
+            self.invariants.acknowledged("StopTask", task is None or task.desired_status == "STOPPED", f"what is durable of it is {task}")
 
     # -- the operator ----------------------------------------------------------------------------------------------------
 
     async def _operator(self, chance: Chance) -> None:
         """Somebody who drains hosts and takes them back, or takes them out and installs them anew."""
         while True:
-            await self._clock.sleep(chance.wait(25.0))
-            host = chance.pick(self._hosts)
+            await self.clock.sleep(chance.wait(25.0))
+            host = chance.pick(self.hosts)
             if host.lost or not host.instance_arn or host.name in self.busy_hosts:
                 continue
             self.busy_hosts.add(host.name)
@@ -286,7 +299,7 @@ class Workload:
                 else:
                     self._note(f"operator replaces {host.name}")
                     await self.deregister(host.instance_arn)
-                    await self._clock.sleep(chance.between(0.0, 10.0))
+                    await self.clock.sleep(chance.between(0.0, 10.0))
                     await host.reinstall()
             except UnreachableError:
                 continue
@@ -299,17 +312,18 @@ class Workload:
             answer = await self.call("UpdateContainerInstancesState", {"cluster": CLUSTER, "containerInstances": [arn], "status": status})
             if answer["failures"]:
                 return
-            record = self._instance(arn)
+            record = self.durable_instance(arn)
             right = record is not None and record.status == status
-            self._invariants.acknowledged("UpdateContainerInstancesState", right, f"{arn} is {record and record.status}, not {status}")
-            await self._clock.sleep(chance.between(10.0, 60.0))
+            self.invariants.acknowledged("UpdateContainerInstancesState", right, f"{arn} is {record and record.status}, not {status}")
+            await self.clock.sleep(chance.between(10.0, 60.0))
 
-    def _instance(self, arn: str) -> Any:
-        return self._invariants.records["container_instances"].get(f"{ACCOUNT}/{CLUSTER}/{arn.rpartition('/')[2]}")
+    def durable_instance(self, arn: str) -> Any:
+        """The durable record of an instance; None when there is none."""
+        return self.invariants.records["container_instances"].get(f"{ACCOUNT}/{CLUSTER}/{arn.rpartition('/')[2]}")
 
     async def deregister(self, arn: str) -> None:
         """Take an instance out, whatever runs on it."""
         await self.call("DeregisterContainerInstance", {"cluster": CLUSTER, "containerInstance": arn, "force": True})
-        record = self._instance(arn)
+        record = self.durable_instance(arn)
         right = record is None or record.status == "INACTIVE"
-        self._invariants.acknowledged("DeregisterContainerInstance", right, f"{arn} is {record and record.status}")
+        self.invariants.acknowledged("DeregisterContainerInstance", right, f"{arn} is {record and record.status}")
