@@ -130,6 +130,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "DisassociateGatewayFromCluster": {"gateway": "shop", "cluster": "other"},
     "ListGatewayClusterAssociations": {},
     "ListGatewayRoutes": {"gateway": "shop"},
+    "ListServicesByNamespace": {"namespace": "internal"},
     "ListGateways": {"names": ["shop"]},
     "UpdateGateway": {"gateway": "shop", "configuration": {"hostSharedAlb": {"httpDesync": "monitor"}}},
     "CreateCluster": {"clusterName": "new"},
@@ -265,7 +266,8 @@ async def furnish(made: World) -> None:
     for _ in range(2):
         await made.good("RegisterDaemonTaskDefinition", family="agents", containerDefinitions=[agent], tags=[{"key": "a", "value": "b"}])
     for name in ("default", "other", "empty"):
-        await made.good("CreateCluster", clusterName=name)
+        defaults = {"serviceConnectDefaults": {"namespace": "internal"}} if name == "other" else {}
+        await made.good("CreateCluster", clusterName=name, **defaults)
     wanted = [{"name": attribute["name"]} for attribute in definition["taskDefinition"]["requiresAttributes"]]
     resources = [{"name": name, "type": "INTEGER", "integerValue": 4096} for name in ("CPU", "MEMORY")]
     registered = await made.good("RegisterContainerInstance", totalResources=resources, attributes=wanted)
