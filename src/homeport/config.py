@@ -81,6 +81,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks that may wait so in one cluster."""
     capacity_providers_per_cluster_max: int = 20
     """Capacity providers that one cluster may be associated with."""
+    managed_scaling_seconds: float = 60.0
+    """How often the size of each capacity provider with managed scaling is looked at; ECS does it every minute."""
+    managed_draining_seconds_max: float = 172_800.0
+    """How long managed draining holds an instance's end up: 48 h, as ECS has it."""
+    instance_providers: str = ""
+    """Who makes and ends the instances of capacity providers: NAME=WHERE with commas between them. WHERE is the absolute path of a program or an
+    http(s) URL, NAME a capacity provider's or * for all others."""
     inactive_capacity_provider_retention_seconds: float = 3_600.0
     """How long a deleted capacity provider stays describable."""
     security_groups_max: int = 5
@@ -95,6 +102,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Custom attributes per container instance."""
     tags_max: int = 50
     """Tags per resource."""
+
+
+def instance_providers_of(text: str) -> dict[str, str]:
+    """The setting `instance_providers` by name. Raises UnknownSettingError for what is neither an absolute path nor an http(s) URL."""
+    found: dict[str, str] = {}
+    for part in filter(None, (item.strip() for item in text.split(","))):
+        name, separator, where = part.partition("=")
+        if not separator or not name or name in found or not where.startswith(("/", "http://", "https://")):
+            raise UnknownSettingError(f"setting instance_providers: {part!r} is not NAME=/PROGRAM or NAME=http(s)://URL, each name once")
+        found[name] = where
+    return found
 
 
 def parse_settings(pairs: Iterable[str], base: Settings | None = None) -> Settings:
@@ -114,4 +132,5 @@ def parse_settings(pairs: Iterable[str], base: Settings | None = None) -> Settin
         value = values[name]
         if isinstance(value, int | float) and not 0 <= value < math.inf:
             raise UnknownSettingError(f"setting {name}: {text} is no number from 0 on")
+    instance_providers_of(str(values["instance_providers"]))
     return Settings(**values)  # type: ignore[arg-type]  # each value has the type of its default, checked above

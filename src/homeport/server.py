@@ -31,9 +31,11 @@ from homeport.api.signature import AccessKeys, Verifier
 from homeport.clock import Clock, SystemClock
 from homeport.config import Settings, parse_settings
 from homeport.controllers.alarm import DocumentSource, keep_alarms
+from homeport.controllers.capacity import keep_capacity
 from homeport.controllers.daemon_task_definition import DaemonTaskDefinitionController
 from homeport.controllers.deployment import DeploymentController
 from homeport.controllers.instance import InstanceController
+from homeport.controllers.instance_provider import instance_providers
 from homeport.controllers.journal import keep_journal
 from homeport.controllers.leading import while_leading
 from homeport.controllers.loop import Controller, Loop
@@ -351,6 +353,7 @@ def leader_work(context: Context, fellowship: Fellowship | None) -> list[Corouti
     settings = context.settings
     loop = Loop(store=context.store, clock=context.clock, controllers=controllers_of(context), sweep_seconds=settings.sweep_seconds)
     work = [loop.run(), keep_journal(context.store, context.clock, settings)]
+    work.append(keep_capacity(context.store, context.clock, settings, region=context.region, providers=instance_providers(settings)))
     if settings.alarm_source:
         work.append(keep_alarms(context.store, context.clock, settings, source=DocumentSource(settings.alarm_source)))
     return [*work, *fellowship.leader_work(settings)] if fellowship else work

@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 
 from homeport.api.ecs.operations import OPERATIONS
+from homeport.model.ecs.capacity_provider import InstanceSize
 from homeport.model.ecs.container_instance import Attribute
-from homeport.store.tables import CONTAINER_INSTANCES, DEPLOYMENTS, SERVICE_EVENTS, TASKS
+from homeport.store.tables import CAPACITY_PROVIDERS, CONTAINER_INSTANCES, DEPLOYMENTS, SERVICE_EVENTS, TASKS
 from homeport.testing import records
 from homeport.testing.cell import MemoryCell
+from homeport.testing.machines import SimulatedMachines
 
 GOLDEN = Path(__file__).with_name("golden")
 ZONE = "ecs.availability-zone"
@@ -112,11 +114,24 @@ class Scenario:
         for revision in sorted({task.revision for task in tasks}):
             of_it = [task for task in tasks if task.revision == revision]
             counted = Counter("stopping" if task.desired_status == "STOPPED" else task.last_status.lower() for task in of_it)
-            state.append(f"web:{revision} " + ", ".join(f"{counted[name]} {name}" for name in ("running", "pending", "stopping") if counted[name]))
-        zones = Counter(zone_of[task.container_instance_id] for task in tasks if task.desired_status == "RUNNING")
+            state.append(
+                f"web:{revision} "
+                + ", ".join(f"{counted[name]} {name}" for name in ("running", "pending", "provisioning", "stopping") if counted[name])
+            )
+        placed = [task for task in tasks if task.desired_status == "RUNNING" and task.container_instance_id]
+        zones = Counter(zone_of[task.container_instance_id] for task in placed)
         state.append("zones " + " ".join(f"{zone}{zones[zone]}" for zone in sorted({str(zone) for zone in zone_of.values()})))
         deployments = sorted(await self.cell.all(DEPLOYMENTS), key=lambda item: item.created_at)
         state += [f"[web:{item.revision} {item.status} {item.rollout_state}]" for item in deployments if item.status != "INACTIVE"]
+        return state + await self._pools()
+
+    async def _pools(self) -> list[str]:
+        instances = await self.cell.all(CONTAINER_INSTANCES)
+        state = []
+        for provider in await self.cell.all(CAPACITY_PROVIDERS):
+            counted = Counter(item.status for item in instances if item.capacity_provider == provider.name)
+            there = " ".join(f"{counted[name]} {name}" for name in ("ACTIVE", "DRAINING") if counted[name])
+            state.append(f"{provider.name}: {there or 'empty'}, {provider.scaling.reservation:g} %, wants {provider.scaling.desired}")
         return state
 
     async def _told(self) -> list[str]:
@@ -253,6 +268,25 @@ async def stop_with_rollback() -> Scenario:
     return scenario
 
 
+async def managed_scaling() -> Scenario:
+    """A pool from nothing to what a service needs, down to what is left of it, and past a machine that is taken away. Two tasks fill a machine."""
+    scenario = await Scenario.open(zones="")
+    machines = SimulatedMachines(scenario.cell.store, scenario.cell.clock, size=InstanceSize(cpu=256, memory_mib=1024))
+    scenario.cell.scale({"pool": machines})
+    group = {"autoScalingGroupArn": "group", "managedScaling": {"status": "ENABLED", "instanceWarmupPeriod": 120}}
+    await scenario.call("CreateCapacityProvider", name="pool", autoScalingGroupProvider=group)
+    await scenario.call("PutClusterCapacityProviders", cluster="default", capacityProviders=["pool"], defaultCapacityProviderStrategy=[])
+    strategy = [{"capacityProvider": "pool"}]
+    await scenario.call("CreateService", serviceName="web", taskDefinition="web:1", desiredCount=9, capacityProviderStrategy=strategy)
+    await scenario.run(900)
+    await scenario.call("UpdateService", service="web", desiredCount=3)
+    await scenario.run(2400)
+    scenario.lines.append(f"{scenario._now():>7}  a machine is taken away")
+    machines.machines[next(iter(machines.machines))] = True
+    await scenario.run(600)
+    return scenario
+
+
 SCENARIOS: tuple[Callable[[], Awaitable[Scenario]], ...] = (
     rolling_50_100,
     rolling_100_200,
@@ -264,6 +298,7 @@ SCENARIOS: tuple[Callable[[], Awaitable[Scenario]], ...] = (
     daemon_on_a_hundred_instances,
     drain_of_a_third_of_the_fleet,
     scale_in_past_protected_tasks,
+    managed_scaling,
 )
 
 

@@ -107,6 +107,20 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _capacity_provider(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", text, re.ASCII):
+        raise argparse.ArgumentTypeError("a capacity provider's name has letters, digits, underscores and hyphens")
+    return text
+
+
+def _host(parser: argparse.ArgumentParser, *, zone: str) -> None:
+    """What `up` and `agent` say of this machine."""
+    parser.add_argument("--zone", type=_zone, help=zone)
+    parser.add_argument(
+        "--capacity-provider", type=_capacity_provider, metavar="NAME", help="this instance belongs to it; at the agent's start, default: none"
+    )
+
+
 def _control_plane(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port, help=f"default: the one used last, at first {DEFAULT_PORT}")
     parser.add_argument("--account-id", type=_account_id, metavar="ID", help="12 digits, at first start; default: made and kept")
@@ -125,7 +139,7 @@ def _up(parser: argparse.ArgumentParser) -> None:
     _data_dir(parser)
     _detach(parser, "the API answers and this machine's instance is ACTIVE and connected")
     _control_plane(parser)
-    parser.add_argument("--zone", type=_zone, help="this instance's availability zone; default: the region's first")
+    _host(parser, zone="this instance's availability zone; default: the region's first")
     parser.add_argument(
         "--servers", type=_count, metavar="N", help="with its own etcd of N members and N servers, on --port and the next ones; fixed at first start"
     )
@@ -273,7 +287,7 @@ def _server(parser: argparse.ArgumentParser) -> None:
 def _agent(parser: argparse.ArgumentParser) -> None:
     _data_dir(parser)
     _detach(parser, "this machine's instance is ACTIVE and connected")
-    parser.add_argument("--zone", type=_zone, help="this instance's availability zone")
+    _host(parser, zone="this instance's availability zone")
     parser.add_argument("--endpoint", metavar="URL", help="a control plane elsewhere; its keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 
 

@@ -20,7 +20,7 @@ from homeport.iam.sigv4 import Credentials, Request, sign
 
 TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113"
 OWN_TARGET_PREFIX: Final = "HomeportV20261101"
-OWN_OPERATIONS: Final = ("DescribeAt", "DescribeHistory", "ExplainPlacement", "PredictChanges", "PredictServiceUpdate")
+OWN_OPERATIONS: Final = ("DescribeAt", "DescribeCapacity", "DescribeHistory", "ExplainPlacement", "PredictChanges", "PredictServiceUpdate")
 """Homeport's own operations, which have another target and signing name."""
 CALL_TIMEOUT_SECONDS: Final = 30.0
 

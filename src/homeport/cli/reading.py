@@ -132,7 +132,24 @@ def _daemon_task_definitions(api: Api, options: argparse.Namespace) -> list[dict
 
 def _capacity_providers(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
     scope = {"cluster": options.cluster} if options.cluster else {}
-    return api.listed("DescribeCapacityProviders", "capacityProviders", include=["TAGS"], **scope)
+    found = api.listed("DescribeCapacityProviders", "capacityProviders", include=["TAGS"], **scope)
+    return _with_capacity(api, found)
+
+
+def _with_capacity(api: Api, providers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`providers` as the API describes them, each with what managed scaling sees; of the past only the history tells that."""
+    if isinstance(api, PastApi):
+        return providers
+    capacities = {item["capacityProviderName"]: item for item in api.call("DescribeCapacity")["capacities"]}
+    return [{**item, **({"capacity": capacities[item["name"]]} if item["name"] in capacities else {})} for item in providers]
+
+
+def _reservation(item: Mapping[str, Any]) -> tuple[str, str]:
+    """N/M of the last sample and CapacityProviderReservation, as a list shows them."""
+    capacity = item.get("capacity", {})
+    if "capacityProviderReservation" not in capacity:
+        return str(capacity.get("registeredInstances", "")), ""
+    return f"{capacity['instances']}, {capacity['instancesNeeded']} needed", f"{capacity['capacityProviderReservation']:g} %"
 
 
 def _gateways(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -201,8 +218,8 @@ _COLUMNS: Final[dict[str, Any]] = {
         ),
     ),
     "capacity-providers": (
-        ("CAPACITY PROVIDER", "STATUS", "AUTO SCALING GROUP"),
-        lambda item: (item["name"], item["status"], item.get("autoScalingGroupProvider", {}).get("autoScalingGroupArn", "")),
+        ("CAPACITY PROVIDER", "STATUS", "AUTO SCALING GROUP", "INSTANCES", "RESERVATION"),
+        lambda item: (item["name"], item["status"], item.get("autoScalingGroupProvider", {}).get("autoScalingGroupArn", ""), *_reservation(item)),
     ),
     "gateways": (
         ("GATEWAY", "STATUS", "CLUSTERS"),
@@ -295,7 +312,9 @@ def _ask(api: Api, kind: str, name: str, cluster: str | None) -> Iterator[dict[s
         if error.code not in _MISSING or error.message.startswith("The past"):
             raise
         return
-    if kind in _ONE:
+    if kind == "capacity-provider":
+        yield from _with_capacity(api, answer[member])
+    elif kind in _ONE:
         yield {**answer[member], **({"tags": answer["tags"]} if answer.get("tags") else {})}
     else:
         yield from answer[member]

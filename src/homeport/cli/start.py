@@ -108,29 +108,28 @@ def agent_environment(options: argparse.Namespace, directory: DataDirectory, env
     """
     given = {"ECS_CLUSTER": CLUSTER, "ECS_DATADIR": str(directory.agent), "HOMEPORT_INSTANCE_ID": directory.instance_id()}
     elsewhere = getattr(options, "endpoint", None) or environ.get("ECS_BACKEND_HOST")
-    if options.zone:
-        given["HOMEPORT_ZONE"] = options.zone
+    host = {"HOMEPORT_ZONE": options.zone, "HOMEPORT_CAPACITY_PROVIDER": options.capacity_provider}
+    typed = {name: value for name, value in host.items() if value}
     if elsewhere:
         if not environ.get("AWS_ACCESS_KEY_ID") or not environ.get("AWS_SECRET_ACCESS_KEY"):
             raise CommandError(f"to join {elsewhere}, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         given["HOMEPORT_INSTALLATION"] = environ.get("HOMEPORT_INSTALLATION") or joined_installation(directory, elsewhere)
         kept = {name: value for name, value in environ.items() if name not in ROOT_KEY_VARIABLES}
-        return {**given, **kept, "ECS_BACKEND_HOST": elsewhere} | ({"HOMEPORT_ZONE": options.zone} if options.zone else {})
+        return {**given, **kept, **typed, "ECS_BACKEND_HOST": elsewhere}
     credentials = directory.known_credentials()
     group = kept_group(directory)
     given["ECS_RESERVED_PORTS"] = json.dumps([*AGENT_RESERVED_PORTS, *(group.ports if group else (credentials.port,))])
     kept = {name: value for name, value in environ.items() if name not in _FOREIGN_VARIABLES}
-    return (
-        {**given, **kept}
-        | {
-            "ECS_BACKEND_HOST": ",".join(credentials.endpoints or (credentials.endpoint,)),
-            "AWS_DEFAULT_REGION": credentials.region,
-            "AWS_ACCESS_KEY_ID": credentials.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
-            "HOMEPORT_INSTALLATION": credentials.installation_id,
-        }
-        | ({"HOMEPORT_ZONE": options.zone} if options.zone else {})
-    )
+    return {
+        **given,
+        **kept,
+        **typed,
+        "ECS_BACKEND_HOST": ",".join(credentials.endpoints or (credentials.endpoint,)),
+        "AWS_DEFAULT_REGION": credentials.region,
+        "AWS_ACCESS_KEY_ID": credentials.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
+        "HOMEPORT_INSTALLATION": credentials.installation_id,
+    }
 
 
 def joined_installation(directory: DataDirectory, endpoints: str) -> str:

@@ -1,7 +1,7 @@
 """How large the pool of a capacity provider with managed scaling should be: the formula of ecs-reference 3.2 as pure functions.
 
-Owns: `instances_needed`, `reservation`, `plan`, and `InstanceProvider`, the interface of whatever makes and removes instances. Never makes one; it is
-asked once a minute, and keeps nothing: what it has to remember is in `Samples`, which its caller hands in again.
+Owns: `instances_needed`, `reservation`, `plan`. Never makes an instance; it is asked once a minute, and keeps nothing: what it has to remember is in
+`Samples`, which its caller hands in again. What surrounds the formula (draining, machines on their way) is in `planner/managed_scaling.py`.
 
     N = instances of the pool          M = instances that the tasks need          CapacityProviderReservation = 100 * M / N
 """
@@ -9,7 +9,7 @@ asked once a minute, and keeps nothing: what it has to remember is in `Samples`,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -58,6 +58,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """What `instances_needed` gave."""
     protected: bool = False
     """Managed termination protection: only instances without tasks may go."""
+    launching: bool = False
+    """Whether machines that were asked for are still on their way."""
 
 
 class Samples(msgspec.Struct, frozen=True):
@@ -71,18 +73,12 @@ class Plan(msgspec.Struct, frozen=True):
     """The answer. `remove` is not empty only when the pool shrinks."""
 
     desired: int
+    needed: int
+    """M."""
     reservation: float
     samples: Samples
     remove: tuple[str, ...] = ()
     """Ids of instances, the first to go first; with managed draining they are to be DRAINING before they end."""
-
-
-class InstanceProvider(Protocol):
-    """Whatever makes and removes the instances of a provider."""
-
-    async def resize(self, provider_key: str, desired: int, remove: Sequence[str]) -> None:
-        """Have `desired` instances; where that is fewer, those of `remove` go. Safe to repeat."""
-        ...
 
 
 def _fit(task: Size, instance: Size) -> int:
@@ -124,17 +120,17 @@ def plan(scaling: ManagedScaling, pool: Pool, *, samples: Samples, now: Instant)
     percent = reservation(needed, there)
     wanted = -(-100 * needed // scaling.target_capacity)
     if percent > scaling.target_capacity and wanted > there:
-        if any(instance.registered_at + scaling.warmup_seconds > now for instance in instances):
-            return Plan(there, percent, Samples())
+        if pool.launching or any(instance.registered_at + scaling.warmup_seconds > now for instance in instances):
+            return Plan(there, needed, percent, Samples())
         wanted = wanted if there else max(wanted, 2 * scaling.step_min)
-        return Plan(min(wanted, there + max(scaling.step_max, 1)), percent, Samples())
+        return Plan(min(wanted, there + max(scaling.step_max, 1)), needed, percent, Samples())
     if percent >= scaling.target_capacity or wanted >= there:
-        return Plan(there, percent, Samples())
+        return Plan(there, needed, percent, Samples())
     below = Samples(min(samples.below + 1, SAMPLES_BELOW))
     if below.below < SAMPLES_BELOW:
-        return Plan(there, percent, below)
+        return Plan(there, needed, percent, below)
     count = max(1, (there - wanted) // 2)
     going = sorted((instance for instance in instances if not (pool.protected and instance.tasks)), key=lambda i: (i.tasks, i.registered_at, i.id))[
         :count
     ]
-    return Plan(there - len(going), percent, below, tuple(instance.id for instance in going))
+    return Plan(there - len(going), needed, percent, below, tuple(instance.id for instance in going))

@@ -151,6 +151,9 @@ CONTAINER_INSTANCES: Final = Table(
     indexes={
         "cluster_status": lambda r: (f"{r.account}/{r.cluster}/{r.status}",),
         "server": lambda r: (r.session.server,) if r.session else (),
+        "capacity_provider": lambda r: (
+            (f"{r.cluster_key}/{r.capacity_provider}",) if r.status != instance_model.INACTIVE and r.capacity_provider else ()
+        ),
     },
     guard=guard_container_instance,
 )

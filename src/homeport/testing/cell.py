@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -17,6 +17,8 @@ import msgspec
 from homeport.api.call import Call, Context, Handler
 from homeport.api.protocol.model import load
 from homeport.config import Settings
+from homeport.controllers.capacity import keep_capacity
+from homeport.controllers.instance_provider import InstanceProvider
 from homeport.controllers.loop import Loop
 from homeport.forecast import Fork, SimulatedAgents, report
 from homeport.ids import Ids
@@ -80,6 +82,10 @@ class MemoryCell:
         self._running.append(asyncio.create_task(self.loop.run()))
         if agents:
             self._running.append(asyncio.create_task(self.agents.run()))
+
+    def scale(self, providers: Mapping[str, InstanceProvider]) -> None:
+        """Let managed scaling run, with these instance providers by capacity provider."""
+        self._running.append(asyncio.create_task(keep_capacity(self.store, self.clock, self.context.settings, region=REGION, providers=providers)))
 
     async def close(self) -> None:
         """Stop everything. Raises what ended a part before its time."""

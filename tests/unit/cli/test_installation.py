@@ -82,6 +82,14 @@ def test_a_local_agent_joins_the_local_server_whatever_the_shell_holds(directory
     assert not environment.keys() & {"AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN", "HOMEPORT_ROOT_ACCESS_KEY_ID"}
 
 
+def test_the_capacity_provider_that_was_typed_wins_over_the_shells(directory):
+    shell = {"HOMEPORT_CAPACITY_PROVIDER": "other"}
+    assert agent_environment(parse(["up", "--capacity-provider", "burst"]), directory, shell)["HOMEPORT_CAPACITY_PROVIDER"] == "burst"
+    assert agent_environment(parse(["agent"]), directory, shell)["HOMEPORT_CAPACITY_PROVIDER"] == "other"
+    with pytest.raises(SystemExit):
+        parse(["agent", "--capacity-provider", "a b"])
+
+
 def test_an_agent_of_another_machine_needs_keys(tmp_path):
     options, directory = parse(["agent", "--endpoint", "https://control.example"]), DataDirectory(tmp_path)
     with pytest.raises(CommandError, match="AWS_ACCESS_KEY_ID"):

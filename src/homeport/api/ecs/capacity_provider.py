@@ -97,7 +97,7 @@ async def create_capacity_provider(call: Call, request: Any) -> dict[str, Any]:
             provider = msgspec.structs.replace(provider, cluster=lookup.cluster_of(tx, call, request.cluster).name)
         existing = tx.get(CAPACITY_PROVIDERS, provider.key)
         if existing is not None and existing.status != model.INACTIVE:
-            if msgspec.structs.replace(existing, created_at=0.0, update_status=provider.update_status) != provider:
+            if msgspec.structs.replace(existing, created_at=0.0, update_status=provider.update_status, scaling=provider.scaling) != provider:
                 raise ClientError(EXISTS)
             return {"capacityProvider": capacity_provider_json(call, existing, with_tags=True)}
         _refuse_shared_group(tx, provider)

@@ -126,7 +126,8 @@ NOTES: Final[dict[str, str]] = {
     "RunTask": "launch types EC2 and EXTERNAL; tasks wait for capacity where the provider has managed scaling; "
     "awsvpc, roles, secrets, exec and volumes at launch are refused by name",
     "StartTask": "as RunTask",
-    "CreateCapacityProvider": "instances join by their attribute homeport.capacity-provider; nothing resizes a group yet; managed instances are "
+    "CreateCapacityProvider": "instances join by their attribute homeport.capacity-provider; managed scaling asks the program or URL of the setting "
+    "instance_providers for machines, no Auto Scaling group of AWS; managed instances are "
     "stored and given back, acting on them is refused",
     "PutClusterCapacityProviders": "FARGATE and FARGATE_SPOT can be associated; starting tasks by them is refused",
     "PutAccountSetting": "containerInsights acts on new clusters; the others are stored and given back",

@@ -59,6 +59,48 @@ class ManagedScaling(Record, frozen=True, kw_only=True):
     """How long a new instance does not count as settled."""
 
 
+class InstanceSize(Record, frozen=True, kw_only=True):
+    """What an instance of the pool had registered."""
+
+    cpu: int
+    memory_mib: int
+    gpus: int = 0
+
+
+class Leaving(Record, frozen=True, kw_only=True):
+    """An instance that is to be terminated: by scale-in, or because whoever makes the instances takes it away."""
+
+    machine_id: str
+    """As the instance provider names it; the container instance's ec2InstanceId."""
+    instance_key: str = ""
+    """Key of its `ContainerInstance`, or "" for a machine that has none."""
+    since: Instant = 0.0
+
+
+class ScalingState(Record, frozen=True, kw_only=True):
+    """What managed scaling saw last, and what it has to remember from one sample to the next. Owner: `controllers/capacity.py`."""
+
+    changed_at: Instant = 0.0
+    """When a sample last found something new; 0.0: there was none yet."""
+    instances: int = 0
+    """N: instances of the pool that are registered and do not leave."""
+    needed: int = 0
+    """M: instances that the tasks need."""
+    reservation: float = 0.0
+    """CapacityProviderReservation in percent: 100 M / N."""
+    desired: int = 0
+    """Machines that the instance provider was last asked for, leaving ones among them."""
+    asked_at: Instant = 0.0
+    """When it was asked for more."""
+    below: int = 0
+    """Samples in a row below the target."""
+    leaving: tuple[Leaving, ...] = ()
+    sizes: tuple[InstanceSize, ...] = ()
+    """The smallest and the largest instance, those seen last while the pool is empty."""
+    trouble: str = ""
+    """Why the instance provider could not be asked, or ""."""
+
+
 class CapacityProvider(Record, frozen=True, kw_only=True):
     """A capacity provider. Its key is ACCOUNT/NAME."""
 
@@ -80,6 +122,7 @@ class CapacityProvider(Record, frozen=True, kw_only=True):
     deleted_at: Instant = 0.0
     """When it turned INACTIVE."""
     tags: Tags = ()
+    scaling: ScalingState = ScalingState()
 
     @property
     def key(self) -> str:

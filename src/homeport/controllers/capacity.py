@@ -1,0 +1,209 @@
+"""Sizes the pools of capacity providers: once a minute it samples each, has instances drain, and asks the instance provider for more or fewer.
+
+Owns: `scaling` of a `CapacityProvider`, and the status of an instance that leaves its pool (DRAINING, then INACTIVE). Never decides (`planner/
+managed_scaling.py` does), never makes a machine (`instance_provider.py`). It is no controller of the loop, since it asks something outside of the
+store; it keeps nothing, so a sample that was interrupted is taken again by whoever leads then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from homeport import log
+from homeport.clock import Clock
+from homeport.config import Settings
+from homeport.controllers.instance_provider import InstanceProvider, InstanceProviderError, Pool
+from homeport.controllers.scheduler import waits
+from homeport.errors import HomeportError
+from homeport.model import arn
+from homeport.model.ecs import capacity_provider as model
+from homeport.model.ecs import container_instance as instance_model
+from homeport.model.ecs import service as service_model
+from homeport.model.ecs import task as task_model
+from homeport.model.ecs.capacity_provider import CapacityProvider, Leaving, ScalingState
+from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.planner import managed_scaling as planner
+from homeport.planner.managed_scaling import Fleet, Member, View
+from homeport.store.store import Store
+from homeport.store.table import Reader, Transaction
+from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, CONTAINER_INSTANCES, SERVICES, TASKS
+
+INSTANCES_A_TRANSACTION: Final = 90
+"""Under a transaction's 100 records."""
+OTHERS: Final = "*"
+"""Name of the instance provider of every capacity provider that has none of its own."""
+NOBODY: Final = "No instance provider is set for it, so nobody is asked: see the setting instance_providers."
+
+_log: Final = log.logger("controllers.capacity")
+
+
+async def keep_capacity(store: Store, clock: Clock, settings: Settings, *, region: str, providers: Mapping[str, InstanceProvider]) -> None:
+    """Run until cancelled: a sample of every pool each `settings.managed_scaling_seconds`. `providers` by capacity provider's name."""
+    pools = Pools(store, clock, settings, region=region, providers=providers)
+    while True:
+        await clock.sleep(settings.managed_scaling_seconds)
+        for key in await store.view(pools.keys):
+            try:
+                await pools.sample(key)
+            except HomeportError as error:
+                _log.warning("the pool of %s is looked at again with the next sample: %s", key, error)
+
+
+class Pools:
+    """One sample after the other."""
+
+    def __init__(self, store: Store, clock: Clock, settings: Settings, *, region: str, providers: Mapping[str, InstanceProvider]) -> None:
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._region = region
+        self._providers = providers
+
+    def keys(self, reader: Reader) -> list[str]:
+        """The capacity providers to look at: with managed scaling, or with an instance provider, which may take machines away."""
+        found = (item for item in reader.scan(CAPACITY_PROVIDERS) if item.status == model.ACTIVE and item.type == model.EC2_AUTOSCALING)
+        return [item.key for item in found if item.managed_scaling.enabled or self._asked(item.name) is not None]
+
+    def _asked(self, name: str) -> InstanceProvider | None:
+        return self._providers.get(name) or self._providers.get(OTHERS)
+
+    async def sample(self, key: str) -> None:
+        """One sample of the pool of the capacity provider `key`, and what follows from it."""
+        pool = await self._store.view(lambda reader: self._pool(reader, key))
+        if pool is None:
+            return
+        asked = self._asked(pool.name)
+        try:
+            fleet = await asked.fleet(pool) if asked else Fleet()
+        except InstanceProviderError as error:
+            await self._trouble(key, str(error))
+            return
+        found = await self._store.update(lambda tx: self._sampled(tx, key, fleet, "" if asked else NOBODY), cause=_cause(key))
+        if found is None:
+            return
+        await self._drain(key)
+        if asked is not None:
+            await self._carry_out(key, pool, asked, found)
+
+    async def _carry_out(self, key: str, pool: Pool, asked: InstanceProvider, found: planner.Sample) -> None:
+        ending = await self._store.view(lambda reader: self._ready(reader, key, self._clock.now()))
+        try:
+            if ending:
+                await asked.terminate(pool, [item.machine_id for item in ending])
+                await self._terminated(key, ending)
+            if found.ask is not None:
+                _log.info("capacity provider %s: CapacityProviderReservation %g %%, asks for %d", pool.name, found.state.reservation, found.ask)
+                await asked.set_desired(pool, found.ask)
+        except InstanceProviderError as error:
+            await self._trouble(key, str(error))
+
+    # -- what is seen ----------------------------------------------------------------------------------------------------
+
+    def _pool(self, reader: Reader, key: str) -> Pool | None:
+        provider = reader.get(CAPACITY_PROVIDERS, key)
+        if provider is None or provider.status != model.ACTIVE:
+            return None
+        clusters = tuple(cluster.name for cluster in reader.find(CLUSTERS, "capacity_provider", key))
+        its_arn = arn.capacity_provider_arn(self._region, provider.account, provider.name)
+        return Pool(name=provider.name, arn=its_arn, auto_scaling_group=provider.auto_scaling_group, clusters=clusters)
+
+    def _sampled(self, tx: Transaction, key: str, fleet: Fleet, trouble: str) -> planner.Sample | None:
+        provider = tx.get(CAPACITY_PROVIDERS, key)
+        if provider is None or provider.status != model.ACTIVE:
+            return None
+        clusters = [cluster.key for cluster in tx.find(CLUSTERS, "capacity_provider", key)]
+        waiting = tuple(
+            task
+            for cluster in clusters
+            for task in tx.find(TASKS, "cluster_last", f"{cluster}/{task_model.PROVISIONING}")
+            if task.capacity_provider == provider.name and waits(task)
+        )
+        members = tuple(_members(tx, provider.name, clusters))
+        found = planner.sample(View(provider=provider, members=members, waiting=waiting, fleet=fleet), now=tx.now)
+        _put(tx, provider, msgspec.structs.replace(found.state, trouble=trouble))
+        return found
+
+    # -- what is done ----------------------------------------------------------------------------------------------------
+
+    async def _drain(self, key: str) -> None:
+        """Set the instances that leave DRAINING, some in each transaction."""
+
+        def drain(tx: Transaction) -> bool:
+            provider = tx.get(CAPACITY_PROVIDERS, key)
+            instances = [tx.get(CONTAINER_INSTANCES, item.instance_key) for item in provider.scaling.leaving] if provider else []
+            wanted = [instance for instance in instances if provider is not None and instance is not None and planner.drains(provider, instance)]
+            for instance in wanted[:INSTANCES_A_TRANSACTION]:
+                tx.put(CONTAINER_INSTANCES, msgspec.structs.replace(instance, status=instance_model.DRAINING, version=instance.version + 1))
+            return len(wanted) > INSTANCES_A_TRANSACTION
+
+        while await self._store.update(drain, cause=_cause(key)):
+            pass
+
+    def _ready(self, reader: Reader, key: str, now: float) -> list[Leaving]:
+        """Those that leave and may end now."""
+        provider = reader.get(CAPACITY_PROVIDERS, key)
+        if provider is None:
+            return []
+        tasks = {item: reader.count(TASKS, "instance_live", item.instance_key) if item.instance_key else 0 for item in provider.scaling.leaving}
+        longest = self._settings.managed_draining_seconds_max
+        return [item for item, count in tasks.items() if planner.ready(provider, item, tasks=count, seconds_max=longest, now=now)]
+
+    async def _terminated(self, key: str, ended: Sequence[Leaving]) -> None:
+        """Write down that these machines have ended: their instances are INACTIVE, which ends what was left on them."""
+        for start in range(0, len(ended), INSTANCES_A_TRANSACTION):
+            some = ended[start : start + INSTANCES_A_TRANSACTION]
+            await self._store.update(lambda tx, some=some: _forget(tx, key, some), cause=_cause(key))  # type: ignore[misc]  # a default argument
+
+    async def _trouble(self, key: str, trouble: str) -> None:
+        """Keep why nobody could be asked; what was asked for counts as not asked, so that the next sample asks again."""
+        _log.warning("capacity provider %s: %s", key, trouble)
+
+        def note(tx: Transaction) -> None:
+            provider = tx.get(CAPACITY_PROVIDERS, key)
+            if provider is not None and provider.status == model.ACTIVE:
+                _put(tx, provider, msgspec.structs.replace(provider.scaling, trouble=trouble, asked_at=0.0))
+
+        await self._store.update(note, cause=_cause(key))
+
+
+def _cause(key: str) -> str:
+    return f"controller/capacity {key}"
+
+
+def _put(tx: Transaction, provider: CapacityProvider, state: ScalingState) -> None:
+    if state != provider.scaling:
+        tx.put(CAPACITY_PROVIDERS, msgspec.structs.replace(provider, scaling=state))
+
+
+def _members(reader: Reader, name: str, clusters: Sequence[str]) -> Iterator[Member]:
+    daemons: dict[str, bool] = {}
+    for cluster in clusters:
+        for instance in reader.find(CONTAINER_INSTANCES, "capacity_provider", f"{cluster}/{name}"):
+            yield Member(instance=instance, tasks=_tasks(reader, instance, daemons))
+
+
+def _tasks(reader: Reader, instance: ContainerInstance, daemons: dict[str, bool]) -> int:
+    """Live tasks on `instance`, 0 when all of them are daemons'. `daemons` remembers which services are."""
+    for task in reader.find(TASKS, "instance_live", instance.key):
+        if task.service_key not in daemons:
+            service = reader.get(SERVICES, task.service_key) if task.service else None
+            daemons[task.service_key] = service is not None and service.scheduling_strategy == service_model.DAEMON
+        if not daemons[task.service_key]:
+            return reader.count(TASKS, "instance_live", instance.key)
+    return 0
+
+
+def _forget(tx: Transaction, key: str, ended: Sequence[Leaving]) -> None:
+    for item in ended:
+        instance = tx.get(CONTAINER_INSTANCES, item.instance_key) if item.instance_key else None
+        if instance is not None and instance.status != instance_model.INACTIVE:
+            gone = msgspec.structs.replace(instance, status=instance_model.INACTIVE, version=instance.version + 1, agent_connected=False)
+            tx.put(CONTAINER_INSTANCES, gone)
+    provider = tx.get(CAPACITY_PROVIDERS, key)
+    if provider is not None:
+        left = tuple(item for item in provider.scaling.leaving if item not in ended)
+        desired = max(0, provider.scaling.desired - len(ended))
+        _put(tx, provider, msgspec.structs.replace(provider.scaling, leaving=left, desired=desired))

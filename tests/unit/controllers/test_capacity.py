@@ -1,0 +1,286 @@
+"""Managed scaling end to end in memory: waiting tasks make a pool grow, idle instances leave it, and instances that leave drain first."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from tests.unit.api.test_history import own
+
+from homeport.api.ecs.operations import OPERATIONS
+from homeport.config import Settings
+from homeport.model.ecs.container_instance import CAPACITY_PROVIDER_ATTRIBUTE, Attribute
+from homeport.store.tables import CAPACITY_PROVIDERS, CONTAINER_INSTANCES, TASKS
+from homeport.testing import records
+from homeport.testing.cell import MemoryCell
+from homeport.testing.machines import SimulatedMachines
+
+MINUTE = 60.0
+STRATEGY = [{"capacityProvider": "pool", "weight": 1}]
+HALF = {"cpu": 2048, "memory_mib": 128}
+"""Two such tasks fill a machine."""
+
+
+class Pooled:
+    """A cell whose only instances are those of the pool `pool`."""
+
+    def __init__(self, cell: MemoryCell, machines: SimulatedMachines) -> None:
+        self.cell = cell
+        self.machines = machines
+
+    async def aws(self, operation: str, **request):
+        return await self.cell.call(operation, OPERATIONS[operation], request)
+
+    async def minutes(self, count: float) -> None:
+        await self.cell.clock.advance(count * MINUTE)
+
+    async def state(self):
+        return next(iter(await self.cell.all(CAPACITY_PROVIDERS))).scaling
+
+    async def statuses(self) -> Counter:
+        return Counter(instance.status for instance in await self.cell.all(CONTAINER_INSTANCES))
+
+    async def tasks(self) -> Counter:
+        return Counter(task.last_status for task in await self.cell.all(TASKS))
+
+    async def run_tasks(self, count: int, **more):
+        answer = await self.aws("RunTask", taskDefinition="web", count=count, capacityProviderStrategy=STRATEGY, **more)
+        return [task["taskArn"] for task in answer["tasks"]]
+
+
+@pytest.fixture
+async def make_pool():
+    made: list[Pooled] = []
+
+    async def make(*, settings=None, scaling=None, served: bool = True, **provider) -> Pooled:
+        cell = await MemoryCell.open(settings=settings)
+        machines = SimulatedMachines(cell.store, cell.clock)
+        made.append(Pooled(cell, machines))
+        await cell.put(records.cluster(), records.task_definition(**HALF))
+        managed = {"status": "ENABLED", "instanceWarmupPeriod": 60, **(scaling or {})}
+        group = {"autoScalingGroupArn": "group", "managedScaling": managed, **provider}
+        await made[-1].aws("CreateCapacityProvider", name="pool", autoScalingGroupProvider=group)
+        await made[-1].aws("PutClusterCapacityProviders", cluster="default", capacityProviders=["pool"], defaultCapacityProviderStrategy=[])
+        cell.start()
+        cell.scale({"pool": machines} if served else {})
+        await cell.clock.settle()
+        return made[-1]
+
+    yield make
+    for pool in made:
+        pool.machines.close()
+        await pool.cell.close()
+
+
+async def test_waiting_tasks_bring_machines_and_run_on_them(make_pool):
+    pool = await make_pool()
+    await pool.run_tasks(7)
+    assert await pool.tasks() == {"PROVISIONING": 7}
+    await pool.minutes(1.1)
+    state = await pool.state()
+    assert (state.reservation, state.instances, state.needed, state.desired) == (200.0, 0, 1, 2)
+    await pool.minutes(1)
+    assert await pool.tasks() == {"RUNNING": 4, "PROVISIONING": 3}
+    await pool.minutes(3)  # the first two are warm, and their size is known: two more for three tasks
+    assert await pool.tasks() == {"RUNNING": 7}
+    state = await pool.state()
+    assert (state.reservation, state.instances, state.needed, state.desired) == (100.0, 4, 4, 4)
+    assert [call for call in pool.machines.calls if call != "fleet"] == ["set-desired 2", "set-desired 4"]
+
+
+async def test_a_quiet_pool_writes_nothing(make_pool):
+    pool = await make_pool()
+    await pool.run_tasks(1)
+    await pool.minutes(60)
+    assert (await pool.state()).instances == 1
+    revision = pool.cell.store.revision
+    await pool.minutes(10)
+    assert pool.cell.store.revision == revision
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_an_idle_machine_leaves_after_fifteen_minutes_below_the_target(make_pool, tells):
+    pool = await make_pool()
+    pool.machines.tells = tells
+    arns = await pool.run_tasks(4)
+    await pool.minutes(4)
+    assert await pool.statuses() == {"ACTIVE": 2}
+    for arn in arns:
+        if (await pool.aws("DescribeTasks", tasks=[arn]))["tasks"][0]["containerInstanceArn"].endswith("1"):
+            await pool.aws("StopTask", task=arn)
+    await pool.minutes(14)
+    assert await pool.statuses() == {"ACTIVE": 2}
+    assert (await pool.state()).reservation == 50.0
+    await pool.minutes(2)
+    assert await pool.statuses() == {"ACTIVE": 1, "INACTIVE": 1}
+    assert pool.machines.ended == ["i-00000000000000001"]
+    state = await pool.state()
+    assert (state.desired, state.leaving) == (1, ())
+
+
+async def test_a_machine_that_is_taken_away_drains_under_the_services_percentages_before_it_ends(make_pool):
+    pool = await make_pool(scaling={"targetCapacity": 50})
+    bounds = {"minimumHealthyPercent": 100, "maximumPercent": 200}
+    await pool.aws(
+        "CreateService", serviceName="web", taskDefinition="web", desiredCount=2, capacityProviderStrategy=STRATEGY, deploymentConfiguration=bounds
+    )
+    await pool.minutes(6)
+    assert await pool.tasks() == {"RUNNING": 2}
+    instances = {instance.id: instance.ec2_instance_id for instance in await pool.cell.all(CONTAINER_INSTANCES)}
+    busy = next(instances[task.container_instance_id] for task in await pool.cell.all(TASKS))
+    running = []
+    pool.machines.machines[busy] = True
+    statuses = []
+    while busy not in pool.machines.ended and len(running) < 60:
+        await pool.cell.clock.advance(5.0)
+        running.append((await pool.tasks())["RUNNING"])
+        statuses.append(next(instance.status for instance in await pool.cell.all(CONTAINER_INSTANCES) if instance.ec2_instance_id == busy))
+    assert pool.machines.ended == [busy]
+    assert list(dict.fromkeys(statuses)) == ["ACTIVE", "DRAINING", "INACTIVE"]
+    assert min(running) == 2  # MHP 100: replaced before they went
+    assert (await pool.state()).leaving == ()
+
+
+async def test_without_managed_draining_it_ends_at_once_and_its_tasks_with_it(make_pool):
+    pool = await make_pool(managedDraining="DISABLED")
+    await pool.run_tasks(2)
+    await pool.minutes(3)
+    on = {task.container_instance_id for task in await pool.cell.all(TASKS)}
+    busy = next(instance for instance in await pool.cell.all(CONTAINER_INSTANCES) if instance.id in on)
+    pool.machines.machines[busy.ec2_instance_id] = True
+    await pool.minutes(1)
+    assert pool.machines.ended == [busy.ec2_instance_id]
+    ended = [task for task in await pool.cell.all(TASKS) if task.last_status == "STOPPED"]
+    assert ended
+    assert {task.stop_code for task in ended} == {"InfrastructureHealth"}
+
+
+async def test_a_standalone_task_holds_the_end_up_and_no_longer_than_the_limit(make_pool):
+    pool = await make_pool(settings=Settings(managed_draining_seconds_max=600.0))
+    await pool.run_tasks(1)
+    await pool.minutes(3)
+    busy = (await pool.cell.all(TASKS))[0].container_instance_id
+    machine = next(i.ec2_instance_id for i in await pool.cell.all(CONTAINER_INSTANCES) if i.id == busy)
+    pool.machines.machines[machine] = True
+    await pool.minutes(9)
+    assert (await pool.statuses())["DRAINING"] == 1
+    assert await pool.tasks() == {"RUNNING": 1}
+    await pool.minutes(3)
+    assert machine in pool.machines.ended
+    assert await pool.tasks() == {"STOPPED": 1}
+
+
+async def test_daemons_do_not_keep_an_instance(make_pool):
+    pool = await make_pool()
+    await pool.aws("CreateService", serviceName="agent", taskDefinition="web", schedulingStrategy="DAEMON")
+    arns = await pool.run_tasks(1)
+    await pool.minutes(3)
+    assert (await pool.state()).instances == 2
+    await pool.aws("StopTask", task=arns[0])
+    await pool.minutes(40)
+    assert await pool.statuses() == {"INACTIVE": 2}
+    state = await pool.state()
+    assert (state.instances, state.needed, state.reservation, state.desired) == (0, 0, 100.0, 0)
+
+
+async def test_an_instance_with_a_task_of_a_protected_pool_never_leaves(make_pool):
+    pool = await make_pool(managedTerminationProtection="ENABLED")
+    await pool.run_tasks(4)
+    await pool.minutes(3)
+    await pool.minutes(60)
+    assert await pool.statuses() == {"ACTIVE": 2}
+    assert pool.machines.ended == []
+
+
+async def test_trouble_is_told_and_the_next_sample_asks_again(make_pool):
+    pool = await make_pool()
+    await pool.run_tasks(1)
+    pool.machines.trouble = "no machines left"
+    await pool.minutes(1.1)
+    assert (await pool.state()).trouble == "no machines left"
+    pool.machines.tells, pool.machines.trouble = False, ""
+    await pool.minutes(2)
+    assert await pool.tasks() == {"RUNNING": 1}
+    assert (await pool.state()).trouble == ""
+
+
+async def test_a_pool_that_nobody_serves_has_its_reservation_all_the_same(make_pool):
+    pool = await make_pool(served=False)
+    await pool.run_tasks(1)
+    await pool.minutes(1.1)
+    state = await pool.state()
+    assert (state.reservation, "instance_providers" in state.trouble) == (200.0, True)
+
+
+async def test_a_waiting_task_ends_when_nobody_comes_for_it(make_pool):
+    pool = await make_pool(served=False, settings=Settings(provisioning_timeout_seconds=600.0))
+    await pool.run_tasks(1)
+    await pool.minutes(9)
+    assert await pool.tasks() == {"PROVISIONING": 1}
+    await pool.minutes(2)
+    (task,) = await pool.cell.all(TASKS)
+    assert (task.last_status, task.stop_code, task.stopped_reason) == ("STOPPED", "TaskFailedToStart", "EMPTY CAPACITY PROVIDER")
+
+
+async def test_a_task_that_no_instance_of_the_pool_can_take_brings_no_machines_without_end(make_pool):
+    pool = await make_pool()
+    await pool.run_tasks(1, placementConstraints=[{"type": "memberOf", "expression": "attribute:color == red"}])
+    await pool.minutes(25)
+    assert [call for call in pool.machines.calls if call.startswith("set")] == ["set-desired 2"]
+    assert pool.machines.desired == 1
+    assert await pool.tasks() == {"PROVISIONING": 1}
+
+
+async def test_without_managed_scaling_a_machine_that_is_taken_away_drains_too(make_pool):
+    pool = await make_pool(scaling={"status": "DISABLED"})
+    attribute = (Attribute(name=CAPACITY_PROVIDER_ATTRIBUTE, value="pool"),)
+    await pool.cell.put(records.container_instance(id="9" * 32, ec2_instance_id="i-mine", attributes=attribute))
+    pool.machines.machines["i-mine"] = False
+    await pool.minutes(2)
+    assert await pool.statuses() == {"ACTIVE": 1}
+    pool.machines.machines["i-mine"] = True
+    await pool.minutes(1)
+    assert await pool.statuses() == {"INACTIVE": 1}
+    assert pool.machines.ended == ["i-mine"]
+
+
+async def test_a_leader_that_dies_between_deciding_and_asking_is_followed_by_one_that_asks(make_pool):
+    pool = await make_pool(scaling={"instanceWarmupPeriod": 0})
+    await pool.run_tasks(1)
+    pool.machines.tells = False
+    real = pool.machines.set_desired
+
+    async def lost(_pool, _desired):
+        pool.machines.calls.append("lost")
+
+    pool.machines.set_desired = lost
+    await pool.minutes(1.1)
+    pool.machines.set_desired = real
+    await pool.minutes(2)
+    assert "lost" in pool.machines.calls
+    assert await pool.tasks() == {"RUNNING": 1}
+
+
+async def test_describe_capacity_tells_what_a_sample_saw(make_pool):
+    pool = await make_pool()
+
+    async def told():
+        (capacity,) = (await own(pool.cell, "DescribeCapacity"))["capacities"]
+        return capacity
+
+    assert "capacityProviderReservation" not in await told()
+    await pool.run_tasks(1)
+    await pool.minutes(1.1)
+    before = await told()
+    assert (before["capacityProviderReservation"], before["provisioningTasks"], before["desiredInstances"]) == (200.0, 1, 2)
+    await pool.minutes(2)
+    after = await told()
+    assert (after["capacityProviderReservation"], after["instances"], after["instancesNeeded"], after["registeredInstances"]) == (50.0, 2, 1, 2)
+    assert after["samplesBelowTarget"] > 0
+    busy = next(task.container_instance_id for task in await pool.cell.all(TASKS))
+    machine = next(item.ec2_instance_id for item in await pool.cell.all(CONTAINER_INSTANCES) if item.id == busy)
+    pool.machines.machines[machine] = True
+    await pool.minutes(1)
+    (leaving,) = (await told())["leaving"]
+    assert leaving["ec2InstanceId"] == machine
+    assert leaving["containerInstanceArn"].endswith(busy)
