@@ -38,6 +38,8 @@ Verify = Callable[[str, str, bytes, Headers], tuple[str, str]]
 
 REPORTS_QUERY: Final = "stateReports"
 """Member of the control connection's query by which an agent asks to report there (value 1). The upstream agent knows nothing of it."""
+WHEEL_STEP_SECONDS: Final = 0.02
+"""How much of the sessions' heartbeats is sent at one stroke: of ten thousand sessions seven, which is 2 ms of work with what they answer."""
 RECONNECT_GRACE_SECONDS: Final = 15.0
 """How long an agent counts as connected after the server itself ended its connection, or was not there. Our agent is back within milliseconds,
 or after a longer absence of the server within 12 s, the longest of its delays."""
@@ -86,8 +88,11 @@ class Dispatcher:
         self._server = server
         self._sessions: dict[str, Session] = {}
         self._telemetry: dict[str, TelemetrySession] = {}
-        step = min(1.0, settings.heartbeat_seconds / 4)
-        self._wheel = Wheel(clock, step_seconds=step, failed=lambda error: _log.error("a session's timer failed", exc_info=error))
+        look = min(1.0, settings.heartbeat_seconds / 4)
+        step = min(WHEEL_STEP_SECONDS, look)
+        self._wheel = Wheel(
+            clock, step_seconds=step, look_seconds=look, failed=lambda error: _log.error("a session's timer failed", exc_info=error)
+        )
         # A dict is an ordered set: what is cancelled together is cancelled in order, so that a seeded run replays.
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._stopping = False

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 from typing import Any, Final
 
@@ -59,6 +60,9 @@ Receive = Callable[[], Awaitable[Event]]
 FULL_SYNC: Final = "ecs.capability.full-sync"
 PAYLOAD_TASKS_MAX: Final = 50
 """Tasks in one payload: an upstream agent acknowledges 20 in 0.4 s, and nothing else gets through meanwhile."""
+
+FIRST_HEARTBEAT_SPREAD: Final = 0.9
+"""By how much of its interval a connection's first heartbeat may come earlier."""
 
 CLOSE_SECONDS_MAX: Final = 5.0
 """How long a close frame may take to leave; after that the session ends without it."""
@@ -159,7 +163,8 @@ class Session:
         self._flushing = False
         self._listener: asyncio.Task[Any] | None = None
         self._heard = now
-        self._heartbeat = now + settings.heartbeat_seconds
+        # The agents that came together are not to be spoken to together for ever: the first heartbeat comes earlier by chance (the id's).
+        self._heartbeat = now + settings.heartbeat_seconds * (1.0 - FIRST_HEARTBEAT_SPREAD * zlib.crc32(self.id.encode()) / 2**32)
         # A tenth of chance keeps the agents that came together (after a restart of the server) from coming together for ever.
         self._expires = now + settings.session_max_seconds * house.ids.uniform(0.9, 1.0)
 

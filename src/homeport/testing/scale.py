@@ -229,7 +229,7 @@ class Fleet:
         return sum(len(instance.tasks) for instance in self.instances)
 
     async def start(self) -> None:
-        """Register every instance and connect it; return when all are connected. Raises WireError when the server refuses."""
+        """Register every instance and connect it; return when all their connections are open. Raises WireError when the server refuses."""
         self._spawn(self._keep_time())
         self._endpoints = {name: str(value) for name, value in (await self._http.call("DiscoverPollEndpoint")).items()}
         await asyncio.gather(*(self._register(number) for number in range(self.options.instances)))
@@ -240,6 +240,8 @@ class Fleet:
         if self.options.telemetry:
             for instance in self.instances:
                 self._spawn(self._keep_telemetry(instance))
+            while sum(instance.telemetry is not None and instance.telemetry.open for instance in self.instances) < len(self.instances):
+                await self.clock.sleep(0.05)
 
     async def _register(self, number: int) -> None:
         options = self.options

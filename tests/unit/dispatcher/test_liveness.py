@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
+
 import pytest
 from unit.dispatcher.cell import instance
 
@@ -38,7 +41,7 @@ class Item:
 
 def test_the_wheel_calls_up_to_one_step_late_and_never_early():
     failures: list[Exception] = []
-    wheel = Wheel(VirtualClock(0.0), step_seconds=1.0, failed=failures.append)
+    wheel = Wheel(VirtualClock(0.0), step_seconds=1.0, look_seconds=1.0, failed=failures.append)
     once, often, broken = Item(None), Item(2.0), Item(0)
     wheel.add(once, 1.5)
     wheel.add(often, 0.0)
@@ -49,6 +52,36 @@ def test_the_wheel_calls_up_to_one_step_late_and_never_early():
     assert often.calls == [1.0, 4.0]
     assert [str(failure) for failure in failures] == ["broken"]
     assert len(broken.calls) == 1
+
+
+async def test_what_is_due_in_one_second_is_not_done_at_one_stroke():
+    clock = VirtualClock(0.0)
+    wheel = Wheel(clock, step_seconds=0.02, look_seconds=1.0, failed=lambda error: None)
+    items = [Item(30.0) for _ in range(1000)]
+    for number, item in enumerate(items):
+        wheel.add(item, 5.0 + number / 1000)
+    running = asyncio.create_task(wheel.run())
+    await clock.advance(10.0)
+    running.cancel()
+    together: dict[float, int] = defaultdict(int)
+    for number, item in enumerate(items):
+        [at] = item.calls
+        together[at] += 1
+        assert 5.0 + number / 1000 <= at <= 5.0 + number / 1000 + 0.05
+    assert max(together.values()) <= 40
+
+
+async def test_an_item_that_is_due_before_all_others_is_noticed_within_the_look():
+    clock = VirtualClock(0.0)
+    wheel = Wheel(clock, step_seconds=0.02, look_seconds=1.0, failed=lambda error: None)
+    wheel.add(Item(None), 600.0)
+    running = asyncio.create_task(wheel.run())
+    await clock.advance(10.5)
+    soon = Item(None)
+    wheel.add(soon, 10.6)
+    await clock.advance(2.0)
+    running.cancel()
+    assert 10.6 <= soon.calls[0] <= 11.7
 
 
 async def test_ending_compares_the_id(cell):
