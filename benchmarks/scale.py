@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import http.client
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -44,6 +45,10 @@ SETTLING_SECONDS: Final = float(os.environ.get("HOMEPORT_BENCH_SETTLING", "60"))
 """Time after which the tasks have come of age (40 s) and their services are steady."""
 OTHERS: Final = 5
 """Threads whose RunTask run beside the measured ones, each up to 100 a second."""
+RESTING_SECONDS: Final = 10.0
+"""After the last agent connected, before anything is measured of a server at rest."""
+DESCRIPTORS_KEPT: Final = 200
+"""Of a process, for everything that is no agent's connection."""
 CREATING: Final = 4
 """Threads that create services."""
 
@@ -108,11 +113,11 @@ def server(directory: Path, port: int) -> Iterator[tuple[subprocess.Popen[bytes]
 
 
 @contextlib.contextmanager
-def agents(directory: Path, instances: int) -> Iterator[subprocess.Popen[bytes]]:
-    """`instances` connected simulated agents in one process."""
+def agents(directory: Path, instances: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`instances` connected simulated agents in one process; `options`: more of `homeport simulate`."""
     command = [sys.executable, "-P", "-m", "homeport", "simulate", "--data-dir", str(directory), "--instances", str(instances)]
-    command += ["--cpu", str(CPU_UNITS), "--memory", str(MEMORY_MIB)]
-    log = directory / "agents.out"
+    command += ["--cpu", str(CPU_UNITS), "--memory", str(MEMORY_MIB), *options]
+    log = directory / f"agents{''.join(options)}.out"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
@@ -230,14 +235,25 @@ def run_tasks(client: Client, count: int, *, every: float = 0.0) -> list[float]:
     return sorted(found)
 
 
+def telemetric(instances: int) -> int:
+    """How many of `instances` can have their second connection, the telemetry's, with the descriptors that this process's children may have."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(0, min(instances, descriptors - DESCRIPTORS_KEPT - instances))
+
+
 def run_task_latency(instances: int) -> dict[str, float]:
     """RunTask's p50 and p99 at rest, and beside `OTHERS` threads that together want 500 other RunTask a second; how many it was in all."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("HOMEPORT_BENCH_DIR")) as path:
         directory = Path(path)
-        with server(directory, free_port()) as (_, known, _), agents(directory, instances):
+        with server(directory, free_port()) as (_, known, _), contextlib.ExitStack() as fleets:
+            whole = telemetric(instances)
+            fleets.enter_context(agents(directory, whole))
+            if whole < instances:
+                fleets.enter_context(agents(directory, instances - whole, "--no-telemetry"))
             client = Client(known)
             register(client)
             run_tasks(client, 50)
+            time.sleep(RESTING_SECONDS)
             quiet = run_tasks(client, 500, every=0.01)
             began = time.monotonic()
             others = [threading.Thread(target=run_tasks, args=(Client(known), 1_200), kwargs={"every": 0.01}) for _ in range(OTHERS)]
