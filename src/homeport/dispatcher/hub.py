@@ -90,9 +90,7 @@ class Dispatcher:
         self._telemetry: dict[str, TelemetrySession] = {}
         look = min(1.0, settings.heartbeat_seconds / 4)
         step = min(WHEEL_STEP_SECONDS, look)
-        self._wheel = Wheel(
-            clock, step_seconds=step, look_seconds=look, failed=lambda error: _log.error("a session's timer failed", exc_info=error)
-        )
+        self._wheel = Wheel(clock, step_seconds=step, look_seconds=look, failed=lambda error: _log.error("a session's timer failed", exc_info=error))
         # A dict is an ordered set: what is cancelled together is cancelled in order, so that a seeded run replays.
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._stopping = False
