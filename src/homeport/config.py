@@ -98,6 +98,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Subnets of one network configuration."""
     gateways_per_cluster_max: int = 5
     """Gateways that one cluster may be associated with."""
+    task_sets_per_service_max: int = 5
+    """Task sets of one service, those that are being deleted among them."""
     custom_attributes_max: int = 10
     """Custom attributes per container instance."""
     tags_max: int = 50

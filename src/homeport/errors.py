@@ -73,6 +73,15 @@ class ServiceNotActiveError(ApiError):
         super().__init__(message)
 
 
+class TaskSetNotFoundError(ApiError):
+    """The named task set does not exist in the service."""
+
+    code = "TaskSetNotFoundException"
+
+    def __init__(self, message: str = "The specified task set does not exist.") -> None:
+        super().__init__(message)
+
+
 class ResourceNotFoundError(ApiError):
     """The named resource does not exist."""
 

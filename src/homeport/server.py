@@ -42,6 +42,7 @@ from homeport.controllers.loop import Controller, Loop
 from homeport.controllers.retention import RetentionController
 from homeport.controllers.scheduler import SchedulerController
 from homeport.controllers.service import ServiceController
+from homeport.controllers.task_set import TaskSetController
 from homeport.dispatcher.hub import Dispatcher
 from homeport.errors import HomeportError, LeadershipLostError, NotLeaderError
 from homeport.forecast import Fork
@@ -369,6 +370,7 @@ def controllers_of(context: Context) -> tuple[Controller, ...]:
     return (
         DeploymentController(ids=context.ids.child("deployment"), settings=context.settings),
         ServiceController(placement=context.placement, ids=context.ids.child("service"), settings=context.settings),
+        TaskSetController(placement=context.placement, ids=context.ids.child("task_set"), settings=context.settings),
         SchedulerController(placement=context.placement, settings=context.settings),
         InstanceController(),
         DaemonTaskDefinitionController(),

@@ -24,6 +24,7 @@ from homeport.model.ecs.service import DaemonShare, PlacementConstraint, Placeme
 from homeport.model.ecs.service_revision import RevisionContainer, ServiceRevision
 from homeport.model.ecs.task import Container, HostPortUse, NetworkBinding, Task
 from homeport.model.ecs.task_definition import HostPort, TaskDefinition, TaskDefinitionFamily
+from homeport.model.ecs.task_set import TaskSet
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.installation import Effect, IdempotencyToken, Installation
 from homeport.model.record import Record
@@ -391,6 +392,32 @@ SAMPLES: dict[str, Record] = {
         created_at=NOW,
         message="(service web) has reached a steady state.",
         cause="steady",
+    ),
+    "task_sets": TaskSet(
+        account=ACCOUNT,
+        cluster="default",
+        service="web",
+        id="4071829384756102938",
+        status="PRIMARY",
+        family="web",
+        revision=300,
+        launch_type="EC2",
+        created_at=NOW,
+        updated_at=NOW + 1,
+        scale=12.5,
+        external_id="build 7",
+        started_by="CODE_DEPLOY",
+        document=b"{}",
+        stability_status="STEADY_STATE",
+        stability_status_at=NOW + 2,
+        tags=(("a", "b"),),
+        failed_tasks=1,
+        failures_to_start=2,
+        throttled_until=NOW + 15,
+        impaired=True,
+        ends_counted_at=NOW + 3,
+        failure_round_at=NOW + 4,
+        crashes=5,
     ),
 }
 

@@ -157,8 +157,13 @@ GOOD: dict[str, dict[str, Any]] = {
     "UpdateCluster": {"cluster": "default"},
     "UpdateClusterSettings": {"cluster": "default", "settings": [{"name": "containerInsights", "value": "enabled"}]},
     "UpdateService": {"service": "web", "desiredCount": 2},
+    "CreateTaskSet": {"cluster": "default", "service": "shared", "taskDefinition": "web", "scale": {"value": 50.0, "unit": "PERCENT"}},
+    "DescribeTaskSets": {"cluster": "default", "service": "shared", "taskSets": ["SET"], "include": ["TAGS"]},
+    "UpdateTaskSet": {"cluster": "default", "service": "shared", "taskSet": "SET", "scale": {"value": 25.0}},
+    "DeleteTaskSet": {"cluster": "default", "service": "shared", "taskSet": "SET", "force": True},
+    "UpdateServicePrimaryTaskSet": {"cluster": "default", "service": "shared", "primaryTaskSet": "SET"},
 }
-"""Members of requests that succeed; INSTANCE and TASK stand for ARNs."""
+"""Members of requests that succeed; INSTANCE, TASK and SET stand for ARNs."""
 
 
 def good(made: World, operation: str) -> dict[str, Any]:
@@ -168,6 +173,7 @@ def good(made: World, operation: str) -> dict[str, Any]:
         text.replace("INSTANCE", made.known["containerinstance"][0])
         .replace("TASK", made.known["task"][0])
         .replace("EXPRESS", made.known["expressservice"][0])
+        .replace("SET", made.known["taskset"][0])
     )
     found: dict[str, Any] = msgspec.json.decode(text)
     return found
@@ -286,8 +292,14 @@ async def furnish(made: World) -> None:
     await made.context.store.update(lambda tx: tx.put(TASKS, task), cause="test")
     started = await made.good("RunTask", taskDefinition="web", count=1)
     await furnish_gateways(made)
+    await made.good("CreateService", serviceName="shared", desiredCount=4, deploymentController={"type": "EXTERNAL"})
+    task_set = (await made.good("CreateTaskSet", cluster="default", service="shared", taskDefinition="web:1"))["taskSet"]
     deployments = await made.good("ListServiceDeployments", service="web")
     known(made, instance_arn, [f"task/default/{task.id}", *(found["taskArn"] for found in started["tasks"])], deployments)
+    sets = [task_set["taskSetArn"], task_set["id"], "ecs-svc/1234567890123456789"]
+    made.known |= {"taskset": sets, "tasksets": list(sets), "primarytaskset": list(sets), "scale": [], "value": [*made.known["value"], 50.0, 100.0]}
+    made.known["service"] += ["shared", "shared"]
+    made.known["resourcearn"].append(task_set["taskSetArn"])
 
 
 async def furnish_gateways(made: World) -> None:
@@ -325,6 +337,7 @@ def known(made: World, instance_arn: str, tasks: list[str], deployments: dict[st
         "taskset": ["ecs-svc/1234567890123456789"],
         "resourcearn": [f"{prefix}cluster/default", f"{prefix}service/default/web", f"{prefix}task-definition/web:1", *task_arns, instance_arn]
         + [f"{prefix}daemon-task-definition/agents:1"],
+        "resourcearn": [f"{prefix}cluster/default", f"{prefix}service/default/web", f"{prefix}task-definition/web:1", *task_arns, instance_arn],
         "servicedeploymentarns": [brief["serviceDeploymentArn"] for brief in briefs],
         "servicedeploymentarn": [brief["serviceDeploymentArn"] for brief in briefs],
         "servicerevisionarns": [brief["targetServiceRevisionArn"] for brief in briefs],

@@ -15,7 +15,7 @@ import msgspec
 from homeport.agent.engine.engine import Engine
 from homeport.agent.reporter import Reporter
 from homeport.api import idempotency, invocation
-from homeport.controllers import retention
+from homeport.controllers import retention, service_tasks
 from homeport.controllers import service as service_controller
 from homeport.controllers.loop import Loop
 from homeport.dispatcher import liveness
@@ -277,7 +277,7 @@ def never_sweep() -> None:
 
 def write_another_owners_field() -> None:
     """The service's controller also writes the count that only users may change."""
-    right = service_controller.ServiceController._set_failure
+    right = service_tasks.ServiceTasks.set_failure
 
     def set_failure(self: Any, tx: Any, key: str, message: str) -> None:
         right(self, tx, key, message)
@@ -285,7 +285,7 @@ def write_another_owners_field() -> None:
         if message and service is not None and service.desired_count > 1:
             tx.put(SERVICES, msgspec.structs.replace(service, desired_count=service.desired_count - 1))
 
-    _replace(service_controller.ServiceController, "_set_failure", set_failure)
+    _replace(service_tasks.ServiceTasks, "set_failure", set_failure)
 
 
 BUGS: dict[str, Plant] = {

@@ -193,7 +193,7 @@ _COLUMNS: Final[dict[str, Any]] = {
             item["desiredCount"],
             item["runningCount"],
             item["pendingCount"],
-            _last(item["taskDefinition"]),
+            _last(item.get("taskDefinition", "")),
         ),
     ),
     "tasks": (

@@ -119,7 +119,7 @@ def _instance(instance: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _service(service: Mapping[str, Any]) -> tuple[str, ...]:
     counts = (str(service[name]) for name in ("desiredCount", "runningCount", "pendingCount"))
-    return (service["serviceName"], _last(service["clusterArn"]), service["status"], *counts, _last(service["taskDefinition"]))
+    return (service["serviceName"], _last(service["clusterArn"]), service["status"], *counts, _last(service.get("taskDefinition", "")))
 
 
 def _task(task: Mapping[str, Any]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import msgspec
 
 from homeport.controllers import deployment as deployment_controller
 from homeport.controllers import service as service_controller
+from homeport.controllers import task_set as task_set_controller
 from homeport.controllers.loop import Activation
 from homeport.model.change import EndTask, UpdateInstance
 from homeport.model.ecs import container_instance as model
@@ -60,7 +61,7 @@ class InstanceController:
             elif isinstance(change, UpdateInstance):
                 tx.put(CONTAINER_INSTANCES, change.instance)
         services = sorted({task.service_key for task in tasks if task.service})
-        names = (deployment_controller.NAME, service_controller.NAME)
+        names = (deployment_controller.NAME, service_controller.NAME, task_set_controller.NAME)
         mark = [(name, service) for service in services for name in names]
         if 0 < ends < len(tasks):
             mark.append((NAME, key))

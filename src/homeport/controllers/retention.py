@@ -29,6 +29,7 @@ from homeport.store.tables import (
     SERVICE_REVISIONS,
     SERVICES,
     TASK_DEFINITIONS,
+    TASK_SETS,
     TASKS,
 )
 
@@ -37,6 +38,9 @@ DELETES_MAX: Final = 90
 """Records deleted in one activation; under a transaction's 100."""
 PERIOD_SECONDS_MAX: Final = 60.0
 """How late a record may be forgotten. Looking for old records goes over all of a kind, so it is not done at every sweep."""
+
+_REFERRING: Final[tuple[tuple[Table[Any], str], ...]] = ((TASKS, "definition_live"), (DEPLOYMENTS, "definition"), (TASK_SETS, "definition"))
+"""What keeps a task definition that was deleted: tables and their indexes by FAMILY:REVISION."""
 
 R = TypeVar("R", bound=Record)
 
@@ -139,5 +143,5 @@ class RetentionController:
     def _task_definitions(self, reader: Reader, now: float) -> Iterator[Deletion]:
         for definition in self._over(reader.scan(TASK_DEFINITIONS), now):
             reference = f"{definition.account}/{definition.family}:{definition.revision}"
-            if not reader.count(TASKS, "definition_live", reference) and not reader.count(DEPLOYMENTS, "definition", reference):
+            if not any(reader.count(table, index, reference) for table, index in _REFERRING):
                 yield TASK_DEFINITIONS, definition.key

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
 from homeport.config import Settings
 from homeport.controllers.loop import Activation
 from homeport.model.ecs import task as task_model
@@ -91,8 +93,9 @@ class SchedulerController:
     def _request(reader: Reader, task: Task) -> PlacementRequest:
         definition = reader.get(TASK_DEFINITIONS, task_definition_key(task.account, task.family, task.revision))
         service = reader.get(SERVICES, task.service_key) if task.service else None
-        if service is not None:
-            return placement_request(service, definition, provider=task.capacity_provider)
+        if service is not None:  # a task set's launch type need not be that of its service
+            found = placement_request(service, definition, provider=task.capacity_provider)
+            return msgspec.structs.replace(found, launch_type=task.launch_type)
         return standalone_request(task, definition)
 
 

@@ -111,6 +111,11 @@ def service_revision_arn(region: str, account: str, cluster: str, service: str, 
     return _ecs(region, account, f"service-revision/{cluster}/{service}/{deployment_id}")
 
 
+def task_set_arn(region: str, account: str, cluster: str, service: str, task_set_id: str) -> str:
+    """ARN of a task set, whose id in the API is `ecs-svc/` and the digits `task_set_id`."""
+    return _ecs(region, account, f"task-set/{cluster}/{service}/ecs-svc/{task_set_id}")
+
+
 def root_arn(account: str) -> str:
     """ARN of an account's root principal."""
     return f"arn:aws:iam::{account}:root"

@@ -13,6 +13,7 @@ from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.service_revision import ServiceRevision
 from homeport.model.ecs.task import Task
+from homeport.model.ecs.task_set import TaskSet
 from homeport.model.record import Instant
 
 
@@ -80,6 +81,20 @@ class UpdateRevision(msgspec.Struct, frozen=True):
     reason: str
 
 
+class UpdateTaskSet(msgspec.Struct, frozen=True):
+    """Put `task_set` in place of the stored one."""
+
+    task_set: TaskSet
+    reason: str
+
+
+class ForgetTaskSet(msgspec.Struct, frozen=True):
+    """Delete the record of `task_set`: it was deleted, and its tasks are on their way down."""
+
+    task_set: TaskSet
+    reason: str
+
+
 class RollBack(msgspec.Struct, frozen=True):
     """Put `deployment`, which failed, in place of the stored one and start a deployment of `revision` in front of it."""
 
@@ -96,7 +111,20 @@ class Event(msgspec.Struct, frozen=True):
     cause: str = ""
 
 
-Change = StartTask | StopTask | EndTask | UpdateTask | UpdateInstance | UpdateService | UpdateDeployment | UpdateRevision | RollBack | Event
+Change = (
+    StartTask
+    | StopTask
+    | EndTask
+    | UpdateTask
+    | UpdateInstance
+    | UpdateService
+    | UpdateDeployment
+    | UpdateRevision
+    | UpdateTaskSet
+    | ForgetTaskSet
+    | RollBack
+    | Event
+)
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -56,6 +56,8 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     """That of the PRIMARY deployment, while its digests are to be found."""
     undone: Deployment | None = None
     """The deployment that the PRIMARY one rolls back, if it is a rollback."""
+    label: str = ""
+    """What stands in events for the service; "": its name."""
 
     @property
     def primary(self) -> Deployment | None:
@@ -170,6 +172,13 @@ def plan(view: ServiceView, victims: Victims, *, healthy_after_seconds: float, n
     if view.service.status != service_model.ACTIVE or primary is None:
         return Plan(waiting_on=("the service is not ACTIVE",))
     state = standing(view, healthy_after_seconds, now)
+    found = steps(view, state, primary, victims, now=now)
+    return msgspec.structs.replace(found, changes=(*found.changes, *steadiness(view, view.service, settled=state.settled)))
+
+
+def steps(view: ServiceView, state: Standing, primary: Deployment, victims: Victims, *, now: Instant) -> Plan:
+    """The starts and stops of `plan` for the tasks of `view`, sorted into `state`, and the events about what holds them up."""
+    name = view.label or view.service.name
     limits = bounds(view.service)
     if primary.rollout_state == deployment_model.FAILED:  # it launches nothing more, so what older ones still run is what the service has
         limits = Bounds(max(limits.lower, view.service.desired_count), limits.upper)
@@ -178,10 +187,9 @@ def plan(view: ServiceView, victims: Victims, *, healthy_after_seconds: float, n
     starts, waiting_on = _starts(state, limits, primary, stopped=len(stops), now=now)
     changes: list[Change] = [*stops, *(StartTask(primary, "the service has fewer tasks than desired") for _ in range(starts))]
     if choice.withheld:
-        changes.append(Event(unable_to_scale_in(view.service.name, len(choice.withheld)), cause=f"protection {primary.id}"))
+        changes.append(Event(unable_to_scale_in(name, len(choice.withheld)), cause=f"protection {primary.id}"))
     if not changes and _is_deadlocked(state, waiting_on):
-        changes.append(Event(unable_to_roll(view.service.name), cause=f"configuration {primary.id}"))
-    changes.extend(steadiness(view, view.service, settled=state.settled))
+        changes.append(Event(unable_to_roll(name), cause=f"configuration {primary.id}"))
     return Plan(tuple(changes), _wake_at(state, primary, choice.withheld, now), waiting_on)
 
 

@@ -15,6 +15,7 @@ from homeport.model.ecs import daemon_deployment as daemon_deployment_model
 from homeport.model.ecs import daemon_task_definition as daemon_definition_model
 from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import task as task_model
+from homeport.model.ecs import task_set as task_set_model
 from homeport.model.ecs.account_setting import AccountSetting
 from homeport.model.ecs.capacity_provider import CapacityProvider
 from homeport.model.ecs.cluster import Cluster
@@ -30,6 +31,7 @@ from homeport.model.ecs.service import Service, ServiceEvent
 from homeport.model.ecs.service_revision import ServiceRevision
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition, TaskDefinitionFamily
+from homeport.model.ecs.task_set import TaskSet
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.installation import Effect, IdempotencyToken, Installation
 from homeport.store.table import Table
@@ -82,6 +84,14 @@ def guard_daemon_deployment(before: DaemonDeployment | None, after: DaemonDeploy
         return
     if after.status not in daemon_deployment_model.TRANSITIONS[before.status]:
         raise InvalidTransitionError(f"daemon deployment {after.id}: its status may not go from {before.status} to {after.status}")
+
+
+def guard_task_set(before: TaskSet | None, after: TaskSet | None) -> None:
+    """A task set's status moves along its transition table."""
+    if before is None or after is None or before.status == after.status:
+        return
+    if after.status not in task_set_model.TRANSITIONS[before.status]:
+        raise InvalidTransitionError(f"task set {after.id}: status may not go from {before.status} to {after.status}")
 
 
 def guard_capacity_provider(before: CapacityProvider | None, after: CapacityProvider | None) -> None:
@@ -203,6 +213,17 @@ DEPLOYMENTS: Final = Table(
 EXPRESS_GATEWAY_SERVICES: Final = Table("express_gateway_services", ExpressGatewayService, lambda r: r.key)
 SERVICE_REVISIONS: Final = Table("service_revisions", ServiceRevision, lambda r: r.key, indexes={"service": lambda r: (r.service_key,)})
 SERVICE_EVENTS: Final = Table("service_events", ServiceEvent, lambda r: r.key, indexes={"service": lambda r: (r.service_key,)})
+TASK_SETS: Final = Table(
+    "task_sets",
+    TaskSet,
+    lambda r: r.key,
+    indexes={
+        "service": lambda r: (r.service_key,),
+        "definition": lambda r: (f"{r.account}/{r.family}:{r.revision}",),
+        "capacity_provider": lambda r: tuple(f"{r.cluster_key}/{name}" for name in r.capacity_providers),
+    },
+    guard=guard_task_set,
+)
 
 DAEMONS: Final = Table(
     "daemons",
@@ -246,6 +267,7 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     DAEMONS,
     DAEMON_DEPLOYMENTS,
     DAEMON_REVISIONS,
+    TASK_SETS,
     EFFECTS,
     GATEWAYS,
     GATEWAY_ASSOCIATIONS,

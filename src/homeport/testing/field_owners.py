@@ -9,10 +9,11 @@ from typing import Final
 
 _REPORTS: Final = ("SubmitTaskStateChange", "SubmitContainerStateChange")
 _ENDERS: Final = ("DeregisterContainerInstance", "controller/instance")
-_STOPPERS: Final = ("StopTask", "controller/service", "controller/scheduler", *_ENDERS, *_REPORTS)
+_STOPPERS: Final = ("StopTask", "controller/service", "controller/task_set", "controller/scheduler", *_ENDERS, *_REPORTS)
 _MOVERS: Final = ("UpdateContainerInstancesState", "DeregisterContainerInstance")
 _REGISTRATION: Final = ("RegisterContainerInstance",)
 _SERVICE_SPEC: Final = ("UpdateService",)
+_UNSETTLERS: Final = ("controller/task_set", "UpdateTaskSet", "UpdateService", "DeleteTaskSet", "DeleteService")
 
 OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "tasks": {
@@ -35,21 +36,21 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "connectivity_at": (*_REPORTS, "DeregisterContainerInstance"),
         "containers": (*_REPORTS, *_ENDERS, "dispatcher"),
         "health_status": ("dispatcher",),
-        "healthy_since": ("controller/deployment",),
+        "healthy_since": ("controller/deployment", "controller/task_set"),
         "version": (*_STOPPERS, "dispatcher", "controller/deployment"),
         "protected_until": ("UpdateTaskProtection",),
         "tags": ("TagResource", "UntagResource"),
     },
     "services": {
-        "status": ("DeleteService", "controller/service"),
+        "status": ("DeleteService", "controller/service", "controller/task_set"),
         "desired_count": ("UpdateService", "DeleteService", "controller/service"),
         "availability_zone_rebalancing": ("UpdateService",),
         "rebalancing": ("controller/service",),
         "daemon_share": ("UpdateService", "controller/service"),
-        "family": (*_SERVICE_SPEC, "controller/deployment"),
-        "revision": (*_SERVICE_SPEC, "controller/deployment"),
-        "launch_type": ("controller/deployment",),
-        "document": (*_SERVICE_SPEC, "controller/deployment"),
+        "family": (*_SERVICE_SPEC, "controller/deployment", "UpdateServicePrimaryTaskSet"),
+        "revision": (*_SERVICE_SPEC, "controller/deployment", "UpdateServicePrimaryTaskSet"),
+        "launch_type": ("controller/deployment", "UpdateServicePrimaryTaskSet"),
+        "document": (*_SERVICE_SPEC, "controller/deployment", "UpdateServicePrimaryTaskSet"),
         "completed_revision_id": ("controller/deployment", "UpdateService"),
         "maximum_percent": _SERVICE_SPEC,
         "minimum_healthy_percent": _SERVICE_SPEC,
@@ -58,10 +59,10 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "placement_strategy": _SERVICE_SPEC,
         "enable_ecs_managed_tags": _SERVICE_SPEC,
         "propagate_tags": _SERVICE_SPEC,
-        "placement_failure": ("controller/service", "DeleteService"),
-        "steady": ("controller/service", "controller/deployment", "UpdateService", "DeleteService"),
-        "events_written": ("controller/service", "controller/deployment"),
-        "drained_at": ("controller/service",),
+        "placement_failure": ("controller/service", "controller/task_set", "DeleteService"),
+        "steady": ("controller/service", "controller/deployment", "controller/task_set", "UpdateService", "DeleteService"),
+        "events_written": ("controller/service", "controller/deployment", "controller/task_set"),
+        "drained_at": ("controller/service", "controller/task_set"),
         "tags": ("TagResource", "UntagResource"),
     },
     "deployments": {
@@ -85,6 +86,18 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "crashes": ("controller/deployment",),
         "impaired": ("controller/deployment",),
         "ends_counted_at": ("controller/deployment",),
+    },
+    "task_sets": {
+        "status": ("UpdateServicePrimaryTaskSet", "DeleteTaskSet", "DeleteService"),
+        "scale": ("UpdateTaskSet",),
+        "updated_at": ("UpdateServicePrimaryTaskSet", "UpdateTaskSet", "DeleteTaskSet", "DeleteService"),
+        "stability_status": _UNSETTLERS,
+        "stability_status_at": _UNSETTLERS,
+        "tags": ("TagResource", "UntagResource"),
+        **dict.fromkeys(
+            ("failed_tasks", "failures_to_start", "throttled_until", "impaired", "ends_counted_at", "failure_round_at", "crashes"),
+            ("controller/task_set",),
+        ),
     },
     "service_revisions": {"containers": ("controller/deployment",), "pinned_at": ("controller/deployment",)},
     "capacity_providers": {
@@ -124,11 +137,12 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 """Table → field → who may change it after the record was made. A field that is not here never changes."""
 
 CREATORS: Final[dict[str, tuple[str, ...]]] = {
-    "tasks": ("RunTask", "StartTask", "controller/service"),
+    "tasks": ("RunTask", "StartTask", "controller/service", "controller/task_set"),
     "services": ("CreateService",),
     "deployments": ("CreateService", "UpdateService", "controller/deployment"),
     "service_revisions": ("CreateService", "UpdateService"),
-    "service_events": ("controller/service", "controller/deployment"),
+    "service_events": ("controller/service", "controller/deployment", "controller/task_set"),
+    "task_sets": ("CreateTaskSet", "CreateService"),
     "container_instances": ("RegisterContainerInstance",),
     "clusters": ("CreateCluster", "RegisterContainerInstance"),
     "task_definitions": ("RegisterTaskDefinition",),
@@ -138,7 +152,8 @@ DELETERS: Final[dict[str, tuple[str, ...]]] = {
     "services": ("controller/retention",),
     "deployments": ("controller/retention",),
     "service_revisions": ("controller/retention",),
-    "service_events": ("controller/retention", "controller/service", "controller/deployment"),
+    "service_events": ("controller/retention", "controller/service", "controller/deployment", "controller/task_set"),
+    "task_sets": ("controller/task_set",),
     "container_instances": ("controller/retention",),
 }
 

@@ -15,6 +15,7 @@ from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Container, Task
 from homeport.model.ecs.task_definition import TaskDefinition
+from homeport.model.ecs.task_set import TaskSet
 
 ACCOUNT: Final = "123456789012"
 REGION: Final = "us-east-1"
@@ -97,6 +98,24 @@ def deployment(**fields: Any) -> Deployment:
         "launch_type": "EC2",
     }
     return Deployment(**{**defaults, **fields})
+
+
+def task_set(**fields: Any) -> TaskSet:
+    """An ACTIVE task set of the service `web` at 100 percent."""
+    defaults = {
+        "account": ACCOUNT,
+        "cluster": "default",
+        "service": "web",
+        "id": "1" * 19,
+        "status": "ACTIVE",
+        "family": "web",
+        "revision": 1,
+        "launch_type": "EC2",
+        "created_at": NOW,
+        "updated_at": NOW,
+        "scale": 100.0,
+    }
+    return TaskSet(**{**defaults, **fields})
 
 
 def task(number: int = 1, **fields: Any) -> Task:

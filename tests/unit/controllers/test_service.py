@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from homeport.config import Settings
-from homeport.controllers.service import task_tags
+from homeport.controllers.service_tasks import task_tags
 from homeport.model.ecs.task import HostPortUse, Task
 from homeport.model.ecs.task_definition import HostPort
 from homeport.planner.health import is_healthy

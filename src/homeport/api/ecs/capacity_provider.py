@@ -20,7 +20,7 @@ from homeport.model import arn
 from homeport.model.ecs import capacity_provider as model
 from homeport.model.ecs.capacity_provider import CapacityProvider
 from homeport.store.table import Reader, Transaction
-from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, SERVICES, TASKS
+from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, SERVICES, TASK_SETS, TASKS
 
 DESCRIBE_MAX: Final = 100
 PAGE_MAX: Final = 10
@@ -193,9 +193,11 @@ async def delete_capacity_provider(call: Call, request: Any) -> dict[str, Any]:
 
 
 def in_use(reader: Reader, cluster_key: str, name: str) -> bool:
-    """Whether a service's strategy in the cluster has the provider `name`, or a task that is not STOPPED came by it."""
+    """Whether a strategy of a service or a task set in the cluster has the provider `name`, or a task that is not STOPPED came by it."""
     place = f"{cluster_key}/{name}"
-    return bool(reader.count(SERVICES, "capacity_provider", place) or reader.count(TASKS, "provider_live", place))
+    if reader.count(SERVICES, "capacity_provider", place) or reader.count(TASK_SETS, "capacity_provider", place):
+        return True
+    return reader.count(TASKS, "provider_live", place) > 0
 
 
 def _refuse_if_used(reader: Reader, provider: CapacityProvider) -> None:

@@ -31,6 +31,7 @@ from homeport.api.ecs import (
     task,
     task_definition,
     task_protection,
+    task_set,
 )
 
 OPERATIONS: Final[dict[str, Handler]] = {
@@ -111,6 +112,12 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "UpdateExpressGatewayService": express_gateway_service.update_express_gateway_service,
     "DeleteExpressGatewayService": express_gateway_service.delete_express_gateway_service,
     "DescribeExpressGatewayService": express_gateway_service.describe_express_gateway_service,
+    # task sets
+    "CreateTaskSet": task_set.create_task_set,
+    "DescribeTaskSets": task_set.describe_task_sets,
+    "UpdateTaskSet": task_set.update_task_set,
+    "DeleteTaskSet": task_set.delete_task_set,
+    "UpdateServicePrimaryTaskSet": task_set.update_service_primary_task_set,
     # account settings
     "PutAccountSetting": account_setting.put_account_setting,
     "PutAccountSettingDefault": account_setting.put_account_setting_default,
@@ -133,13 +140,14 @@ NOTES: Final[dict[str, str]] = {
     "PutAccountSetting": "containerInsights acts on new clusters; the others are stored and given back",
     "PutAccountSettingDefault": "as PutAccountSetting",
     "UpdateContainerAgent": "agents are updated with the installation, so the answer is always that there is no newer one",
-    "CreateService": "rolling deployments; alarms need the setting alarm_source; load balancers, registries, bake time, hooks are refused by name",
-    "UpdateService": "as CreateService",
+    "CreateService": "rolling deployments; controllers ECS and EXTERNAL, CODE_DEPLOY runs its first task set; alarms need the setting alarm_source; load balancers, registries, bake time, hooks are refused by name",
+    "UpdateService": "as CreateService; the deployment controller cannot be changed",
+    "CreateTaskSet": "as CreateService for what a set consists of; load balancers and registries are refused by name",
     "StopServiceDeployment": "stop type ROLLBACK; ABORT is refused, as its documentation says",
     "CreateCluster": "Service Connect defaults are stored and given back; nothing acts on them",
     "RegisterTaskDefinition": "every member is accepted and given back; RunTask and CreateService refuse by name what cannot act yet",
     "SubmitAttachmentStateChanges": "no attachment is made yet, so naming one is an error",
-    "TagResource": "clusters, services, tasks, task definitions of both kinds, container instances, capacity providers and gateways",
+    "TagResource": "clusters, services, task sets, tasks, task definitions of both kinds, container instances, capacity providers and gateways",
     "ExecuteCommand": "everything is checked; no session is ever opened, since no task can be run with enableExecuteCommand yet",
     "ListServicesByNamespace": "knows the namespaces that clusters have as their default; none has a service, since Service Connect is refused",
     "CreateExpressGatewayService": "stored and given back as INACTIVE with the reason: there is no Fargate, load balancer or scaling, so nothing "

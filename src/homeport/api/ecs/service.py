@@ -14,7 +14,7 @@ import msgspec
 
 from homeport.api import idempotency, pagination
 from homeport.api.call import Call
-from homeport.api.ecs import lookup, page, service_input, task_input
+from homeport.api.ecs import deployment_controller, lookup, page, service_input, task_input, task_set
 from homeport.api.ecs.cluster_capacity import acting_strategy
 from homeport.api.ecs.daemon_input import as_daemon, refuse_for_daemon
 from homeport.api.ecs.deployment_configuration import with_configuration
@@ -38,6 +38,8 @@ DESCRIBE_MAX: Final = 10
 LIST_DEFAULT: Final = 10
 
 DEFINITION_MISSING: Final = "TaskDefinition not found."
+DEPLOYMENTS_ACTIVE: Final = "The service cannot be stopped while deployments are active."
+"""The very words that Terraform waits out; ECS calls task sets deployments as well where it counts them."""
 NOT_IDEMPOTENT: Final = "Creation of service was not idempotent."
 
 
@@ -48,9 +50,10 @@ async def create_service(call: Call, request: Any) -> dict[str, Any]:
     service_input.refuse_at_creation(request)
     if daemon:
         refuse_for_daemon(request)
+    deployment_controller.refuse_at_creation(request)
     service_input.refuse_not_built(request)
     if not daemon:
-        service_input.desired_count_of(request.desiredCount)
+        service_input.desired_count_of(request.desiredCount or 0)
     idempotency.check_token(request.clientToken, length_max=service_input.CLIENT_TOKEN_CHARACTERS_MAX)
     task_input.launch_type(request.launchType)
 
@@ -62,7 +65,7 @@ async def create_service(call: Call, request: Any) -> dict[str, Any]:
             return {"service": service_json(tx, call, again, with_tags=True)}
         service = _new_service(tx, call, request, cluster)
         tx.put(SERVICES, service)
-        _start_deployment(tx, service, call.ids.digits(19))
+        _first_version(tx, service, call.ids.digits(19))
         once.remember(tx, (service.key,))
         return {"service": service_json(tx, call, service, with_tags=True)}
 
@@ -91,9 +94,23 @@ def _made_before(tx: Transaction, once: idempotency.Once, cluster: Cluster) -> S
     raise InvalidParameterError(NOT_IDEMPOTENT)
 
 
-def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) -> Service:
-    definition = lookup.task_definition_of(tx, call, request.taskDefinition, missing=DEFINITION_MISSING)
+def _first_version(tx: Transaction, service: Service, digits: str) -> None:
+    """What a new service begins with: a deployment; with CODE_DEPLOY a task set that is PRIMARY; with EXTERNAL nothing."""
+    if service.deployment_controller == model.ECS:
+        _start_deployment(tx, service, digits)
+    elif service.deployment_controller == model.CODE_DEPLOY:
+        task_set.put_first(tx, service, digits)
+
+
+def _runnable_definition(reader: Reader, call: Call, reference: str) -> TaskDefinition:
+    definition = lookup.task_definition_of(reader, call, reference, missing=DEFINITION_MISSING)
     task_input.check_runnable(definition)
+    return definition
+
+
+def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) -> Service:
+    controller = deployment_controller.controller_of(request)
+    definition = None if controller == model.EXTERNAL else _runnable_definition(tx, call, request.taskDefinition)
     before = tx.get(SERVICES, f"{cluster.key}/{request.serviceName}")
     service = Service(
         account=cluster.account,
@@ -102,10 +119,11 @@ def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) ->
         status=model.ACTIVE,
         created_at=tx.now,
         created_by=call.principal_arn,
-        desired_count=0 if request.schedulingStrategy == model.DAEMON else request.desiredCount,
+        desired_count=0 if request.schedulingStrategy == model.DAEMON else request.desiredCount or 0,
         scheduling_strategy=request.schedulingStrategy or model.REPLICA,
-        family=definition.family,
-        revision=definition.revision,
+        family=definition.family if definition else "",
+        revision=definition.revision if definition else 0,
+        deployment_controller=controller,
         launch_type=task_input.launch_type(request.launchType),
         placement_constraints=service_input.placement_constraints(request.placementConstraints),
         placement_strategy=task_input.strategies_of(request.placementStrategy),
@@ -116,10 +134,10 @@ def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) ->
         events_written=before.events_written if before else 0,
     )
     service = with_configuration(service, request.deploymentConfiguration, call.settings)
-    if service.scheduling_strategy == model.DAEMON:
+    if service.scheduling_strategy == model.DAEMON and definition is not None:
         service = service_input.with_rebalancing(service, request.availabilityZoneRebalancing, kept=None)
         return as_daemon(tx, call, service=service, definition=definition)
-    strategy = acting_strategy(tx, call, cluster=cluster, request=request)
+    strategy = acting_strategy(tx, call, cluster=cluster, request=request) if definition else ()
     service = service_input.with_strategy(service, strategy) if strategy else service
     return service_input.with_rebalancing(service, request.availabilityZoneRebalancing, kept=None)
 
@@ -132,6 +150,7 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
         before = _active_service(tx, call, request)
         if before.scheduling_strategy == model.DAEMON:
             refuse_for_daemon(request)
+        deployment_controller.refuse_at_update(before, request)
         service = with_configuration(_with_members(before, request), request.deploymentConfiguration, call.settings)
         if request.capacityProviderStrategy is not None:
             strategy = acting_strategy(tx, call, cluster=lookup.cluster_of(tx, call, request.cluster), request=request)
@@ -139,8 +158,7 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
         kept = before.availability_zone_rebalancing
         service = service_input.with_rebalancing(service, request.availabilityZoneRebalancing, kept=kept)
         if request.taskDefinition:
-            definition = lookup.task_definition_of(tx, call, request.taskDefinition, missing=DEFINITION_MISSING)
-            task_input.check_runnable(definition)
+            definition = _runnable_definition(tx, call, request.taskDefinition)
             service = msgspec.structs.replace(service, family=definition.family, revision=definition.revision)
         if request.forceNewDeployment or starts_deployment(before, service):
             service = msgspec.structs.replace(service, steady=False, completed_revision_id=_completed_revision_id(tx, service))
@@ -150,6 +168,8 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
         if service.scheduling_strategy == model.DAEMON and (current := _definition(tx, service)) is not None:
             service = as_daemon(tx, call, service=service, definition=current)
         tx.put(SERVICES, service)
+        if service.desired_count != before.desired_count:
+            task_set.unsettle(tx, service)
         return {"service": service_json(tx, call, service, with_tags=True)}
 
     return await call.update(update)
@@ -225,6 +245,7 @@ async def delete_service(call: Call, request: Any) -> dict[str, Any]:
                 _require_scaled_down(tx, service)
             service = msgspec.structs.replace(service, status=model.DRAINING, desired_count=0, steady=False, placement_failure="")
             tx.put(SERVICES, service)
+            task_set.drain_all(tx, service)
         return {"service": service_json(tx, call, service, with_tags=True)}
 
     return await call.update(delete)
@@ -233,10 +254,12 @@ async def delete_service(call: Call, request: Any) -> dict[str, Any]:
 def _require_scaled_down(reader: Reader, service: Service) -> None:
     if service.desired_count > 0:
         raise InvalidParameterError("The service cannot be stopped while it is scaled above 0.")
+    if task_set.holds_up_deletion(reader, service):
+        raise InvalidParameterError(DEPLOYMENTS_ACTIVE)
     live = {task.deployment_id for task in reader.find(TASKS, "service_live", service.key)}
     old = (item for item in deployments_of(reader, service) if item.status == deployment_model.ACTIVE)
     if any(item.target_id in live for item in old):
-        raise InvalidParameterError("The service cannot be stopped while deployments are active.")
+        raise InvalidParameterError(DEPLOYMENTS_ACTIVE)
 
 
 async def describe_services(call: Call, request: Any) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import msgspec
 from homeport.api import pagination
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, page
-from homeport.api.ecs.service_json import Counts, deployments_of
+from homeport.api.ecs.service_counts import Counts
+from homeport.api.ecs.service_json import deployments_of
 from homeport.errors import ConflictError, InvalidParameterError, ServiceDeploymentNotFoundError, ServiceNotFoundError
 from homeport.model import arn
 from homeport.model.ecs import deployment as model

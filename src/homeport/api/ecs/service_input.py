@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import msgspec
 
+from homeport.api.ecs.deployment_controller import controller_of
 from homeport.api.ecs.task_input import constraint, not_built
 from homeport.errors import InvalidParameterError
 from homeport.model.ecs.capacity_provider import Strategy
-from homeport.model.ecs.service import DAEMON, PlacementConstraint, Service
+from homeport.model.ecs.service import DAEMON, EXTERNAL, PlacementConstraint, Service
 from homeport.planner import rebalancing
 
 CLIENT_TOKEN_CHARACTERS_MAX: Final = 36
@@ -59,8 +60,6 @@ def refuse_not_built(request: Any) -> None:
         raise not_built("monitoring")
     if request.enableExecuteCommand:
         raise not_built("enableExecuteCommand")
-    if request.deploymentController is not None and request.deploymentController.type != "ECS":
-        raise not_built(f"deploymentController {request.deploymentController.type}")
     if request.networkConfiguration is not None:
         raise InvalidParameterError("Network Configuration is not valid for the given networkMode of this task definition.")
     if request.platformVersion:
@@ -73,9 +72,10 @@ def refuse_at_creation(request: Any) -> None:
     """Raise for members that only CreateService has."""
     if request.role:
         raise InvalidParameterError("You cannot specify an IAM role for a service that has no load balancer.")
-    if not request.taskDefinition:
+    external = controller_of(request) == EXTERNAL  # its only required member is the name
+    if not request.taskDefinition and not external:
         raise InvalidParameterError("TaskDefinition can not be blank.")
-    if request.desiredCount is None and request.schedulingStrategy != DAEMON:
+    if request.desiredCount is None and request.schedulingStrategy != DAEMON and not external:
         raise InvalidParameterError("desiredCount must be specified for a service with the REPLICA scheduling strategy.")
 
 

@@ -5,46 +5,22 @@ Owns: the form of `service` and `deployments[]`. Never stores a count: running a
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from homeport.api.call import Call
+from homeport.api.ecs.service_counts import Counts
 from homeport.api.ecs.service_event import events_json
 from homeport.api.ecs.tag_rules import tags_json
+from homeport.api.ecs.task_set_json import task_set_json, task_sets_of
 from homeport.model import arn
 from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import service as model
-from homeport.model.ecs import task as task_model
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
 from homeport.store.table import Reader
-from homeport.store.tables import DEPLOYMENTS, TASKS
-
-PENDING: Final = (task_model.PROVISIONING, task_model.PENDING, task_model.ACTIVATING)
-"""The states that `pendingCount` counts."""
-
-
-class Counts:
-    """RUNNING and pending tasks of one service, in all and per deployment."""
-
-    def __init__(self, reader: Reader, service: Service) -> None:
-        self._running: Counter[str] = Counter()
-        self._pending: Counter[str] = Counter()
-        for task in reader.find(TASKS, "service_live", service.key):
-            if task.last_status == task_model.RUNNING:
-                self._running[task.deployment_id] += 1
-            elif task.last_status in PENDING:
-                self._pending[task.deployment_id] += 1
-
-    def running(self, deployment_id: str = "") -> int:
-        """RUNNING tasks of the deployment, or of the whole service."""
-        return self._running[deployment_id] if deployment_id else self._running.total()
-
-    def pending(self, deployment_id: str = "") -> int:
-        """Tasks on their way to RUNNING, of the deployment or of the whole service."""
-        return self._pending[deployment_id] if deployment_id else self._pending.total()
+from homeport.store.tables import DEPLOYMENTS
 
 
 def deployments_of(reader: Reader, service: Service) -> list[Deployment]:
@@ -68,7 +44,6 @@ def service_json(reader: Reader, call: Call, service: Service, *, with_tags: boo
         "runningCount": counts.running(),
         "pendingCount": counts.pending(),
         **capacity_json(service),
-        "taskDefinition": arn.task_definition_arn(call.region, service.account, service.family, service.revision),
         "deploymentConfiguration": msgspec.json.decode(service.deployment_configuration or b"{}"),
         "deployments": [deployment_json(call, item, service=service, counts=counts) for item in shown],
         "events": events_json(reader, service),
@@ -84,6 +59,11 @@ def service_json(reader: Reader, call: Call, service: Service, *, with_tags: boo
         "availabilityZoneRebalancing": service.availability_zone_rebalancing,
         **_current(call, service, shown, counts),
     }
+    if service.family:  # with task sets there is none before one of them is PRIMARY
+        answer["taskDefinition"] = arn.task_definition_arn(call.region, service.account, service.family, service.revision)
+    if service.has_task_sets:
+        shown_sets = task_sets_of(reader, service)
+        answer["taskSets"] = [task_set_json(call, item, service=service, counts=counts, with_tags=with_tags) for item in shown_sets]
     if with_tags and service.tags:
         answer["tags"] = tags_json(service.tags)
     return answer

@@ -24,6 +24,7 @@ from homeport.model.ecs.gateway import Gateway
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition
+from homeport.model.ecs.task_set import TaskSet
 from homeport.model.record import Tags
 from homeport.store.table import Reader, Table, Transaction
 from homeport.store.tables import (
@@ -35,10 +36,11 @@ from homeport.store.tables import (
     GATEWAYS,
     SERVICES,
     TASK_DEFINITIONS,
+    TASK_SETS,
     TASKS,
 )
 
-Taggable = CapacityProvider | Cluster | ContainerInstance | ExpressGatewayService | Gateway | Service | Task | TaskDefinition
+Taggable = CapacityProvider | Cluster | ContainerInstance | ExpressGatewayService | Gateway | Service | Task | TaskDefinition | TaskSet
 
 _IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
 _DEFINITIONS: Final[dict[str, Table[Any]]] = {"task-definition": TASK_DEFINITIONS, "daemon-task-definition": DAEMON_TASK_DEFINITIONS}
@@ -94,6 +96,8 @@ def _resource(reader: Reader, call: Call, text: str, missing: type[ApiError]) ->
         family, revision = lookup.split_task_definition(call, text, kind=kind)
         table = _DEFINITIONS[kind]
         return table, _found(reader.get(table, f"{call.account}/{family}:{revision or 0:07d}"), text, missing)
+    if kind == "task-set":
+        return TASK_SETS, _found(reader.get(TASK_SETS, _task_set_key(reader, call, arn)), text, missing)
     if kind not in _IN_CLUSTER:
         raise InvalidParameterError(f"Resources of the type {kind} cannot be tagged.")
     table, key = _IN_CLUSTER[kind], _key_in_cluster(reader, call, arn)
@@ -106,6 +110,14 @@ def _found(record: Any, text: str, missing: type[ApiError]) -> Any:
     if record is None or (not isinstance(record, TaskDefinition) and getattr(record, "status", "") == _INACTIVE):
         raise missing(f"The specified resource was not found: {text}")
     return record
+
+
+def _task_set_key(reader: Reader, call: Call, arn: Arn) -> str:
+    """The store key of `task-set/CLUSTER/SERVICE/ecs-svc/ID`."""
+    parts = arn.resource.split("/")
+    if len(parts) != 5 or parts[3] != "ecs-svc" or (arn.region, arn.account) != (call.region, call.account):
+        raise InvalidParameterError(f"Invalid ARN: {arn}")
+    return f"{lookup.cluster_of(reader, call, parts[1]).key}/{parts[2]}/{parts[4]}"
 
 
 def _key_in_cluster(reader: Reader, call: Call, arn: Arn) -> str:

@@ -17,6 +17,10 @@ ACTIVE: Final = "ACTIVE"
 DRAINING: Final = "DRAINING"
 INACTIVE: Final = "INACTIVE"
 
+ECS: Final = "ECS"
+EXTERNAL: Final = "EXTERNAL"
+CODE_DEPLOY: Final = "CODE_DEPLOY"
+
 REPLICA: Final = "REPLICA"
 DAEMON: Final = "DAEMON"
 
@@ -60,7 +64,7 @@ class Service(Record, frozen=True, kw_only=True):
     created_by: str
     desired_count: int
     family: str
-    """Family of the current (PRIMARY) task definition."""
+    """Family of the current (PRIMARY) task definition; "" with task sets of which none is PRIMARY yet."""
     revision: int
     launch_type: str
     scheduling_strategy: str = REPLICA
@@ -75,7 +79,8 @@ class Service(Record, frozen=True, kw_only=True):
     propagate_tags: str = "NONE"
     enable_execute_command: bool = False
     availability_zone_rebalancing: str = "DISABLED"
-    deployment_controller: str = "ECS"
+    deployment_controller: str = ECS
+    """Who decides when another version runs: ECS (deployments), EXTERNAL or CODE_DEPLOY (task sets)."""
     tags: Tags = ()
     document: bytes = b""
     """JSON object of further members of the API's `service` that are stored and given back as they came; those that belong to a service revision
@@ -107,9 +112,14 @@ class Service(Record, frozen=True, kw_only=True):
         return f"{self.account}/{self.cluster}"
 
     @property
+    def has_task_sets(self) -> bool:
+        """Whether its tasks belong to task sets; otherwise they belong to deployments."""
+        return self.deployment_controller != ECS
+
+    @property
     def capacity_provider_strategy(self) -> Strategy:
         """How its tasks are shared out between capacity providers; () for a service with a launch type."""
-        return _strategy_in(self.document)
+        return strategy_in(self.document)
 
     @property
     def capacity_providers(self) -> tuple[str, ...]:
@@ -124,7 +134,8 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 @functools.lru_cache(maxsize=4096)
-def _strategy_in(document: bytes) -> Strategy:
+def strategy_in(document: bytes) -> Strategy:
+    """The capacity provider strategy in the document of a service or a task set."""
     return msgspec.json.decode(document, type=_Document).strategy if document else ()
 
 
