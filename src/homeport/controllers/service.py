@@ -135,7 +135,7 @@ class ServiceController:
         view = service_view(tx, service)
 
         def victims(tasks: Sequence[Task], count: int) -> Sequence[Task]:
-            return self._tasks.victims(tx, service, tasks, count)
+            return self._tasks.victims(tx, service, tasks, count=count)
 
         if service.scheduling_strategy == service_model.DAEMON:
             view, plan = plan_daemon(tx, view, self._placement, healthy_after_seconds=self._settings.healthy_after_seconds)

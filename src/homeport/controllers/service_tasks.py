@@ -62,7 +62,7 @@ class ServiceTasks:
         # When each refusal was last worked out in words, which costs a look at every instance.
         self._explained_at: dict[str, float] = {}
 
-    def victims(self, tx: Transaction, service: Service, tasks: Sequence[Task], count: int) -> Sequence[Task]:
+    def victims(self, tx: Transaction, service: Service, tasks: Sequence[Task], *, count: int) -> Sequence[Task]:
         """`count` of `tasks`, the one to stop first in front."""
         if not tasks or count <= 0:
             return ()

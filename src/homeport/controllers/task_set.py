@@ -109,7 +109,7 @@ class TaskSetController:
         stand_in = planner.stand_in(view.service, task_set)
 
         def victims(tasks: Sequence[Task], count: int) -> Sequence[Task]:
-            return self._tasks.victims(tx, stand_in, tasks, count)
+            return self._tasks.victims(tx, stand_in, tasks, count=count)
 
         own = planner.TaskSetView(
             service=view.service,

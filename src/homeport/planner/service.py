@@ -172,11 +172,11 @@ def plan(view: ServiceView, victims: Victims, *, healthy_after_seconds: float, n
     if view.service.status != service_model.ACTIVE or primary is None:
         return Plan(waiting_on=("the service is not ACTIVE",))
     state = standing(view, healthy_after_seconds, now)
-    found = steps(view, state, primary, victims, now=now)
+    found = steps(view, state, primary, victims=victims, now=now)
     return msgspec.structs.replace(found, changes=(*found.changes, *steadiness(view, view.service, settled=state.settled)))
 
 
-def steps(view: ServiceView, state: Standing, primary: Deployment, victims: Victims, *, now: Instant) -> Plan:
+def steps(view: ServiceView, state: Standing, primary: Deployment, *, victims: Victims, now: Instant) -> Plan:
     """The starts and stops of `plan` for the tasks of `view`, sorted into `state`, and the events about what holds them up."""
     name = view.label or view.service.name
     limits = bounds(view.service)

@@ -135,7 +135,7 @@ def plan(view: TaskSetView, victims: Victims, ended: Iterable[Task], *, settings
     name = label(view.service, task_set)
     service_view = ServiceView(service=stand_in(view.service, changed), deployments=(counted,), tasks=view.tasks, draining=view.draining, label=name)
     state = service_planner.standing(service_view, after, now)
-    found_steps = service_planner.steps(service_view, state, counted, victims, now=now)
+    found_steps = service_planner.steps(service_view, state, counted, victims=victims, now=now)
     waits = [at for at in (found_steps.wake_at, *(healthy_at(task, after) for task in view.tasks if not task.healthy_since)) if at > now]
     return Plan((*changes, *found_steps.changes), min(waits, default=0.0), found_steps.waiting_on)
 

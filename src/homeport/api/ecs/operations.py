@@ -140,7 +140,8 @@ NOTES: Final[dict[str, str]] = {
     "PutAccountSetting": "containerInsights acts on new clusters; the others are stored and given back",
     "PutAccountSettingDefault": "as PutAccountSetting",
     "UpdateContainerAgent": "agents are updated with the installation, so the answer is always that there is no newer one",
-    "CreateService": "rolling deployments; controllers ECS and EXTERNAL, CODE_DEPLOY runs its first task set; alarms need the setting alarm_source; load balancers, registries, bake time, hooks are refused by name",
+    "CreateService": "rolling deployments; controllers ECS and EXTERNAL, CODE_DEPLOY runs its first task set; alarms need the setting alarm_source; "
+    "load balancers, registries, bake time, hooks are refused by name",
     "UpdateService": "as CreateService; the deployment controller cannot be changed",
     "CreateTaskSet": "as CreateService for what a set consists of; load balancers and registries are refused by name",
     "StopServiceDeployment": "stop type ROLLBACK; ABORT is refused, as its documentation says",
