@@ -297,7 +297,7 @@ async def furnish(made: World) -> None:
     deployments = await made.good("ListServiceDeployments", service="web")
     known(made, instance_arn, [f"task/default/{task.id}", *(found["taskArn"] for found in started["tasks"])], deployments)
     sets = [task_set["taskSetArn"], task_set["id"], "ecs-svc/1234567890123456789"]
-    made.known |= {"taskset": sets, "tasksets": list(sets), "primarytaskset": list(sets), "scale": [], "value": [*made.known["value"], 50.0, 100.0]}
+    made.known |= {"taskset": sets, "tasksets": list(sets), "primarytaskset": list(sets), "value": [*made.known["value"], 50.0, 100.0]}
     made.known["service"] += ["shared", "shared"]
     made.known["resourcearn"].append(task_set["taskSetArn"])
 
@@ -334,10 +334,8 @@ def known(made: World, instance_arn: str, tasks: list[str], deployments: dict[st
         "targetid": [instance_arn, instance_arn.rpartition("/")[2]],
         "targettype": ["container-instance"],
         "task": [*task_arns, task_arns[0].rpartition("/")[2]],
-        "taskset": ["ecs-svc/1234567890123456789"],
         "resourcearn": [f"{prefix}cluster/default", f"{prefix}service/default/web", f"{prefix}task-definition/web:1", *task_arns, instance_arn]
         + [f"{prefix}daemon-task-definition/agents:1"],
-        "resourcearn": [f"{prefix}cluster/default", f"{prefix}service/default/web", f"{prefix}task-definition/web:1", *task_arns, instance_arn],
         "servicedeploymentarns": [brief["serviceDeploymentArn"] for brief in briefs],
         "servicedeploymentarn": [brief["serviceDeploymentArn"] for brief in briefs],
         "servicerevisionarns": [brief["targetServiceRevisionArn"] for brief in briefs],

@@ -129,7 +129,7 @@ async def test_createdat_is_the_transactions_instant(aws):
         ({"desiredCount": -1}, InvalidParameterError, "desiredCount"),
         ({"cluster": "elsewhere"}, ClusterNotFoundError, "Cluster not found."),
         ({"launchType": "FARGATE"}, UnsupportedFeatureError, "launchType FARGATE is not built yet"),
-        ({"deploymentController": {"type": "EXTERNAL"}}, UnsupportedFeatureError, X),
+        ({"deploymentController": {"type": "EXTERNAL"}}, InvalidParameterError, "taskDefinition cannot be specified for a service with an EXTERNAL"),
         ({"loadBalancers": [{"containerName": "a", "containerPort": 1}]}, UnsupportedFeatureError, "loadBalancers is not built yet"),
         ({"serviceRegistries": [{"registryArn": "a"}]}, UnsupportedFeatureError, "serviceRegistries is not built yet"),
         ({"serviceConnectConfiguration": {"enabled": True}}, UnsupportedFeatureError, "serviceConnectConfiguration is not built yet"),
