@@ -28,6 +28,7 @@ from homeport.api.homeport.operations import OPERATIONS as HOMEPORT_OPERATIONS
 from homeport.api.requestlog import RequestLog
 from homeport.api.server import SERVER_OPTIONS, Application
 from homeport.api.signature import AccessKeys, Verifier
+from homeport.api.sts.operations import OPERATIONS as STS_OPERATIONS
 from homeport.clock import Clock, SystemClock
 from homeport.config import Settings, parse_settings
 from homeport.controllers.alarm import DocumentSource, keep_alarms
@@ -333,7 +334,7 @@ def _dispatcher(context: Context, verifier: Verifier, fellowship: Fellowship | N
 def _application(context: Context, verifier: Verifier, dispatcher: Dispatcher, fellowship: Fellowship | None, requests: RequestLog) -> Application:
     return Application(
         context,
-        ECS_OPERATIONS | HOMEPORT_OPERATIONS,
+        {"ecs": ECS_OPERATIONS, "homeport": HOMEPORT_OPERATIONS, "sts": STS_OPERATIONS},
         verifier=verifier,
         websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs},
         request_log=requests,

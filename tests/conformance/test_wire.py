@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import re
 import socket
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -52,12 +53,22 @@ def sample(shape: botocore.model.Shape, *, python: bool) -> Any:
     if shape.type_name == "map":
         return {sample(shape.key, python=python): sample(shape.value, python=python)}
     if shape.type_name == "string":
-        return shape.enum[-1] if shape.enum else "x" * int(shape.metadata.get("min") or 1)
+        return shape.enum[-1] if shape.enum else _text(shape)
     if shape.type_name == "timestamp":
         return datetime.datetime.fromtimestamp(INSTANT, datetime.UTC) if python else INSTANT
     if shape.type_name in ("integer", "long"):
         return int(shape.metadata.get("min") or 1)
+    if shape.type_name == "blob":
+        return b"x" if python else "eA=="
     return {"double": 0.5, "float": 0.5, "boolean": False}[shape.type_name]
+
+
+def _text(shape: botocore.model.Shape) -> str:
+    """The first of some texts that the shape's pattern takes."""
+    least = int(shape.metadata.get("min") or 1)
+    pattern = shape.metadata.get("pattern")
+    texts = ("x" * least, "1" * least, "/", "/x/", "v1")
+    return next((text for text in texts if pattern is None or re.match(model.python_pattern(pattern), text)), texts[0])
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -100,8 +111,10 @@ def _utc(value: Any) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def serving(operations: dict[str, Any], *, settings: Settings | None = None, retries: Mapping[str, Any] | None = None) -> AsyncIterator[Any]:
-    """A client of botocore's for a real server on a socket, with these handlers."""
+async def serving(
+    operations: dict[str, Any], *, service: str = "ecs", settings: Settings | None = None, retries: Mapping[str, Any] | None = None
+) -> AsyncIterator[Any]:
+    """A client of botocore's for a real server on a socket, with these handlers of one service."""
     clock, keys, placement = SystemClock(), AccessKeys(), PlacementIndex()
     store = await Store.open(MemoryBackend(), tables=TABLES, clock=clock, derived=(placement, keys))
     key = AccessKey(id="AKIDEXAMPLE", secret="secret", account="123456789012", principal_arn="arn:aws:iam::123456789012:root", created_at=1.0)
@@ -121,14 +134,14 @@ async def serving(operations: dict[str, Any], *, settings: Settings | None = Non
             endpoint=f"{url}/",
         )
         verifier = Verifier(keys, clock=clock, settings=context.settings, region=context.region)
-        application = Application(context, operations, verifier=verifier, websockets={})
+        application = Application(context, {service: operations}, verifier=verifier, websockets={})
         server = uvicorn.Server(uvicorn.Config(application, **{**SERVER_OPTIONS, "loop": "none"}))
         running = asyncio.create_task(server._serve([listener]))
         session = botocore.session.Session()
         session.set_credentials("AKIDEXAMPLE", "secret")
         try:
             yield session.create_client(
-                "ecs", "eu-central-1", endpoint_url=url, config=botocore.config.Config(retries=retries or {"max_attempts": 0})
+                service, "eu-central-1", endpoint_url=url, config=botocore.config.Config(retries=retries or {"max_attempts": 0})
             )
         finally:
             server.should_exit = True

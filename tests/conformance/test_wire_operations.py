@@ -41,7 +41,7 @@ class Door:
     def __init__(self, context: Context, keys: AccessKeys) -> None:
         self.context = context
         verifier = Verifier(keys, clock=context.clock, settings=context.settings, region=context.region)
-        self.application = Application(context, OPERATIONS, verifier=verifier, websockets={})
+        self.application = Application(context, {"ecs": OPERATIONS}, verifier=verifier, websockets={})
 
     async def call(self, operation: str, members: Any) -> tuple[int, dict[str, Any]]:
         """(status, answer) of a signed call."""

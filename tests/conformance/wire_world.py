@@ -71,7 +71,7 @@ class World:
     def __init__(self, context: Context, keys: AccessKeys, port: int) -> None:
         self.context = context
         verifier = Verifier(keys, clock=context.clock, settings=context.settings, region=context.region)
-        self.application = Application(context, OPERATIONS, verifier=verifier, websockets={})
+        self.application = Application(context, {"ecs": OPERATIONS}, verifier=verifier, websockets={})
         self.client = HttpPool(f"http://127.0.0.1:{port}", sigv4.Credentials("AK", SECRET, records.REGION), clock=context.clock, connections=1)
         self.known: dict[str, list[Any]] = {}
 

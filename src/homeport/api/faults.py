@@ -23,6 +23,7 @@ from homeport.errors import (
     ServerError,
     ServiceUnavailableError,
     TransactionTooLargeError,
+    UnknownOperationError,
     UnsupportedFeatureError,
 )
 
@@ -42,23 +43,29 @@ _OUR_FAULT: Final = "The server met an error of its own; its log has the details
 
 
 class Fault(NamedTuple):
-    """An error as it goes to the client."""
+    """An error as it goes to the client; the protocols give it its form."""
 
     status: int
     code: str
-    body: bytes
+    members: Mapping[str, Any]
+    """`message`, and what else the model gives the error."""
     unexpected: bool = False
     """A fault of ours, to be logged with its traceback."""
+
+    @property
+    def body(self) -> bytes:
+        """Its form in AWS JSON 1.1."""
+        return msgspec.json.encode({"__type": self.code, **self.members})
 
 
 def fault(error: Exception) -> Fault:
     """The answer to `error`. What is not an error of the API is a ServerException whose message tells nothing of the inside."""
     if isinstance(error, ApiError):
-        members: dict[str, Any] = {"__type": error.code, "message": error.message}
+        members: dict[str, Any] = {"message": error.message}
         if isinstance(error, ConflictError):
             members["resourceIds"] = error.resource_ids
         status = _STATUS.get(error.code, _CLIENT_FAULT)
-        return Fault(_UNAVAILABLE if status == 500 and error.temporary else status, error.code, msgspec.json.encode(members))
+        return Fault(_UNAVAILABLE if status == 500 and error.temporary else status, error.code, members)
     if isinstance(error, TransactionTooLargeError):
         return fault(ClientError("The request changes more than one call may change. Split it."))
     if isinstance(error, NotLeaderError | NoQuorumError | LeadershipLostError):
@@ -66,15 +73,13 @@ def fault(error: Exception) -> Fault:
     if isinstance(error, HomeportError) and error.temporary:
         # SDKs retry a 503 with a delay, whatever its code.
         why = next((f": {words}" for words in _DISK_TROUBLE if words in str(error)), "")
-        return Fault(_UNAVAILABLE, ServerError.code, _body(ServerError.code, _UNDONE.format(why=why)), isinstance(error, CommitFailedError))
-    return Fault(500, ServerError.code, _body(ServerError.code, _OUR_FAULT), True)
+        return Fault(_UNAVAILABLE, ServerError.code, {"message": _UNDONE.format(why=why)}, isinstance(error, CommitFailedError))
+    return Fault(500, ServerError.code, {"message": _OUR_FAULT}, True)
 
 
 def not_built(operation: Operation) -> ApiError:
     """The refusal of an operation that Homeport does not have yet, with a code that the operation models."""
     message = f"{operation.name} is not built yet."
+    if operation.model.protocol == "query":
+        return UnknownOperationError(message)
     return UnsupportedFeatureError(message) if UnsupportedFeatureError.code in operation.errors else ClientError(message)
-
-
-def _body(code: str, message: str) -> bytes:
-    return msgspec.json.encode({"__type": code, "message": message})

@@ -17,7 +17,7 @@ from homeport.api import faults
 from homeport.api.call import Call, Context, Handler
 from homeport.api.connection import BoundedHttp
 from homeport.api.invocation import REPEATABLE, Invocation, invocation_of
-from homeport.api.protocol import json, model
+from homeport.api.protocol import json, model, query
 from homeport.api.requestlog import Answered, RequestLog
 from homeport.api.signature import Principal, Verifier, joined
 from homeport.api.throttle import Throttle
@@ -31,8 +31,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiHandler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-SERVICES: Final = ("ecs", "homeport")
-"""The models whose operations this front door has. A request says in its target which one it means, and is signed for that one."""
+SERVICES: Final = ("ecs", "homeport", "sts")
+"""The models whose operations this front door has. A request says by target, or by action and version, which it means, and is signed for it."""
 REQUEST_ID: Final = "homeport.request_id"
 """Key under which a websocket's scope holds the id of the handshake's request."""
 
@@ -95,7 +95,7 @@ Internal = Callable[[bytes], Awaitable[bytes]]
 class Exchange:
     """One request on its way through the steps; each step fills in what the next ones need."""
 
-    __slots__ = ("answer", "body", "code", "headers", "now", "principal", "receive", "request", "request_id", "route", "scope", "status")
+    __slots__ = ("answer", "body", "code", "form", "headers", "now", "principal", "receive", "request", "request_id", "route", "scope", "status")
 
     def __init__(self, scope: Scope, receive: Receive, *, request_id: str, now: float) -> None:
         self.scope = scope
@@ -104,6 +104,8 @@ class Exchange:
         self.now = now
         self.headers: dict[bytes, bytes] = joined(scope["headers"])
         self.body = b""
+        self.form: Mapping[str, str] | None = None
+        """The fields of a request in the query protocol; None for one in JSON."""
         self.route: Route | None = None
         self.principal: Principal | None = None
         self.request: Any = None
@@ -118,7 +120,7 @@ class Application:
     def __init__(
         self,
         context: Context,
-        operations: Mapping[str, Handler],
+        operations: Mapping[str, Mapping[str, Handler]],
         *,
         verifier: Verifier,
         websockets: Mapping[str, AsgiHandler],
@@ -127,23 +129,29 @@ class Application:
         internal: Mapping[str, Internal] | None = None,
         health: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """`operations`: name → handler, of any of `SERVICES`; `websockets`: path → ASGI handler, which verifies the handshake itself.
+        """`operations`: service (of `SERVICES`) → name → handler; `websockets`: path → ASGI handler, which verifies the handshake itself.
 
         No `request_log`: no log. With several servers `elsewhere` runs the calls, and `internal` has what other servers ask (path → function,
         with the root key's signature). `health` adds members to the answer of /health.
         Raises KeyError for a handler of an operation that no model has.
         """
-        services = [model.load(name) for name in SERVICES]
-        unknown = operations.keys() - {name for service in services for name in service.operations}
+        services = {name: model.load(name) for name in SERVICES}
+        unknown = {f"{service}:{name}" for service, built in operations.items() for name in built if name not in services[service].operations}
         if unknown:
             raise KeyError(f"no such operations: {', '.join(sorted(unknown))}")
         self.context = context
         self.verifier = verifier
-        self.routes = {
-            f"{service.target_prefix}.{name}".encode(): Route(operation, operations.get(name))
-            for service in services
-            for name, operation in service.operations.items()
-        }
+        self.routes: dict[bytes, Route] = {}
+        """By X-Amz-Target."""
+        self.actions: dict[tuple[str, str], Route] = {}
+        """By Action and Version, for the query protocol."""
+        for service, modelled in services.items():
+            for name, operation in modelled.operations.items():
+                found = Route(operation, operations.get(service, {}).get(name))
+                if modelled.protocol == "query":
+                    self.actions[name, modelled.version] = found
+                else:
+                    self.routes[f"{modelled.target_prefix}.{name}".encode()] = found
         self._websockets = websockets
         self._request_log = request_log
         self.elsewhere = elsewhere
@@ -187,7 +195,7 @@ class Application:
             return
         except Exception as error:  # the last net: whatever it was, the client gets an answer
             body = self._fault(error, exchange)
-        await self._respond(send, exchange.request_id, exchange.status, body)
+        await self._respond(send, exchange.request_id, exchange.status, body, json.CONTENT_TYPE if exchange.form is None else query.CONTENT_TYPE)
         self._note(exchange, clock.monotonic() - began)
 
     async def _between_servers(self, internal: Internal, scope: Scope, receive: Receive, send: Send) -> None:
@@ -205,9 +213,9 @@ class Application:
             body = self._fault(error, exchange)
         await self._respond(send, exchange.request_id, exchange.status, body)
 
-    async def _respond(self, send: Send, request_id: str, status: int, body: bytes) -> None:
+    async def _respond(self, send: Send, request_id: str, status: int, body: bytes, content_type: bytes = json.CONTENT_TYPE) -> None:
         headers = [
-            (b"content-type", json.CONTENT_TYPE),
+            (b"content-type", content_type),
             (b"content-length", b"%d" % len(body)),
             (b"x-amzn-requestid", request_id.encode()),
         ]
@@ -221,7 +229,11 @@ class Application:
         if found.unexpected:
             fields = {"requestId": exchange.request_id, "operation": exchange.route.operation.name if exchange.route else ""}
             _log.error("a request failed: %s", error, exc_info=error, extra={"fields": fields})
-        return found.body
+        if exchange.form is None:
+            return found.body
+        modelled = exchange.route.operation.model if exchange.route else None
+        exchange.status, exchange.code, body = query.fault(found, modelled, exchange.request_id)
+        return body
 
     def _note(self, exchange: Exchange, seconds: float) -> None:
         if self._request_log is None:
@@ -294,10 +306,17 @@ async def read_body(application: Application, exchange: Exchange) -> None:
 def route(application: Application, exchange: Exchange) -> None:
     """Find the operation that the request names."""
     scope = exchange.scope
-    if scope["method"] != "POST" or scope["path"] != "/":
-        raise UnknownOperationError("Requests of this API are POST /, with the operation in the header X-Amz-Target.")
     content_type = exchange.headers.get(b"content-type", b"")
-    if content_type != json.CONTENT_TYPE and content_type.partition(b";")[0].strip().lower() != json.CONTENT_TYPE:
+    kind = content_type if content_type == json.CONTENT_TYPE else content_type.partition(b";")[0].strip().lower()
+    if kind == query.FORM:
+        exchange.form = {}  # so that every error from here on is XML
+    if scope["method"] != "POST" or scope["path"] != "/":
+        raise UnknownOperationError("Requests of this API are POST /, with the operation in the header X-Amz-Target, or in a form as Action.")
+    if kind == query.FORM:
+        exchange.form = query.fields(exchange.body)
+        exchange.route = _action(application, exchange.form)
+        return
+    if kind != json.CONTENT_TYPE:
         raise UnknownOperationError(f"The content type of this API is {json.CONTENT_TYPE.decode()}.")
     target = exchange.headers.get(b"x-amz-target")
     found = application.routes.get(target) if target else None
@@ -306,12 +325,21 @@ def route(application: Application, exchange: Exchange) -> None:
     exchange.route = found
 
 
+def _action(application: Application, form: Mapping[str, str]) -> Route:
+    action, version = form.get("Action", "")[:200], form.get("Version", "")[:200]
+    found = application.actions.get((action, version))
+    if found is None:
+        raise UnknownOperationError(f"Could not find operation {action} for version {version}" if action else "The parameter Action is missing.")
+    return found
+
+
 def verify_signature(application: Application, exchange: Exchange) -> None:
     """Find out who calls, and that the request is theirs."""
     scope = exchange.scope
-    service = exchange.route.operation.model.signing_name if exchange.route else SERVICES[0]
+    modelled = exchange.route.operation.model if exchange.route else None
+    service = modelled.signing_name if modelled else SERVICES[0]
     signed = sigv4.Request(scope["method"], scope["raw_path"], scope["query_string"], exchange.headers, hashlib.sha256(exchange.body).hexdigest())
-    exchange.principal = application.verifier.principal(signed, service=service)
+    exchange.principal = application.verifier.principal(signed, service=service, is_global=modelled is not None and modelled.is_global)
 
 
 def throttle(application: Application, exchange: Exchange) -> None:
@@ -335,7 +363,8 @@ def decode(application: Application, exchange: Exchange) -> None:
     """Turn the body into the operation's request, checked against the model."""
     if exchange.route is None:
         raise SerializationError("no operation")
-    exchange.request = json.decode(exchange.route.operation, exchange.body)
+    operation = exchange.route.operation
+    exchange.request = json.decode(operation, exchange.body) if exchange.form is None else query.decode(operation, exchange.form)
 
 
 async def handle(application: Application, exchange: Exchange) -> None:
@@ -371,6 +400,8 @@ def encode(application: Application, exchange: Exchange) -> None:
         exchange.status, exchange.request_id, exchange.body = answer
         if answer.status != 200:
             exchange.code = "relayed"
+    elif exchange.form is not None and exchange.route is not None:
+        exchange.body = query.encode(exchange.route.operation, answer, exchange.request_id)
     else:
         exchange.body = json.encode(answer)
 

@@ -16,6 +16,8 @@ from homeport.model.iam.access_key import AccessKey
 from homeport.model.record import Record
 from homeport.store.tables import ACCESS_KEYS
 
+GLOBAL_REGION: Final = "us-east-1"
+"""Where Amazon's services without regions are signed for."""
 SERVICE: Final = "ecs"
 """The signing name of Amazon ECS, which agents' websockets use too."""
 
@@ -61,14 +63,17 @@ class Verifier:
         self._region = region
         self._skew_seconds = settings.clock_skew_seconds
 
-    def principal(self, request: sigv4.Request, *, service: str = SERVICE) -> Principal:
+    def principal(self, request: sigv4.Request, *, service: str = SERVICE, is_global: bool = False) -> Principal:
         """The principal who signed `request` for the API with the signing name `service`.
+
+        Clients sign for a service without regions (`is_global`) as if it were in us-east-1; their own region is good as well.
 
         Raises MissingAuthenticationTokenError, IncompleteSignatureError, UnrecognizedClientError or InvalidSignatureError.
         """
         authorization = sigv4.read_authorization(request.headers)
         key = self._keys.active(authorization.access_key_id)
-        sigv4.check_scope(authorization, region=self._region, service=service)
+        region = GLOBAL_REGION if is_global and authorization.region == GLOBAL_REGION else self._region
+        sigv4.check_scope(authorization, region=region, service=service)
         sigv4.verify(request, authorization, secret=key.secret, now=self._clock.now(), skew_seconds=self._skew_seconds)
         return Principal(key.account, key.principal_arn, key.id)
 

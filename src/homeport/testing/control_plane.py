@@ -105,7 +105,7 @@ class OpenDoor(Verifier):
         # Not the parent's: there are no keys and nothing is checked.
         pass
 
-    def principal(self, request: sigv4.Request, *, service: str = "ecs") -> Principal:
+    def principal(self, request: sigv4.Request, *, service: str = "ecs", is_global: bool = False) -> Principal:
         """The root user."""
         return Principal(ACCOUNT, root_arn(ACCOUNT))
 
@@ -191,7 +191,10 @@ class ControlPlane:
         )
         controllers = Loop(store=store, clock=self.clock, controllers=controllers_of(context), sweep_seconds=self._settings.sweep_seconds)
         application = Application(
-            context, ECS_OPERATIONS | HOMEPORT_OPERATIONS, verifier=door, websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs}
+            context,
+            {"ecs": ECS_OPERATIONS, "homeport": HOMEPORT_OPERATIONS},
+            verifier=door,
+            websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs},
         )
         dispatcher.offer_reports(StateReports(context).take)
         await dispatcher.start()

@@ -52,7 +52,7 @@ class FrontDoor:
         self.keys = keys
         self.websockets: dict[str, Any] = {}
         verifier = Verifier(keys, clock=context.clock, settings=context.settings, region=context.region)
-        self.application = Application(context, operations, verifier=verifier, websockets=self.websockets, request_log=log)
+        self.application = Application(context, {"ecs": operations}, verifier=verifier, websockets=self.websockets, request_log=log)
 
     def signed(self, operation: str, body: bytes, **changes: bytes) -> dict[bytes, bytes]:
         """The headers of a good request; `changes` (underscores for hyphens) go over them before signing."""

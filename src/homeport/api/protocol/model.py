@@ -36,6 +36,17 @@ class Reference(msgspec.Struct, frozen=True):
     """A place where a shape is used."""
 
     shape: str
+    locationName: str | None = None
+    """The name on the wire where it is not the member's."""
+    resultWrapper: str | None = None
+    """Of an operation's output: the element that holds it in the query protocol."""
+
+
+class ModelledError(msgspec.Struct, frozen=True):
+    """The code and HTTP status of an error shape, for protocols that have them in the model."""
+
+    code: str
+    httpStatusCode: int = 400
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +65,9 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     pattern: str | None = None
     document: bool = False
     """Any JSON value."""
+    flattened: bool = False
+    """A list or map without an element of its own around its items, in the query protocol."""
+    error: ModelledError | None = None
 
 
 class _ModelledOperation(msgspec.Struct, frozen=True):
@@ -64,9 +78,14 @@ class _ModelledOperation(msgspec.Struct, frozen=True):
 
 
 class _Metadata(msgspec.Struct, frozen=True):
-    targetPrefix: str
-    signingName: str
     serviceFullName: str
+    endpointPrefix: str = ""
+    signingName: str = ""
+    apiVersion: str = ""
+    protocol: str = "json"
+    targetPrefix: str = ""
+    xmlNamespace: str = ""
+    globalEndpoint: str = ""
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -82,6 +101,7 @@ class Operation:
         self.name: str = modelled.name
         self.input_shape: str | None = modelled.input.shape if modelled.input else None
         self.output_shape: str | None = modelled.output.shape if modelled.output else None
+        self.result_wrapper: str | None = modelled.output.resultWrapper if modelled.output else None
         self.errors: frozenset[str] = frozenset(error.shape for error in modelled.errors)
         self.model = model
 
@@ -130,8 +150,17 @@ class ServiceModel:
         """`document` is the text of a botocore `service-2.json`."""
         parsed = msgspec.json.decode(document, type=_Document)
         self.shapes: dict[str, Shape] = _extended(parsed.shapes)
-        self.target_prefix: str = parsed.metadata.targetPrefix
-        self.signing_name: str = parsed.metadata.signingName
+        metadata = parsed.metadata
+        self.protocol: str = metadata.protocol
+        """"json" (AWS JSON 1.1) or "query" (form in, XML out)."""
+        self.version: str = metadata.apiVersion
+        self.xml_namespace: str = metadata.xmlNamespace
+        self.target_prefix: str = metadata.targetPrefix
+        self.signing_name: str = metadata.signingName or metadata.endpointPrefix
+        self.is_global: bool = bool(metadata.globalEndpoint)
+        """Whether clients may sign for the region us-east-1 whatever theirs is."""
+        self.statuses: dict[str, int] = {shape.error.code: shape.error.httpStatusCode for shape in self.shapes.values() if shape.error}
+        """Error code → HTTP status, as far as the model has them."""
         self.operations: dict[str, Operation] = {name: Operation(self, modelled) for name, modelled in parsed.operations.items()}
         self._types: dict[str, Any] = {}
 

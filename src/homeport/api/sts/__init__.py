@@ -1,0 +1,1 @@
+"""The security token service: one module per resource."""
