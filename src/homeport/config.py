@@ -90,10 +90,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http(s) URL, NAME a capacity provider's or * for all others."""
     inactive_capacity_provider_retention_seconds: float = 3_600.0
     """How long a deleted capacity provider stays describable."""
-    security_groups_max: int = 5
-    """Security groups of one network configuration."""
+    clusters_max: int = 10_000
+    """Clusters per account."""
+    services_per_cluster_max: int = 5_000
+    """Services per cluster, those that still drain included."""
     tasks_per_service_max: int = 5_000
     """Desired count of one service."""
+    container_instances_per_cluster_max: int = 5_000
+    """Container instances per cluster, those that are not deregistered."""
+    containers_per_task_definition_max: int = 10
+    """Containers in one task definition."""
+    task_definition_bytes_max: int = 65_536
+    """Size of one revision of a task definition."""
+    task_definition_revisions_max: int = 1_000_000
+    """Revisions that one family may ever have; numbers are never used again."""
+    tasks_per_run_max: int = 10
+    """Tasks that one RunTask may start."""
+    instances_per_start_max: int = 10
+    """Container instances that one StartTask may name."""
+    security_groups_max: int = 5
+    """Security groups of one network configuration."""
     subnets_max: int = 16
     """Subnets of one network configuration."""
     gateways_per_cluster_max: int = 5

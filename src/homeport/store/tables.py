@@ -113,7 +113,7 @@ CLUSTERS: Final = Table(
     Cluster,
     lambda r: r.key,
     indexes={
-        "account": lambda r: (r.account,),
+        "active": lambda r: (r.account,) if r.status != "INACTIVE" else (),
         "capacity_provider": lambda r: tuple(f"{r.account}/{name}" for name in r.capacity_providers),
     },
 )
@@ -210,7 +210,9 @@ DEPLOYMENTS: Final = Table(
     },
     guard=guard_deployment,
 )
-EXPRESS_GATEWAY_SERVICES: Final = Table("express_gateway_services", ExpressGatewayService, lambda r: r.key)
+EXPRESS_GATEWAY_SERVICES: Final = Table(
+    "express_gateway_services", ExpressGatewayService, lambda r: r.key, indexes={"cluster": lambda r: (f"{r.account}/{r.cluster}",)}
+)
 SERVICE_REVISIONS: Final = Table("service_revisions", ServiceRevision, lambda r: r.key, indexes={"service": lambda r: (r.service_key,)})
 SERVICE_EVENTS: Final = Table("service_events", ServiceEvent, lambda r: r.key, indexes={"service": lambda r: (r.service_key,)})
 TASK_SETS: Final = Table(

@@ -16,7 +16,7 @@ import msgspec
 
 from homeport.api import pagination
 from homeport.api.call import Call
-from homeport.api.ecs import account_setting, lookup, page
+from homeport.api.ecs import account_setting, lookup, page, quota
 from homeport.api.ecs.cluster_capacity import capacity_json, with_capacity
 from homeport.api.ecs.tag_rules import tags_json, tags_of
 from homeport.errors import (
@@ -76,6 +76,7 @@ async def create_cluster(call: Call, request: Any) -> dict[str, Any]:
         existing = tx.get(CLUSTERS, wanted.key)
         if existing is not None and existing.status != model.INACTIVE:
             return cluster_json(tx, call, existing, include=_AFTER_CHANGE)
+        quota.refuse_more_clusters(tx, call)
         cluster = msgspec.structs.replace(wanted, created_at=tx.now, settings=wanted.settings or _first_settings(tx, call))
         cluster = with_capacity(tx, call, cluster=cluster, request=request)
         tx.put(CLUSTERS, cluster)
@@ -90,6 +91,7 @@ def default_cluster(tx: Transaction, call: Call) -> Cluster:
     existing = tx.get(CLUSTERS, key)
     if existing is not None and existing.status != model.INACTIVE:
         return existing
+    quota.refuse_more_clusters(tx, call)
     made = Cluster(account=call.account, name=lookup.DEFAULT_CLUSTER, status=model.ACTIVE, created_at=tx.now, settings=_first_settings(tx, call))
     tx.put(CLUSTERS, made)
     return made

@@ -15,7 +15,7 @@ import msgspec
 
 from homeport.api.call import Call
 from homeport.api.ecs import capacity_provider as provider_api
-from homeport.errors import InvalidParameterError, LimitExceededError, ResourceInUseError
+from homeport.errors import ClientError, InvalidParameterError, ResourceInUseError
 from homeport.model.ecs import capacity_provider as model
 from homeport.model.ecs.capacity_provider import Strategy, StrategyItem
 from homeport.model.ecs.cluster import Cluster
@@ -89,12 +89,12 @@ def waits_for(reader: Reader, account: str, name: str) -> bool:
 def with_capacity(reader: Reader, call: Call, *, cluster: Cluster, request: Any) -> Cluster:
     """`cluster` with the providers and the default strategy of `request` in place of its own.
 
-    Raises InvalidParameterError for an unknown provider or a wrong strategy, LimitExceededError for too many, ResourceInUseError for leaving one
+    Raises InvalidParameterError for an unknown provider or a wrong strategy, ClientError for too many, ResourceInUseError for leaving one
     out that a service or task uses.
     """
     names = tuple(dict.fromkeys(provider_api.name_in(call, reference) for reference in request.capacityProviders or ()))
     if len(names) > call.settings.capacity_providers_per_cluster_max:
-        raise LimitExceededError(f"A cluster may have at most {call.settings.capacity_providers_per_cluster_max} capacity providers.")
+        raise ClientError(f"A cluster may have at most {call.settings.capacity_providers_per_cluster_max} capacity providers.")
     for name in names:
         if name not in model.BUILT_IN:
             _check_provider(reader, call, cluster, name)

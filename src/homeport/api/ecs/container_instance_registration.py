@@ -16,7 +16,7 @@ import msgspec
 from homeport.api import idempotency
 from homeport.api.call import Call
 from homeport.api.ecs import cluster as cluster_api
-from homeport.api.ecs import lookup
+from homeport.api.ecs import lookup, quota
 from homeport.api.ecs.container_instance_json import container_instance_json
 from homeport.api.ecs.tag_rules import tags_of
 from homeport.errors import ClientError, InvalidParameterError
@@ -85,6 +85,7 @@ async def register_container_instance(call: Call, request: Any) -> dict[str, Any
             if request.containerInstanceArn:
                 instance = _again(tx, call, cluster, request.containerInstanceArn, host)
             else:
+                quota.refuse_more_instances(tx, call, cluster.key)
                 instance = _first(tx, call, cluster, host, identity=(fresh_id, fresh_machine))
             tx.put(CONTAINER_INSTANCES, instance)
             once.remember(tx, (instance.key,))

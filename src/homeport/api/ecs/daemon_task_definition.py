@@ -16,7 +16,6 @@ from homeport.api import pagination
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, page
 from homeport.api.ecs.tag_rules import tags_of
-from homeport.api.ecs.task_definition import DOCUMENT_BYTES_MAX, REVISIONS_MAX
 from homeport.api.ecs.task_definition_json import document
 from homeport.api.ecs.task_definition_requirements import requires_attributes
 from homeport.api.ecs.task_definition_rules import Checked, checked
@@ -26,7 +25,7 @@ from homeport.errors import ClientError, InvalidParameterError, LimitExceededErr
 from homeport.model import arn
 from homeport.model.ecs import daemon_task_definition as model
 from homeport.model.ecs.daemon_task_definition import DaemonTaskDefinition
-from homeport.model.ecs.task_definition import TaskDefinition, TaskDefinitionFamily, task_definition_key
+from homeport.model.ecs.task_definition import REVISION_MAX, TaskDefinition, TaskDefinitionFamily, task_definition_key
 from homeport.model.record import Tags
 from homeport.store.table import Reader, Transaction
 from homeport.store.tables import DAEMON_TASK_DEFINITION_FAMILIES, DAEMON_TASK_DEFINITIONS
@@ -48,12 +47,12 @@ async def register_daemon_task_definition(call: Call, request: Any) -> dict[str,
     """
     tags = tags_of(request.tags, tags_max=call.settings.tags_max)
     as_task_definition = _as_task_definition(request)
-    good = checked(as_task_definition)
+    good = checked(as_task_definition, containers_max=call.settings.containers_per_task_definition_max)
     requires = requires_attributes(as_task_definition, good)
     text = document(as_task_definition, good, requires=requires, compatibilities=["EC2"])
     shown = _encode(_shown(request, good))
-    if len(shown) > DOCUMENT_BYTES_MAX:
-        raise ClientError(f"Actual length: '{len(shown)}'. Max allowed length is '{DOCUMENT_BYTES_MAX}' bytes.")
+    if len(shown) > call.settings.task_definition_bytes_max:
+        raise ClientError(f"Actual length: '{len(shown)}'. Max allowed length is '{call.settings.task_definition_bytes_max}' bytes.")
     blank = TaskDefinition(
         account=call.account,
         family=good.family,
@@ -72,8 +71,8 @@ async def register_daemon_task_definition(call: Call, request: Any) -> dict[str,
     def register(tx: Transaction) -> dict[str, Any]:
         counter = tx.get(DAEMON_TASK_DEFINITION_FAMILIES, blank.family_key)
         revision = counter.last_revision + 1 if counter is not None else 1
-        if revision > REVISIONS_MAX:
-            raise LimitExceededError(f"The family {blank.family} has reached the limit of {REVISIONS_MAX} revisions.")
+        if revision > (most := min(call.settings.task_definition_revisions_max, REVISION_MAX)):
+            raise LimitExceededError(f"The family {blank.family} has reached the limit of {most} revisions.")
         tx.put(DAEMON_TASK_DEFINITION_FAMILIES, TaskDefinitionFamily(account=blank.account, family=blank.family, last_revision=revision))
         made = _registered(msgspec.structs.replace(blank, revision=revision, registered_at=tx.now), shown, tags)
         tx.put(DAEMON_TASK_DEFINITIONS, made)

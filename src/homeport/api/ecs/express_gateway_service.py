@@ -15,7 +15,7 @@ import msgspec
 from homeport.api.call import Call
 from homeport.api.ecs import cluster as cluster_api
 from homeport.api.ecs import express_gateway_service_input as given
-from homeport.api.ecs import lookup
+from homeport.api.ecs import lookup, quota
 from homeport.api.ecs.tag_rules import tags_json, tags_of
 from homeport.errors import ApiError, InvalidParameterError, ResourceNotFoundError, ServiceNotFoundError
 from homeport.model import arn
@@ -47,6 +47,7 @@ async def create_express_gateway_service(call: Call, request: Any) -> dict[str, 
     def create(tx: Transaction) -> dict[str, Any]:
         cluster = lookup.cluster_of(tx, call, request.cluster) if request.cluster else cluster_api.default_cluster(tx, call)
         _refuse_taken(tx, cluster, name)
+        quota.refuse_more_services(tx, call, cluster.key)
         configuration = given.configured(tx, call, request, before=b"")
         service = ExpressGatewayService(
             account=call.account,

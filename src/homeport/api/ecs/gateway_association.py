@@ -10,8 +10,8 @@ from typing import Any
 
 from homeport.api import pagination
 from homeport.api.call import Call
-from homeport.api.ecs import lookup, page
-from homeport.errors import ClientError, ResourceNotFoundError
+from homeport.api.ecs import lookup, page, quota
+from homeport.errors import ResourceNotFoundError
 from homeport.model import arn
 from homeport.model.ecs import gateway as model
 from homeport.model.ecs.gateway import GatewayAssociation
@@ -29,9 +29,7 @@ async def associate_gateway_with_cluster(call: Call, request: Any) -> dict[str, 
         existing = tx.get(GATEWAY_ASSOCIATIONS, wanted.key)
         if existing is not None:
             return _association_json(call, existing)
-        most = call.settings.gateways_per_cluster_max
-        if tx.count(GATEWAY_ASSOCIATIONS, "cluster", cluster.key) >= most:
-            raise ClientError(f"A cluster can be associated with up to {most} gateways.")
+        quota.refuse_more_gateways(tx, call, cluster.key)
         tx.put(GATEWAY_ASSOCIATIONS, wanted)
         return _association_json(call, wanted)
 

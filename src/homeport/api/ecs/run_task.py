@@ -32,7 +32,6 @@ from homeport.planner.task import Placed, definition_document, new_task, resourc
 from homeport.store.table import Reader, Transaction
 from homeport.store.tables import CONTAINER_INSTANCES, TASKS
 
-COUNT_MAX: Final = 10
 FAILURES_MAX: Final = 100
 GROUP_CHARACTERS_MAX: Final = 300
 """More than `family:` with the longest name of a family."""
@@ -153,8 +152,8 @@ def _again(tx: Transaction, call: Call, once: idempotency.Once) -> dict[str, Any
 async def run_task(call: Call, request: Any) -> dict[str, Any]:
     """RunTask: place and create 1 to 10 copies; what cannot be placed is in `failures`, with a reason per instance."""
     count = 1 if request.count is None else request.count
-    if not 1 <= count <= COUNT_MAX:
-        raise InvalidParameterError(f"Count must be between 1 and {COUNT_MAX}.")
+    if not 1 <= count <= call.settings.tasks_per_run_max:
+        raise InvalidParameterError(f"Count must be between 1 and {call.settings.tasks_per_run_max}.")
     idempotency.check_token(request.clientToken, length_max=64)
     launch_type = task_input.launch_type(request.launchType)
 
@@ -210,8 +209,8 @@ def _failures(call: Call, cluster: Cluster, reasons: tuple[tuple[str, str], ...]
 
 async def start_task(call: Call, request: Any) -> dict[str, Any]:
     """StartTask: one task on each instance that the caller names (at most 10), if it fits there."""
-    if not 1 <= len(request.containerInstances) <= COUNT_MAX:
-        raise InvalidParameterError(f"Container instances must be between 1 and {COUNT_MAX}.")
+    if not 1 <= len(request.containerInstances) <= call.settings.instances_per_start_max:
+        raise InvalidParameterError(f"Container instances must be between 1 and {call.settings.instances_per_start_max}.")
 
     def transact(tx: Transaction) -> dict[str, Any]:
         tasks: list[Task] = []

@@ -14,7 +14,7 @@ import msgspec
 
 from homeport.api import idempotency, pagination
 from homeport.api.call import Call
-from homeport.api.ecs import deployment_controller, lookup, page, service_input, task_input, task_set
+from homeport.api.ecs import deployment_controller, lookup, page, quota, service_input, task_input, task_set
 from homeport.api.ecs.cluster_capacity import acting_strategy
 from homeport.api.ecs.daemon_input import as_daemon, refuse_for_daemon
 from homeport.api.ecs.deployment_configuration import with_configuration
@@ -53,7 +53,7 @@ async def create_service(call: Call, request: Any) -> dict[str, Any]:
     deployment_controller.refuse_at_creation(request)
     service_input.refuse_not_built(request)
     if not daemon:
-        service_input.desired_count_of(request.desiredCount or 0)
+        service_input.desired_count_of(request.desiredCount or 0, most=call.settings.tasks_per_service_max)
     idempotency.check_token(request.clientToken, length_max=service_input.CLIENT_TOKEN_CHARACTERS_MAX)
     task_input.launch_type(request.launchType)
 
@@ -63,6 +63,7 @@ async def create_service(call: Call, request: Any) -> dict[str, Any]:
         again = _made_before(tx, once, cluster)
         if again is not None:
             return {"service": service_json(tx, call, again, with_tags=True)}
+        quota.refuse_more_services(tx, call, cluster.key)
         service = _new_service(tx, call, request, cluster)
         tx.put(SERVICES, service)
         _first_version(tx, service, call.ids.digits(19))
@@ -151,7 +152,7 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
         if before.scheduling_strategy == model.DAEMON:
             refuse_for_daemon(request)
         deployment_controller.refuse_at_update(before, request)
-        service = with_configuration(_with_members(before, request), request.deploymentConfiguration, call.settings)
+        service = with_configuration(_with_members(call, before, request), request.deploymentConfiguration, call.settings)
         if request.capacityProviderStrategy is not None:
             strategy = acting_strategy(tx, call, cluster=lookup.cluster_of(tx, call, request.cluster), request=request)
             service = service_input.with_strategy(service, strategy)
@@ -175,10 +176,10 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
     return await call.update(update)
 
 
-def _with_members(service: Service, request: Any) -> Service:
+def _with_members(call: Call, service: Service, request: Any) -> Service:
     changed: dict[str, Any] = {}
     if request.desiredCount is not None and service.scheduling_strategy != model.DAEMON:
-        changed["desired_count"] = service_input.desired_count_of(request.desiredCount)
+        changed["desired_count"] = service_input.desired_count_of(request.desiredCount, most=call.settings.tasks_per_service_max)
     if request.placementConstraints is not None:
         changed["placement_constraints"] = service_input.placement_constraints(request.placementConstraints)
     if request.placementStrategy is not None:

@@ -20,8 +20,6 @@ from homeport.planner import rebalancing
 
 CLIENT_TOKEN_CHARACTERS_MAX: Final = 36
 CONSTRAINTS_MAX: Final = 10
-DESIRED_COUNT_MAX: Final = 1_000_000
-"""Far above ECS's quota of 5,000 tasks a service; it keeps the arithmetic in bounds."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _NOT_BUILT = (
@@ -41,10 +39,10 @@ def name_of(name: str) -> str:
     return name
 
 
-def desired_count_of(value: int) -> int:
-    """The desired count. Raises InvalidParameterError for a negative one."""
-    if not 0 <= value <= DESIRED_COUNT_MAX:
-        raise InvalidParameterError(f"desiredCount must be between 0 and {DESIRED_COUNT_MAX}.")
+def desired_count_of(value: int, *, most: int) -> int:
+    """The desired count. Raises InvalidParameterError for a negative one and for one above the quota `most`."""
+    if not 0 <= value <= most:
+        raise InvalidParameterError(f"desiredCount must be between 0 and {most}.")
     return value
 
 

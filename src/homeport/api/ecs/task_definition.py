@@ -28,8 +28,6 @@ from homeport.model.ecs.task_definition import TaskDefinition, TaskDefinitionFam
 from homeport.store.table import Reader, Transaction
 from homeport.store.tables import TASK_DEFINITION_FAMILIES, TASK_DEFINITIONS
 
-DOCUMENT_BYTES_MAX: Final = 65_536
-REVISIONS_MAX: Final = 1_000_000
 DELETE_MAX: Final = 10
 
 NOT_THERE: Final = "The specified task definition does not exist."
@@ -43,12 +41,12 @@ async def register_task_definition(call: Call, request: Any) -> dict[str, Any]:
     Raises ClientError (InvalidParameterError for tags and placement expressions) for the first thing that is wrong.
     """
     tags = tags_of(request.tags, tags_max=call.settings.tags_max)
-    good = checked(request)
+    good = checked(request, containers_max=call.settings.containers_per_task_definition_max)
     launch_types = compatibilities(request, good)
     requires = requires_attributes(request, good)
     text = document(request, good, requires=requires, compatibilities=launch_types)
-    if len(text) > DOCUMENT_BYTES_MAX:
-        raise ClientError(f"Actual length: '{len(text)}'. Max allowed length is '{DOCUMENT_BYTES_MAX}' bytes.")
+    if len(text) > call.settings.task_definition_bytes_max:
+        raise ClientError(f"Actual length: '{len(text)}'. Max allowed length is '{call.settings.task_definition_bytes_max}' bytes.")
     blank = TaskDefinition(
         account=call.account,
         family=good.family,
@@ -71,8 +69,8 @@ async def register_task_definition(call: Call, request: Any) -> dict[str, Any]:
     def register(tx: Transaction) -> TaskDefinition:
         counter = tx.get(TASK_DEFINITION_FAMILIES, blank.family_key)
         revision = counter.last_revision + 1 if counter is not None else 1
-        if revision > REVISIONS_MAX:
-            raise LimitExceededError(f"The family {blank.family} has reached the limit of {REVISIONS_MAX} revisions.")
+        if revision > (most := min(call.settings.task_definition_revisions_max, model.REVISION_MAX)):
+            raise LimitExceededError(f"The family {blank.family} has reached the limit of {most} revisions.")
         tx.put(TASK_DEFINITION_FAMILIES, TaskDefinitionFamily(account=blank.account, family=blank.family, last_revision=revision))
         definition = msgspec.structs.replace(blank, revision=revision, registered_at=tx.now)
         tx.put(TASK_DEFINITIONS, definition)

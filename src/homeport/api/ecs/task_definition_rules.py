@@ -19,7 +19,6 @@ from homeport.model.ecs.task_definition import HostPort
 from homeport.placement.query import QueryError, parse
 
 FAMILY_LENGTH_MAX: Final = 255
-CONTAINERS_MAX: Final = 10
 CONSTRAINTS_MAX: Final = 10
 CPU_MIN_UNITS: Final = 128
 CPU_MAX_UNITS: Final = 196_608
@@ -71,7 +70,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(HostPort(port=mapping.hostPort, protocol=mapping.protocol) for mapping in mappings if mapping.hostPort)
 
 
-def checked(request: Any) -> Checked:
+def checked(request: Any, *, containers_max: int) -> Checked:
     """RegisterTaskDefinition's request, checked. Raises ClientError, or InvalidParameterError for a placement constraint."""
     family = request.family
     if not family:
@@ -81,7 +80,7 @@ def checked(request: Any) -> Checked:
     given = request.containerDefinitions
     if not given:
         raise ClientError("Container definitions should not be null or empty.")
-    if len(given) > CONTAINERS_MAX:
+    if len(given) > containers_max:
         raise ClientError("Too many containers.")
     network_mode = request.networkMode or "bridge"
     cpu_text, memory_text = _cpu(request.cpu), _memory(request.memory)

@@ -85,7 +85,8 @@ def _set_desired_count(tx: Transaction, call: Call, cluster: Cluster, hypothesis
     service = tx.get(SERVICES, lookup.service_key(call, cluster, hypothesis.service or ""))
     if service is None:
         raise ServiceNotFoundError
-    tx.put(SERVICES, msgspec.structs.replace(service, desired_count=service_input.desired_count_of(hypothesis.desiredCount)))
+    desired = service_input.desired_count_of(hypothesis.desiredCount, most=call.settings.tasks_per_service_max)
+    tx.put(SERVICES, msgspec.structs.replace(service, desired_count=desired))
 
 
 _KINDS: Final[dict[str, Callable[[Transaction, Call, Cluster, Any], None]]] = {

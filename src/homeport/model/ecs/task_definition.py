@@ -14,6 +14,9 @@ ACTIVE: Final = "ACTIVE"
 INACTIVE: Final = "INACTIVE"
 DELETE_IN_PROGRESS: Final = "DELETE_IN_PROGRESS"
 
+REVISION_MAX: Final = 9_999_999
+"""The greatest number that a key has room for, whatever the quota."""
+
 
 class TaskDefinitionFamily(Record, frozen=True, kw_only=True):
     """The revision counter of a family; it outlives its revisions, so that a number is never used twice."""
