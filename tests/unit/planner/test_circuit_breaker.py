@@ -78,3 +78,23 @@ def test_the_threshold_follows_the_desired_count_while_it_watches():
     assert (breaker.status, breaker.threshold) == ("MONITORING", 13)
     assert watching(breaker, asked, 1).threshold == 3
     assert watching(breaker, Breaker(), 25).status == "DISABLED"
+
+
+@pytest.mark.parametrize("resets", [True, False])
+@pytest.mark.parametrize(("desired", "wanted"), [(1, 3), (25, 13), (400, 200), (800, 200)])
+def test_the_default_threshold_trips_at_its_number_of_failures_in_both_reset_modes(desired, wanted, resets):
+    asked = Breaker(enable=True, reset_on_healthy_task=resets)
+
+    def status_after(*kinds):
+        counter = Counter(watching(CircuitBreaker(), asked, desired), asked)
+        for kind in kinds:
+            counter.add(kind)
+        return counter.breaker().status
+
+    assert status_after(*[START] * (wanted - 1)) == "MONITORING"
+    assert status_after(*[START] * wanted) == "TRIGGERED"
+    # One healthy task on the way: it takes all of them once more, or the one that is left.
+    before = [START] * (wanted - 1) + [RAN, WELL]
+    assert status_after(*before, SICK) == ("MONITORING" if resets else "TRIGGERED")
+    assert status_after(*before, *[SICK] * (wanted - 1)) == ("MONITORING" if resets else "TRIGGERED")
+    assert status_after(*before, *[SICK] * wanted) == "TRIGGERED"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from homeport.api.ecs import container_instance, run_task, service
@@ -73,6 +75,30 @@ async def test_running_tasks_are_replaced_within_the_percentages(cell, minimum, 
     assert any(DEADLOCK in text for text in told) is not ends
     (drained,) = [item for item in await cell.all(CONTAINER_INSTANCES) if item.id == ONE]
     assert drained.status == "DRAINING"  # until an operator acts
+
+
+@pytest.mark.parametrize("maximum", [100, 125, 150, 200])
+@pytest.mark.parametrize("minimum", [0, 50, 100])
+@pytest.mark.parametrize("desired", [1, 2, 3, 5, 8])
+async def test_a_drain_ends_within_its_bounds_or_says_that_they_forbid_it(cell, desired, minimum, maximum):
+    lower, upper = math.ceil(desired * minimum / 100), math.floor(desired * maximum / 100)
+    await create(cell, desired, minimum, maximum)
+    source = ONE if await running(cell, ONE) else TWO
+    there = await running(cell, source)
+    await state(cell, "DRAINING", source)
+    until, healthy, alive = cell.clock.now() + 600, [], []
+    while cell.clock.now() < until and (deadline := cell.clock.next_deadline) is not None and deadline <= until:
+        await cell.clock.jump()
+        tasks = await cell.all(TASKS)
+        healthy.append(sum(task.desired_status == "RUNNING" and task.last_status == "RUNNING" for task in tasks))
+        alive.append(sum(task.desired_status == "RUNNING" for task in tasks))
+    forbidden = lower == upper == desired
+    assert min(healthy) >= lower
+    assert max(alive) <= max(upper, desired)
+    assert await running(cell, source) == (there if forbidden else 0)
+    assert healthy[-1] == desired
+    told = [event.message for event in await cell.all(SERVICE_EVENTS)]
+    assert any(DEADLOCK in text for text in told) is forbidden
 
 
 async def test_pending_service_tasks_stop_at_once_and_standalone_tasks_never(cell):
