@@ -138,6 +138,14 @@ class VolumePayload(Message, kw_only=True):
     dockerVolumeConfiguration: DockerVolume | None = None
 
 
+class Association(Message, kw_only=True):
+    """A device of the instance that containers of a task get; the only type here is `gpu`, and `name` its id."""
+
+    name: str
+    type: str
+    containers: list[str] = msgspec.field(default_factory=list)
+
+
 class TaskPayload(Message, kw_only=True):
     """A task to run (desiredStatus RUNNING) or to stop (STOPPED; `arn` suffices)."""
 
@@ -159,6 +167,7 @@ class TaskPayload(Message, kw_only=True):
     pidMode: str = ""
     ipcMode: str = ""
     overrides: str = ""
+    associations: list[Association] = msgspec.field(default_factory=list)
 
 
 class PayloadMessage(Message, kw_only=True):

@@ -107,6 +107,8 @@ def registration(settings: AgentSettings, runtime: RuntimeDescription, *, arn: s
         ],
         "versionInfo": {"agentVersion": homeport.__version__, "agentHash": "homeport", "dockerVersion": f"DockerVersion: {runtime.version}"},
     }
+    if settings.gpu_ids:
+        request["platformDevices"] = [{"id": gpu, "type": "GPU"} for gpu in settings.gpu_ids]
     if arn:
         request["containerInstanceArn"] = arn
     else:

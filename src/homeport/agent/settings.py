@@ -62,6 +62,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Tags, sent at the first registration. ECS_CONTAINER_INSTANCE_TAGS: a JSON object of strings."""
     external: bool = False
     """Advertise ecs.capability.external: only tasks of launch type EXTERNAL come here. ECS_EXTERNAL."""
+    gpu_ids: tuple[str, ...] = ()
+    """Ids of this host's GPUs that tasks may have, as `nvidia-smi -L` shows them. HOMEPORT_GPU_IDS: with commas between them."""
     cpu: int = 0
     """CPU units to register; 0 means 1024 for each core. HOMEPORT_CPU."""
     memory_mib: int = 0
@@ -170,6 +172,10 @@ def _ports(text: str) -> tuple[int, ...]:
     return tuple(int(port) for port in decoded)
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _names(text: str) -> tuple[str, ...]:
     decoded = json.loads(text)
     if not isinstance(decoded, list):
@@ -219,6 +225,7 @@ _VARIABLES: Final = (
     ("ECS_INSTANCE_ATTRIBUTES", "instance_attributes", _pairs),
     ("ECS_CONTAINER_INSTANCE_TAGS", "instance_tags", _pairs),
     ("ECS_EXTERNAL", "external", _boolean),
+    ("HOMEPORT_GPU_IDS", "gpu_ids", _words),
     ("HOMEPORT_CPU", "cpu", _integer),
     ("HOMEPORT_MEMORY", "memory_mib", _integer),
     ("ECS_RESERVED_MEMORY", "reserved_memory_mib", _integer),

@@ -1,6 +1,7 @@
 """Gives an instance to the tasks that wait for capacity, first come first served, and ends those that waited too long.
 
-Owns: `container_instance_id` of a task that was made without one; it is set once. Never makes a task and never stops one that has an instance.
+Owns: `container_instance_id` of a task that was made without one, and the GPUs that its containers get there; both are set once. Never makes a
+task and never stops one that has an instance.
 Source: ecs-reference 3.2 and 3.6. A task waits as PROVISIONING when the capacity provider that its strategy chose has managed scaling and no room.
 
 Tasks that ask for the same are served in the order of their creation: one that is refused holds up those behind it that ask for the same, no others.
@@ -22,9 +23,10 @@ from homeport.model.ecs.task_definition import TaskDefinition, task_definition_k
 from homeport.placement.index import PlacementIndex
 from homeport.placement.reasons import Refusal
 from homeport.placement.request import PlacementRequest, placement_request
+from homeport.planner.gpus import with_gpus
 from homeport.planner.task import assigned, stop
 from homeport.store.table import Change, Reader, Transaction
-from homeport.store.tables import CLUSTERS, SERVICES, TASK_DEFINITIONS, TASKS
+from homeport.store.tables import CLUSTERS, CONTAINER_INSTANCES, SERVICES, TASK_DEFINITIONS, TASKS
 
 NAME: Final = "scheduler"
 TASKS_MAX: Final = 80
@@ -76,7 +78,10 @@ class SchedulerController:
             ends_at = task.created_at + self._settings.provisioning_timeout_seconds
             found = refused.get(request) or self._placement.place(request)
             if not isinstance(found, Refusal):
-                tx.put(TASKS, assigned(task, found.instance_id, tx.now))
+                placed = assigned(task, found.instance_id, tx.now)
+                if placed.gpus:
+                    placed = with_gpus(placed, tx.get(CONTAINER_INSTANCES, placed.instance_key), tx.find(TASKS, "instance_live", placed.instance_key))
+                tx.put(TASKS, placed)
                 done += 1
             elif ends_at <= tx.now:
                 reason = found.closest.reason or EMPTY

@@ -26,10 +26,11 @@ from homeport.model.record import Tags
 from homeport.placement.index import PlacementIndex
 from homeport.placement.reasons import Refusal
 from homeport.placement.request import placement_request
+from homeport.planner.gpus import with_gpus
 from homeport.planner.task import Placed, new_task
 from homeport.planner.version_consistency import digests_of
 from homeport.store.table import Transaction
-from homeport.store.tables import SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS, TASKS
+from homeport.store.tables import CONTAINER_INSTANCES, SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS, TASKS
 
 
 class Waiting:
@@ -120,6 +121,8 @@ class ServiceTasks:
 
     def _create(self, tx: Transaction, definition: TaskDefinition, placed: Placed) -> Task:
         task = new_task(definition, placed, task_id=self._ids.hex(32), mint=self._ids.uuid, now=tx.now)
+        if task.gpus and task.container_instance_id:
+            task = with_gpus(task, tx.get(CONTAINER_INSTANCES, task.instance_key), tx.find(TASKS, "instance_live", task.instance_key))
         tx.put(TASKS, task)
         return task
 

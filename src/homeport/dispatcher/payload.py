@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from homeport.acs.messages import (
+    Association,
     ContainerPayload,
     Dependency,
     DockerConfig,
@@ -75,6 +76,7 @@ def task_payload(task: Task, definition: TaskDefinition, *, region: str) -> Task
         group=task.group,
         pidMode=document.get("pidMode") or "",
         ipcMode=document.get("ipcMode") or "",
+        associations=[Association(name=gpu, type="gpu", containers=[item.name]) for item in task.containers for gpu in item.gpu_ids],
     )
 
 

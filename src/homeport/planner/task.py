@@ -18,6 +18,7 @@ from homeport.model.ecs.task import Container, HostPortUse, Task
 from homeport.model.ecs.task_definition import TaskDefinition
 from homeport.model.record import Instant, Tags
 from homeport.model.sharing import share
+from homeport.planner import gpus
 
 _START_ERRORS = ("Cannot", "ResourceInitializationError", "DockerTimeoutError", "HostConfigError", "ContainerNetworkingError", "DockerStateError")
 
@@ -56,7 +57,10 @@ def definition_document(definition: TaskDefinition) -> Mapping[str, Any]:
 
 
 def _merged(container: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    return {**container, **{name: override[name] for name in ("cpu", "memory", "memoryReservation") if override.get(name) is not None}}
+    return {
+        **container,
+        **{name: override[name] for name in ("cpu", "memory", "memoryReservation", "resourceRequirements") if override.get(name) is not None},
+    }
 
 
 def resources(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> tuple[int, int]:
@@ -74,6 +78,12 @@ def resources(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> tupl
     return cpu, sum(container.get("memoryReservation") or container.get("memory") or 0 for container in containers)
 
 
+def gpus_of(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> int:
+    """GPUs that a task takes from its instance, after overrides."""
+    by_name = {item.get("name"): item for item in overrides.get("containerOverrides") or ()}
+    return sum(gpus.wanted(_merged(container, by_name.get(container["name"], {}))) for container in document["containerDefinitions"])
+
+
 def _container(definition: Mapping[str, Any], override: Mapping[str, Any], *, container_id: str, digest: str) -> Container:
     merged = _merged(definition, override)
     return Container(
@@ -86,6 +96,7 @@ def _container(definition: Mapping[str, Any], override: Mapping[str, Any], *, co
         memory=str(merged["memory"]) if merged.get("memory") else "",
         memory_reservation=str(merged["memoryReservation"]) if merged.get("memoryReservation") else "",
         pinned_digest=digest,
+        gpus=gpus.wanted(merged),
     )
 
 
@@ -127,7 +138,7 @@ def new_task(
         enable_execute_command=placed.enable_execute_command,
         cpu_shown=str(cpu),
         memory_shown=str(memory_mib),
-        gpus=definition.gpus,
+        gpus=gpus_of(document, given) if given else definition.gpus,
         capacity_provider=placed.capacity_provider,
         placement_constraints=placed.placement_constraints,
         placement_strategy=placed.placement_strategy,

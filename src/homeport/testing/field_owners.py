@@ -34,7 +34,7 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "execution_stopped_at": (*_REPORTS, *_ENDERS),
         "connectivity": (*_REPORTS, "DeregisterContainerInstance"),
         "connectivity_at": (*_REPORTS, "DeregisterContainerInstance"),
-        "containers": (*_REPORTS, *_ENDERS, "dispatcher"),
+        "containers": (*_REPORTS, *_ENDERS, "dispatcher", "controller/scheduler"),
         "health_status": ("dispatcher",),
         "healthy_since": ("controller/deployment", "controller/task_set"),
         "version": (*_STOPPERS, "dispatcher", "controller/deployment"),

@@ -41,6 +41,11 @@ def test_the_host_is_described():
     assert attributes(with_settings(zone="us-east-1c"), RUNTIME, machine="x86_64")["ecs.availability-zone"] == "us-east-1c"
 
 
+def test_gpus_are_registered_as_devices():
+    assert "platformDevices" not in request()
+    assert request(with_settings(gpu_ids=("GPU-a", "GPU-b")))["platformDevices"] == [{"id": "GPU-a", "type": "GPU"}, {"id": "GPU-b", "type": "GPU"}]
+
+
 def test_capabilities_follow_the_runtime_and_the_settings():
     described = attributes(SETTINGS, RUNTIME, machine="x86_64")
     prefix = "com.amazonaws.ecs.capability."

@@ -125,7 +125,7 @@ def create_plan(
     config, host_config = _merged(container)
     document: dict[str, Any] = {
         "Image": container.image,
-        "Env": _environment(container, identity),
+        "Env": _environment(container, identity, _gpus(task, container)),
         "Labels": labels(task, name, identity),
         "HostConfig": _host_config(task, container, volumes, cgroup_parent),
     }
@@ -170,7 +170,14 @@ def _host_config(task: TaskPayload, container: ContainerPayload, volumes: Volume
         host["PidMode"] = "host"
     if task.ipcMode in ("host", "none"):
         host["IpcMode"] = task.ipcMode
+    if gpus := _gpus(task, container):
+        host["DeviceRequests"] = [{"DeviceIDs": gpus, "Capabilities": [["gpu"]]}]
     return host
+
+
+def _gpus(task: TaskPayload, container: ContainerPayload) -> list[str]:
+    """Ids of the GPUs that the container has for itself."""
+    return [item.name for item in task.associations if item.type == "gpu" and container.name in item.containers]
 
 
 def _link(task: TaskPayload, link: str) -> str:
@@ -178,9 +185,10 @@ def _link(task: TaskPayload, link: str) -> str:
     return f"{container_name(task, target)}:{alias or target}"
 
 
-def _environment(container: ContainerPayload, identity: Identity) -> list[str]:
+def _environment(container: ContainerPayload, identity: Identity, gpus: list[str]) -> list[str]:
     values = {"AWS_REGION": identity.region, "AWS_DEFAULT_REGION": identity.region} if identity.region else {}
-    return [f"{key}={value}" for key, value in {**values, **container.environment}.items()]
+    devices = {"NVIDIA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}  # which of them, the container cannot say for itself
+    return [f"{key}={value}" for key, value in {**values, **container.environment, **devices}.items()]
 
 
 def _command(container: ContainerPayload) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from homeport.model import arn
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.container_instance import Attribute, ContainerInstance
+from homeport.planner.gpus import free
 from homeport.store.table import Reader
 from homeport.store.tables import TASKS
 
@@ -62,22 +63,26 @@ def _version_info(instance: ContainerInstance) -> dict[str, str]:
 
 
 def _registered(instance: ContainerInstance) -> list[dict[str, Any]]:
-    return _resources(instance, instance.cpu, instance.memory_mib, (instance.reserved_tcp_ports, instance.reserved_udp_ports))
+    ports = (instance.reserved_tcp_ports, instance.reserved_udp_ports)
+    return _resources(instance, instance.cpu, instance.memory_mib, ports=ports, gpu_ids=instance.gpu_ids)
 
 
 def _remaining(reader: Reader, instance: ContainerInstance) -> list[dict[str, Any]]:
-    """What is left. For ports, ECS lists those that are taken: reserved by the host or fixed by a task that is not STOPPED."""
+    """What is left, of GPUs the free ones. For ports, ECS lists those that are taken: reserved by the host or fixed by a task that is not STOPPED."""
     cpu, memory_mib = instance.cpu, instance.memory_mib
     tcp, udp = set(instance.reserved_tcp_ports), set(instance.reserved_udp_ports)
+    gpus = free(instance, reader.find(TASKS, "instance_live", instance.key)) if instance.gpu_ids else []
     for task in reader.find(TASKS, "instance_live", instance.key):
         cpu -= task.cpu
         memory_mib -= task.memory_mib
         for use in task.host_ports:
             (udp if use.protocol == "udp" else tcp).add(use.port)
-    return _resources(instance, cpu, memory_mib, (sorted(tcp), sorted(udp)))
+    return _resources(instance, cpu, memory_mib, ports=(sorted(tcp), sorted(udp)), gpu_ids=gpus)
 
 
-def _resources(instance: ContainerInstance, cpu: int, memory_mib: int, ports: tuple[Iterable[int], Iterable[int]]) -> list[dict[str, Any]]:
+def _resources(
+    instance: ContainerInstance, cpu: int, memory_mib: int, *, ports: tuple[Iterable[int], Iterable[int]], gpu_ids: Iterable[str]
+) -> list[dict[str, Any]]:
     resources = [
         _number("CPU", cpu),
         _number("MEMORY", memory_mib),
@@ -85,7 +90,7 @@ def _resources(instance: ContainerInstance, cpu: int, memory_mib: int, ports: tu
         _strings("PORTS_UDP", map(str, ports[1])),
     ]
     if instance.gpu_ids:
-        resources.append(_strings("GPU", instance.gpu_ids))
+        resources.append(_strings("GPU", gpu_ids))
     return resources
 
 

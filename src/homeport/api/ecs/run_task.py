@@ -28,7 +28,8 @@ from homeport.model.ecs.task_definition import TaskDefinition
 from homeport.model.record import Tags
 from homeport.placement.capacity import next_provider
 from homeport.placement.request import Placement, PlacementRequest
-from homeport.planner.task import Placed, definition_document, new_task, resources
+from homeport.planner.gpus import with_gpus
+from homeport.planner.task import Placed, definition_document, gpus_of, new_task, resources
 from homeport.store.table import Reader, Transaction
 from homeport.store.tables import CONTAINER_INSTANCES, TASKS
 
@@ -111,7 +112,7 @@ def _placement_request(
         strategies=task_input.strategies_of(strategies),
         group=order.group,
         service_key="",
-        gpus=definition.gpus,
+        gpus=gpus_of(definition_document(definition), order.overrides) if order.overrides else definition.gpus,
         capacity_provider=provider,
     )
 
@@ -131,6 +132,8 @@ def _create(tx: Transaction, call: Call, order: _Order, *, instance_id: str, wan
         placement_strategy=kept.strategies if kept else (),
     )
     task = new_task(order.definition, placed, task_id=call.ids.hex(32), mint=call.ids.uuid, now=tx.now, overrides=order.overrides)
+    if task.gpus and task.container_instance_id:
+        task = with_gpus(task, tx.get(CONTAINER_INSTANCES, task.instance_key), tx.find(TASKS, "instance_live", task.instance_key))
     tx.put(TASKS, task)
     return task
 

@@ -57,4 +57,9 @@ def _of_containers(checked: Checked) -> Iterator[str]:
             if log.secretOptions:
                 yield f"{place}.logConfiguration.secretOptions"
         for requirement in container.resourceRequirements or ():
-            yield f"{place}.resourceRequirements.type={requirement.type}"
+            if requirement.type != "GPU":
+                yield f"{place}.resourceRequirements.type={requirement.type}"
+            elif requirement.sharingStrategy is not None:
+                yield f"{place}.resourceRequirements.sharingStrategy"
+            elif requirement.value == "ALL":
+                yield f"{place}.resourceRequirements.value=ALL"

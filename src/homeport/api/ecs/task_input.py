@@ -114,7 +114,7 @@ def started_by_of(value: str | None) -> str:
 
 
 _OVERRIDES_NOT_BUILT = ("taskRoleArn", "executionRoleArn", "ephemeralStorage", "inferenceAcceleratorOverrides")
-_CONTAINER_OVERRIDES_NOT_BUILT = ("environmentFiles", "resourceRequirements")
+_CONTAINER_OVERRIDES_NOT_BUILT = ("environmentFiles",)
 
 
 def overrides_of(value: Any, definition: TaskDefinition) -> dict[str, Any]:
@@ -149,6 +149,9 @@ def _check_container_override(item: dict[str, Any], containers: dict[str, Any]) 
     for member in _CONTAINER_OVERRIDES_NOT_BUILT:
         if item.get(member):
             raise not_built(f"overrides.containerOverrides[{name}].{member}")
+    for requirement in item.get("resourceRequirements") or ():
+        if requirement["type"] != "GPU" or not (requirement.get("value") or "").isdecimal():
+            raise not_built(f"overrides.containerOverrides[{name}].resourceRequirements but a number of GPUs")
     for member, least in (("cpu", 0), ("memory", MEMORY_MIN_MIB), ("memoryReservation", MEMORY_MIN_MIB)):
         if item.get(member) is not None and item[member] < least:
             raise InvalidParameterError(f"Invalid override for container {name}: {member} may not be less than {least}.")

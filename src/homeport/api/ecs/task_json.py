@@ -46,6 +46,7 @@ def _container_json(region: str, task: Task, container: Container, task_arn: str
         "reason": container.reason,
         "memory": container.memory,
         "memoryReservation": container.memory_reservation,
+        "gpuIds": list(container.gpu_ids),
     }
     shown.update({name: value for name, value in optional.items() if value})
     if container.exit_code is not None:

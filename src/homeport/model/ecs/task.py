@@ -69,6 +69,10 @@ class Container(Record, frozen=True, kw_only=True):
     memory_reservation: str = ""
     pinned_digest: str = ""
     """`sha256:…` of the image that the container must run, set when the task is made; "": whatever `image` names at that time."""
+    gpus: int = 0
+    """GPUs that it asks for."""
+    gpu_ids: tuple[str, ...] = ()
+    """Those of its instance that it has for itself, set when the task gets its instance."""
 
 
 class HostPortUse(Record, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from homeport.acs.messages import (
+    Association,
     ContainerPayload,
     Dependency,
     DockerConfig,
@@ -225,3 +226,11 @@ class TestVolumes:
         assert (made.remove, made.expect) == ((), ())
         made = self.plan(self.docker(scope="shared"))
         assert (made.create, made.remove, made.expect, made.sources) == ((), (), ("v",), {"v": "v"})
+
+
+def test_a_container_gets_its_own_gpus_and_says_so() -> None:
+    associations = [Association(name=gpu, type="gpu", containers=[name]) for gpu, name in (("GPU-a", "c"), ("GPU-b", "c"), ("GPU-c", "other"))]
+    mine = container(environment={"NVIDIA_VISIBLE_DEVICES": "all"})
+    plan = made(task(mine, container(name="other"), associations=associations))
+    assert plan.document["HostConfig"]["DeviceRequests"] == [{"DeviceIDs": ["GPU-a", "GPU-b"], "Capabilities": [["gpu"]]}]
+    assert plan.document["Env"] == ["NVIDIA_VISIBLE_DEVICES=GPU-a,GPU-b"]

@@ -170,7 +170,13 @@ NOT_BUILT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"logConfiguration": {"logDriver": "gelf", "secretOptions": [{"name": "a", "valueFrom": "b"}]}},
         {},
     ),
-    ("containerDefinitions[0].resourceRequirements.type=GPU", {"resourceRequirements": [{"type": "GPU", "value": "1"}]}, {}),
+    ("containerDefinitions[0].resourceRequirements.value=ALL", {"resourceRequirements": [{"type": "GPU", "value": "ALL"}]}, {}),
+    (
+        "containerDefinitions[0].resourceRequirements.sharingStrategy",
+        {"resourceRequirements": [{"type": "GPU", "sharingStrategy": {"nvidiaMps": {"memory": 1}}}]},
+        {},
+    ),
+    ("containerDefinitions[0].resourceRequirements.type=NeuronDevice", {"resourceRequirements": [{"type": "NeuronDevice", "value": "ALL"}]}, {}),
 ]
 
 
