@@ -21,6 +21,7 @@ SERVER: Final = "server"
 LISTED_KINDS: Final = (
     "clusters",
     "services",
+    "task-sets",
     "tasks",
     "instances",
     "task-definitions",

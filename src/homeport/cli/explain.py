@@ -32,6 +32,8 @@ def explain(options: argparse.Namespace, terminal: Terminal, environ: Mapping[st
 def screen(told: Mapping[str, Any]) -> Iterator[str]:
     """The explanation for a person."""
     yield told["resourceArn"]
+    if told.get("taskSetArn", told["resourceArn"]) != told["resourceArn"]:
+        yield f"next task in the task set {told['taskSetArn'].split('/', 3)[3]}"
     yield f"needs {_requirement(told['requirement'])}"
     if told.get("containerInstanceArn"):
         yield f"runs on {_id(told['containerInstanceArn'])}"

@@ -99,6 +99,10 @@ def _services(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
     return found
 
 
+def _task_sets(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
+    return [item for service in _services(api, options) for item in service.get("taskSets", ())]
+
+
 def _tasks(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
     found = []
     for cluster in _scopes(api, options):
@@ -165,6 +169,7 @@ def _gateways(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
 _LISTS: Final = {
     "clusters": _clusters,
     "services": _services,
+    "task-sets": _task_sets,
     "tasks": _tasks,
     "instances": _instances,
     "task-definitions": _task_definitions,
@@ -194,6 +199,20 @@ _COLUMNS: Final[dict[str, Any]] = {
             item["runningCount"],
             item["pendingCount"],
             _last(item.get("taskDefinition", "")),
+        ),
+    ),
+    "task-sets": (
+        ("TASK SET", "SERVICE", "STATUS", "SCALE", "DESIRED", "RUNNING", "PENDING", "STABILITY", "TASK DEFINITION"),
+        lambda item: (
+            item["id"],
+            _last(item["serviceArn"]),
+            item["status"],
+            f"{item['scale']['value']:g} %",
+            item["computedDesiredCount"],
+            item["runningCount"],
+            item["pendingCount"],
+            item["stabilityStatus"],
+            _last(item["taskDefinition"]),
         ),
     ),
     "tasks": (
@@ -243,8 +262,11 @@ def _described(api: Api, resource: str, cluster: str | None) -> Iterator[dict[st
     if not name:
         yield from _bare(api, resource, cluster)
         return
+    if kind == "task-set":
+        yield from _task_set(api, name, cluster)
+        return
     if kind not in _DESCRIBES:
-        raise CommandError(f"{resource} is none of {', '.join(f'{known}/…' for known in _DESCRIBES)}")
+        raise CommandError(f"{resource} is none of {', '.join(f'{known}/…' for known in (*_DESCRIBES, 'task-set'))}")
     scope, _, inner = name.rpartition("/")
     yield from _ask(api, kind, inner, scope or cluster)
 
@@ -318,6 +340,18 @@ def _ask(api: Api, kind: str, name: str, cluster: str | None) -> Iterator[dict[s
         yield {**answer[member], **({"tags": answer["tags"]} if answer.get("tags") else {})}
     else:
         yield from answer[member]
+
+
+def _task_set(api: Api, name: str, cluster: str | None) -> Iterator[dict[str, Any]]:
+    """`name`: SERVICE/ecs-svc/DIGITS or CLUSTER/SERVICE/ecs-svc/DIGITS, also without ecs-svc."""
+    *scope, service, digits = ["", *(part for part in name.split("/") if part != "ecs-svc")]
+    try:
+        answer = api.call("DescribeTaskSets", cluster="".join(scope) or cluster or "default", service=service, taskSets=[digits], include=["TAGS"])
+    except ApiCallError as error:
+        if error.code not in (*_MISSING, "ServiceNotFoundException", "ServiceNotActiveException") or error.message.startswith("The past"):
+            raise
+        return
+    yield from answer["taskSets"]
 
 
 def _lines(value: Any, indent: str = "") -> Iterator[str]:

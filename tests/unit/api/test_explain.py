@@ -108,3 +108,23 @@ async def test_what_is_no_service_and_no_task_is_refused(cell):
         await explain(cell, resource="nobody")
     with pytest.raises(InvalidParameterError):
         await explain(cell, resource=f"container-instance/default/{ONE}")
+
+
+async def test_a_service_with_task_sets_says_which_set_the_next_task_is_of(cell):
+    await cell.call("CreateService", ECS["CreateService"], {"serviceName": "sets", "desiredCount": 4, "deploymentController": {"type": "EXTERNAL"}})
+    told = await explain(cell, resource="sets")
+    assert told["waitingOn"] == ["a task set: the service has none"]
+    assert "taskSetArn" not in told
+    made = {}
+    for family, scale in (("web", 0.0), ("big", 25.0)):
+        request = {"cluster": "default", "service": "sets", "taskDefinition": family, "scale": {"value": scale, "unit": "PERCENT"}}
+        made[family] = (await cell.call("CreateTaskSet", ECS["CreateTaskSet"], request))["taskSet"]
+    told = await explain(cell, resource="sets")
+    assert told["taskSetArn"] == made["big"]["taskSetArn"]
+    assert (told["requirement"]["memory"], told["suggestedChange"]["kind"]) == (4096, "LOWER_REQUEST")
+    assert told["waitingOn"] == [f"nothing: the task set {made['web']['id']} (web:1) has the 0 tasks that 0 % of the desired count of 4 are"]
+    assert f"next task in the task set {made['big']['id']}" in "\n".join(screen(told))
+    of_one = await explain(cell, resource=made["web"]["taskSetArn"])
+    assert (of_one["resourceArn"], of_one["requirement"]["memory"]) == (made["web"]["taskSetArn"], 512)
+    assert of_one["wouldRunOn"].endswith(ONE)
+    assert list(screen(of_one))[0] == made["web"]["taskSetArn"]

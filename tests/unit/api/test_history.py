@@ -234,3 +234,21 @@ async def test_after_pruning_everything_kept_can_still_be_told(cell):
         [{"field": "desiredCount", "old": 3, "new": 4}],
         [{"field": "desiredCount", "old": 4, "new": 5}],
     ]
+
+
+async def test_a_task_set_has_a_story_of_its_own_and_one_in_its_service_s(cell):
+    await ecs(cell, "CreateCluster")
+    await ecs(cell, "RegisterTaskDefinition", **WEB)
+    await ecs(cell, "CreateService", serviceName="web", desiredCount=2, deploymentController={"type": "EXTERNAL"})
+    made = (await ecs(cell, "CreateTaskSet", cluster="default", service="web", taskDefinition="web"))["taskSet"]
+    revision = cell.store.revision
+    await ecs(cell, "UpdateTaskSet", cluster="default", service="web", taskSet=made["id"], scale={"value": 50.0})
+    for name in (made["taskSetArn"], f"task-set/web/{made['id']}", f"task-set/default/web/{made['id']}"):
+        told = await own(cell, "DescribeHistory", resource=name)
+        assert told["resourceArn"] == made["taskSetArn"]
+        assert [entry["kind"] for entry in told["entries"]] == ["create", "update"]
+        assert {"field": "scale", "new": 50.0} in told["entries"][1]["changes"]
+    of_service = await own(cell, "DescribeHistory", resource="web")
+    assert made["taskSetArn"] in [entry["resourceArn"] for entry in of_service["entries"]]
+    answer = await at(cell, revision, "DescribeTaskSets", cluster="default", service="web")
+    assert answer["taskSets"][0]["scale"]["value"] == 0.0

@@ -299,3 +299,26 @@ async def test_a_zone_that_comes_is_rebalanced_into_as_the_sweep_would():
         assert max(step["atSeconds"] for step in told["steps"]) == pytest.approx(told["afterSeconds"], abs=1)
     finally:
         await cell.close()
+
+
+async def test_task_sets_are_predicted_as_they_then_are():
+    cell = await cluster(random.Random(3), instances=5, services=1)
+    try:
+        await ecs(cell, "CreateService", serviceName="sets", desiredCount=2, deploymentController={"type": "EXTERNAL"})
+        for scale in (100.0, 50.0):
+            await ecs(cell, "CreateTaskSet", cluster="default", service="sets", taskDefinition="s0", scale={"value": scale, "unit": "PERCENT"})
+        await settle(cell, 120)
+        change = {"kind": "LOSE_INSTANCES", "containerInstances": [f"{2:032x}"]}
+        told = await own(cell, "PredictChanges", changes=[change], startSeconds=START, stopSeconds=STOP)
+        (shown,) = [item for item in told["services"] if item["serviceArn"].endswith("/sets")]
+        assert (shown["runningBefore"], shown["runningAfter"]) == (3, 3)
+        await ecs(cell, "DeregisterContainerInstance", containerInstance=f"{2:032x}", force=True)
+        await settle(cell, 300)
+        assert predicted(told) == await where(cell)
+        planned = await own(cell, "PredictServiceUpdate", request={"service": "sets", "desiredCount": 4})
+        assert planned["outcome"] == "COMPLETED"
+        assert sum(step["kind"] == "START" for step in planned["steps"]) == 3
+        with pytest.raises(InvalidParameterError, match="Unable to update task definition"):
+            await own(cell, "PredictServiceUpdate", request={"service": "sets", "taskDefinition": "s0"})
+    finally:
+        await cell.close()

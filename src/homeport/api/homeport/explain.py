@@ -14,6 +14,7 @@ import msgspec
 
 from homeport.api.call import Call
 from homeport.api.homeport.resource import Place, arn_of, places
+from homeport.api.homeport.task_set import next_set, waiting_on
 from homeport.errors import InvalidParameterError, ResourceNotFoundError
 from homeport.model import arn
 from homeport.model.ecs import container_instance as instance_model
@@ -24,6 +25,7 @@ from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition, task_definition_key
+from homeport.model.ecs.task_set import TaskSet
 from homeport.placement import explanation
 from homeport.placement.capacity import next_provider
 from homeport.placement.constraints import MEMBER_OF
@@ -31,8 +33,9 @@ from homeport.placement.explanation import Remedy, remedies
 from homeport.placement.reasons import Obstacle
 from homeport.placement.request import Placement, PlacementRequest, placement_request
 from homeport.planner.task import definition_document
+from homeport.planner.task_set import stand_in
 from homeport.store.table import Reader
-from homeport.store.tables import CONTAINER_INSTANCES, DEPLOYMENTS, SERVICES, TASK_DEFINITIONS, TASKS
+from homeport.store.tables import CONTAINER_INSTANCES, DEPLOYMENTS, SERVICES, TASK_DEFINITIONS, TASK_SETS, TASKS
 
 SHOWN_DEFAULT: Final = 100
 REMEDIES_INSTANCES_MAX: Final = 200
@@ -52,11 +55,13 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     arn: str
     request: PlacementRequest
     task: Task | None = None
+    task_set: TaskSet | None = None
+    """The set that the task would be of."""
     waiting_on: tuple[str, ...] = ()
 
 
 async def explain_placement(call: Call, request: Any) -> dict[str, Any]:
-    """The answer of the module, of this moment. Raises ResourceNotFoundError, and InvalidParameterError for what is neither a service nor a task."""
+    """The answer of the module, of this moment. Raises ResourceNotFoundError, and InvalidParameterError for what is none of the three."""
     shown = request.maxResults or SHOWN_DEFAULT
 
     def look(reader: Reader) -> tuple[dict[str, Any], _Asked, list[_Tried]]:
@@ -70,6 +75,8 @@ async def explain_placement(call: Call, request: Any) -> dict[str, Any]:
             "containerInstances": [_instance_json(reader, call, *item) for item in instances[:shown]],
             "containerInstanceCount": len(instances),
         }
+        if asked.task_set is not None:
+            answer["taskSetArn"] = arn_of(call, Place(TASK_SETS, asked.task_set.key))
         if asked.task is not None and asked.task.container_instance_id:
             answer["containerInstanceArn"] = _instance_arn(call, asked.task.instance_key)
         if isinstance(found, Placement):
@@ -90,17 +97,38 @@ def _asked(reader: Reader, call: Call, request: Any) -> _Asked:
             return _of_service(reader, call, place, record)
         if isinstance(record, Task):
             return _of_task(reader, call, place, record)
+        if isinstance(record, TaskSet) and (service := reader.get(SERVICES, record.service_key)) is not None:
+            return _of_task_set(reader, call, place, service, record)
         if record is not None:
-            raise InvalidParameterError(f"{request.resource} is neither a service nor a task.")
-    raise ResourceNotFoundError(f"There is no service and no task {request.resource}.")
+            raise InvalidParameterError(f"{request.resource} is neither a service nor a task set nor a task.")
+    raise ResourceNotFoundError(f"There is no service, no task set and no task {request.resource}.")
 
 
 def _definition(reader: Reader, account: str, family: str, revision: int) -> TaskDefinition | None:
     return reader.get(TASK_DEFINITIONS, task_definition_key(account, family, revision))
 
 
+def _live_tasks(reader: Reader, service: Service) -> list[Task]:
+    return [task for task in reader.find(TASKS, "service_live", service.key) if task.desired_status == task_model.RUNNING]
+
+
+def _of_task_set(reader: Reader, call: Call, place: Place, service: Service, task_set: TaskSet | None) -> _Asked:
+    """The next task of the set, or of a service that has none yet."""
+    live = _live_tasks(reader, service)
+    waiting = tuple(_waiting_on(reader, call, service, live))
+    if task_set is None:
+        return _Asked(arn=arn_of(call, place), request=placement_request(service, None), waiting_on=waiting)
+    own, strategy = stand_in(service, task_set), task_set.capacity_provider_strategy
+    counts = Counter(task.capacity_provider for task in live if task.deployment_id == task_set.id)
+    definition = _definition(reader, own.account, own.family, own.revision)
+    wanted = placement_request(own, definition, provider=next_provider(strategy, counts) if strategy else "")
+    return _Asked(arn=arn_of(call, place), request=wanted, task_set=task_set, waiting_on=waiting)
+
+
 def _of_service(reader: Reader, call: Call, place: Place, service: Service) -> _Asked:
-    live = [task for task in reader.find(TASKS, "service_live", service.key) if task.desired_status == task_model.RUNNING]
+    if service.has_task_sets:
+        return _of_task_set(reader, call, place, service, next_set(reader, service, _live_tasks(reader, service)))
+    live = _live_tasks(reader, service)
     definition = _definition(reader, service.account, service.family, service.revision)
     wanted = placement_request(service, definition, provider=_next_provider(reader, service, live))
     return _Asked(arn=arn_of(call, place), request=wanted, waiting_on=tuple(_waiting_on(reader, call, service, live)))
@@ -120,6 +148,8 @@ def _waiting_on(reader: Reader, call: Call, service: Service, live: Sequence[Tas
     """What besides room decides whether another task is started now."""
     if service.status != service_model.ACTIVE:
         return [f"the service is {service.status} and starts nothing"]
+    if service.has_task_sets:
+        return list(waiting_on(reader, service, live, now=call.context.clock.now()))
     found = []
     for item in reader.find(DEPLOYMENTS, "service", service.key):
         if item.status != deployment_model.PRIMARY:

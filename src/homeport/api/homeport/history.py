@@ -15,7 +15,7 @@ from homeport.api.homeport.resource import Place, arn_of, places
 from homeport.errors import InvalidParameterError, ResourceNotFoundError
 from homeport.model.cause import parse_cause
 from homeport.store.journal import RecordChange
-from homeport.store.tables import DEPLOYMENTS, SERVICES
+from homeport.store.tables import DEPLOYMENTS, SERVICES, TASK_SETS
 
 ENTRIES_MAX: Final = 1_000
 """Largest and default page."""
@@ -60,6 +60,8 @@ async def _told(call: Call, place: Place) -> list[tuple[Place, RecordChange]]:
         deployments = await call.view(lambda reader: [item.key for item in reader.find(DEPLOYMENTS, "service", place.key)])
         for key in deployments:
             told += [(Place(DEPLOYMENTS, key), change) for change in await journal.story(DEPLOYMENTS, key)]
+        for key in await call.view(lambda reader: [item.key for item in reader.find(TASK_SETS, "service", place.key)]):
+            told += [(Place(TASK_SETS, key), change) for change in await journal.story(TASK_SETS, key)]
     return sorted(told, key=lambda step: step[1].revision)
 
 

@@ -26,6 +26,7 @@ from homeport.model.ecs import container_instance as instance_model
 from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import service as service_model
 from homeport.model.ecs import task as task_model
+from homeport.model.ecs import task_set as task_set_model
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.forecast import EVENT, GONE, RUNNING, START, STOP, Agents, Moment
@@ -40,6 +41,7 @@ from homeport.store.tables import (
     SERVICES,
     TASK_DEFINITION_FAMILIES,
     TASK_DEFINITIONS,
+    TASK_SETS,
     TASKS,
 )
 
@@ -167,6 +169,7 @@ def _records(reader: Reader, account: str, cluster_key: str) -> Iterator[Forked]
             yield SERVICES, known
             yield from ((DEPLOYMENTS, record) for record in reader.find(DEPLOYMENTS, "service", known.key))
             yield from ((SERVICE_REVISIONS, record) for record in reader.find(SERVICE_REVISIONS, "service", known.key))
+            yield from ((TASK_SETS, record) for record in reader.find(TASK_SETS, "service", known.key))
     for task in reader.scan(TASKS, f"{cluster_key}/"):
         if task.last_status != task_model.STOPPED:
             yield TASKS, task
@@ -183,7 +186,7 @@ class _Census(msgspec.Struct, frozen=True):
     instances: dict[str, tuple[int, int, int]]
     """Key → tasks on it, free CPU units, free MiB."""
     ids: frozenset[str]
-    """Of tasks, instances, deployments and service revisions."""
+    """Of tasks, instances, deployments, service revisions and task sets."""
 
     def real(self, text: str) -> str:
         """`text` with the word new in the place of every id that exists in the prediction only."""
@@ -210,6 +213,7 @@ def _census(reader: Reader, cluster_key: str) -> _Census:
     ids = {task.id for task in live} | {key.rsplit("/", 1)[1] for key in instances}
     for item in reader.scan(DEPLOYMENTS, f"{cluster_key}/"):
         ids |= {item.id, item.target_id}
+    ids |= {item.id for item in reader.scan(TASK_SETS, f"{cluster_key}/")}
     return _Census(services, wanted, running, instances, frozenset(ids))
 
 
@@ -257,6 +261,8 @@ def _outcome(reader: Reader, after: Service | None, moments: Sequence[Moment], *
     """(COMPLETED, STUCK or UNFINISHED, on what)."""
     if after is None:
         return "STUCK", "the service is gone"
+    if after.has_task_sets:
+        return _outcome_of_sets(reader, after, settled=settled)
     deployments = [item for item in reader.find(DEPLOYMENTS, "service", after.key) if item.status != deployment_model.INACTIVE]
     primary = next((item for item in deployments if item.status == deployment_model.PRIMARY), None)
     tasks = [task for task in reader.find(TASKS, "service_live", after.key) if task.desired_status == task_model.RUNNING]
@@ -267,6 +273,14 @@ def _outcome(reader: Reader, after: Service | None, moments: Sequence[Moment], *
         return "STUCK", after.placement_failure
     told = next((moment.reason for moment in reversed(moments) if moment.kind == EVENT and "unable" in moment.reason), "")
     return ("STUCK" if settled or told else "UNFINISHED"), told or (primary.rollout_state_reason if primary else "")
+
+
+def _outcome_of_sets(reader: Reader, after: Service, *, settled: bool) -> tuple[str, str]:
+    unsteady = [item for item in reader.find(TASK_SETS, "service", after.key) if item.stability_status != task_set_model.STEADY_STATE]
+    if not unsteady:
+        return "COMPLETED", "every task set is in the steady state"
+    told = after.placement_failure or f"the task set {unsteady[0].shown_id} is {unsteady[0].stability_status}"
+    return ("STUCK" if settled or after.placement_failure else "UNFINISHED"), told
 
 
 def _extremes(tasks: Sequence[Task], moments: Sequence[Moment]) -> dict[str, int]:

@@ -29,6 +29,7 @@ from homeport.store.tables import (
     SERVICE_REVISIONS,
     SERVICES,
     TASK_DEFINITIONS,
+    TASK_SETS,
     TASKS,
 )
 
@@ -41,6 +42,7 @@ IN_SERVICE: Final[dict[str, Table[Any]]] = {
     "service-revision": SERVICE_REVISIONS,
     "daemon-deployment": DAEMON_DEPLOYMENTS,
     "daemon-revision": DAEMON_REVISIONS,
+    "task-set": TASK_SETS,
 }
 """Kinds of resources whose digits belong to a service or a daemon."""
 DEFINITIONS: Final[dict[str, Table[Any]]] = {"task-definition": TASK_DEFINITIONS, "daemon-task-definition": DAEMON_TASK_DEFINITIONS}
@@ -103,6 +105,7 @@ _ARNS: Final[dict[str, Callable[..., str]]] = {
     CONTAINER_INSTANCES.name: arn.container_instance_arn,
     DEPLOYMENTS.name: arn.service_deployment_arn,
     SERVICE_REVISIONS.name: arn.service_revision_arn,
+    TASK_SETS.name: arn.task_set_arn,
 }
 _ARNS_OF_KEYS: Final[dict[str, Callable[[str, str], str]]] = {
     DAEMONS.name: arn.daemon_arn,
@@ -123,6 +126,8 @@ def _of_kind(call: Call, text: str, cluster: str) -> Place:
     kind, *parts = text.split("/")
     if not parts or not all(parts):
         raise InvalidParameterError(f"{text} names nothing")
+    if kind == "task-set":  # its id has a part more than others: ecs-svc/DIGITS
+        parts = [part for part in parts if part != "ecs-svc"]
     scope = f"{call.account}/{cluster}"
     if kind in IN_ACCOUNT and len(parts) == 1:
         return Place(IN_ACCOUNT[kind], f"{call.account}/{parts[0]}")
