@@ -20,7 +20,7 @@ import pytest
 from homeport.api.ecs.operations import OPERATIONS
 from homeport.model.ecs.capacity_provider import InstanceSize
 from homeport.model.ecs.container_instance import Attribute
-from homeport.store.tables import CAPACITY_PROVIDERS, CONTAINER_INSTANCES, DEPLOYMENTS, SERVICE_EVENTS, TASKS
+from homeport.store.tables import CAPACITY_PROVIDERS, CONTAINER_INSTANCES, DEPLOYMENTS, SERVICE_EVENTS, TASK_SETS, TASKS
 from homeport.testing import records
 from homeport.testing.cell import MemoryCell
 from homeport.testing.machines import SimulatedMachines
@@ -123,6 +123,8 @@ class Scenario:
         state.append("zones " + " ".join(f"{zone}{zones[zone]}" for zone in sorted({str(zone) for zone in zone_of.values()})))
         deployments = sorted(await self.cell.all(DEPLOYMENTS), key=lambda item: item.created_at)
         state += [f"[web:{item.revision} {item.status} {item.rollout_state}]" for item in deployments if item.status != "INACTIVE"]
+        sets = sorted(await self.cell.all(TASK_SETS), key=lambda item: item.created_at)
+        state += [f"[web:{item.revision} {item.status} {item.scale:g} % {item.stability_status}]" for item in sets]
         return state + await self._pools()
 
     async def _pools(self) -> list[str]:
@@ -287,6 +289,49 @@ async def managed_scaling() -> Scenario:
     return scenario
 
 
+async def external_controller_driving_two_task_sets() -> Scenario:
+    """Blue at 100 percent; green comes up in steps, becomes PRIMARY, and blue goes in steps, with a drain and a scale-out on the way."""
+    scenario = await Scenario.open(zones="abc")
+    where = {"cluster": "default", "service": "web"}
+    await scenario.call("CreateService", serviceName="web", desiredCount=5, deploymentController={"type": "EXTERNAL"})
+    blue = (await scenario.call("CreateTaskSet", **where, taskDefinition="web:1", scale={"value": 100.0, "unit": "PERCENT"}))["taskSet"]["id"]
+    await scenario.call("UpdateServicePrimaryTaskSet", **where, primaryTaskSet=blue)
+    await scenario.run(60)
+    green = (await scenario.call("CreateTaskSet", **where, taskDefinition="web:2", scale={"value": 25.0, "unit": "PERCENT"}))["taskSet"]["id"]
+    await scenario.run(60)
+    await scenario.drain(1)
+    await scenario.run(120)
+    await scenario.call("UpdateService", service="web", desiredCount=6)
+    await scenario.run(60)
+    await scenario.call("UpdateTaskSet", **where, taskSet=green, scale={"value": 100.0})
+    await scenario.run(60)
+    await scenario.call("UpdateServicePrimaryTaskSet", **where, primaryTaskSet=green)
+    for percent in (50.0, 0.0):
+        await scenario.call("UpdateTaskSet", **where, taskSet=blue, scale={"value": percent})
+        await scenario.run(60)
+    await scenario.call("DeleteTaskSet", **where, taskSet=blue)
+    await scenario.run(60)
+    await scenario.call("DeleteService", service="web", force=True)
+    await scenario.run(60)
+    return scenario
+
+
+async def task_set_that_fails_to_start() -> Scenario:
+    """Green has an image that nobody can pull: it is tried ever more rarely, blue goes on, and green is taken away by force."""
+    scenario = await Scenario.open(zones="abc")
+    where = {"cluster": "default", "service": "web"}
+    await scenario.call("CreateService", serviceName="web", desiredCount=3, deploymentController={"type": "EXTERNAL"})
+    await scenario.call("CreateTaskSet", **where, taskDefinition="web:1", scale={"value": 100.0, "unit": "PERCENT"})
+    await scenario.run(60)
+    scenario.cell.agents.failure = "CannotPullContainerError: no such image"
+    scenario.cell.agents.failing = {2}
+    green = (await scenario.call("CreateTaskSet", **where, taskDefinition="web:2", scale={"value": 50.0, "unit": "PERCENT"}))["taskSet"]["id"]
+    await scenario.run(120)
+    await scenario.call("DeleteTaskSet", **where, taskSet=green, force=True)
+    await scenario.run(120)
+    return scenario
+
+
 SCENARIOS: tuple[Callable[[], Awaitable[Scenario]], ...] = (
     rolling_50_100,
     rolling_100_200,
@@ -299,6 +344,8 @@ SCENARIOS: tuple[Callable[[], Awaitable[Scenario]], ...] = (
     drain_of_a_third_of_the_fleet,
     scale_in_past_protected_tasks,
     managed_scaling,
+    external_controller_driving_two_task_sets,
+    task_set_that_fails_to_start,
 )
 
 

@@ -169,8 +169,7 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
         if service.scheduling_strategy == model.DAEMON and (current := _definition(tx, service)) is not None:
             service = as_daemon(tx, call, service=service, definition=current)
         tx.put(SERVICES, service)
-        if service.desired_count != before.desired_count:
-            task_set.unsettle(tx, service)
+        task_set.unsettle(tx, service, desired_before=before.desired_count)
         return {"service": service_json(tx, call, service, with_tags=True)}
 
     return await call.update(update)

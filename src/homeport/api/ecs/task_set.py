@@ -199,10 +199,11 @@ def put_first(tx: Transaction, service: Service, digits: str) -> None:
     )
 
 
-def unsettle(tx: Transaction, service: Service) -> None:
-    """`service` has another desired count: none of its sets is in the steady state before its controller says so again."""
+def unsettle(tx: Transaction, service: Service, *, desired_before: int) -> None:
+    """`service` has another desired count: a set that gets another count is not in the steady state before its controller says so again."""
     for item in _kept(tx, service):
-        tx.put(TASK_SETS, _unsettled(item, tx))
+        if computed_desired_count(service.desired_count, item.scale) != computed_desired_count(desired_before, item.scale):
+            tx.put(TASK_SETS, _unsettled(item, tx))
 
 
 def drain_all(tx: Transaction, service: Service) -> None:
