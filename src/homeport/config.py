@@ -63,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the states of alarms are read that deployments watch: an http(s) URL or the path of a file; "": nowhere, so none can be enabled."""
     alarm_poll_seconds: float = 10.0
     """How often they are read while a deployment watches some."""
+    hook_answer_seconds: float = 900.0
+    """How long the URL of a lifecycle hook may take to answer one call: 15 minutes, as ECS gives a Lambda function."""
     journal_retention_seconds: float = 2_592_000.0
     """How long journal entries are kept: 30 days."""
     journal_bytes_max: int = 1_073_741_824

@@ -1,7 +1,8 @@
 """What would happen: the controllers, their loop and the placement that act, let loose on a copy of one cluster, with simulated agents.
 
 Owns: `Fork`, the copy and its time, and `SimulatedAgents`. Never touches the store it was copied from. A start and a stop take their seconds,
-a health check passes as soon as the task runs; what fails in reality (an image that cannot be pulled, a container that exits) goes well here.
+a health check passes as soon as the task runs, a lifecycle hook succeeds as soon as its stage begins; what fails in reality (an image that cannot be
+pulled, a container that exits) goes well here.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ import msgspec
 from homeport.api.call import Context
 from homeport.controllers.loop import Controller, Loop
 from homeport.ids import Ids
+from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import task as task_model
+from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import ServiceEvent
 from homeport.model.ecs.task import Task
 from homeport.model.forecast import Agents, Moment
 from homeport.model.record import Instant, Record
 from homeport.placement.index import PlacementIndex
+from homeport.planner import lifecycle_hook
 from homeport.planner.task import Seen, observed
 from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
 from homeport.store.table import Reader, Table, Transaction
-from homeport.store.tables import CONTAINER_INSTANCES, TABLES, TASKS
+from homeport.store.tables import CONTAINER_INSTANCES, DEPLOYMENTS, TABLES, TASKS
 from homeport.virtual_clock import VirtualClock
 
 T = TypeVar("T")
@@ -114,6 +118,31 @@ class SimulatedAgents:
         await report(self._store, key, seen, checks_pass=self.checks_pass)
 
 
+async def agree(store: Store) -> None:
+    """Run until cancelled: every lifecycle hook succeeds as soon as its stage begins, and nobody lets a deployment wait that pauses."""
+    watch = store.watch()
+    waiting = await store.view(lambda reader: list(reader.find(DEPLOYMENTS, "hooks", "hooks")))
+    for deployment in waiting:
+        await _agree(store, deployment)
+    async for commit in watch:
+        for change in commit.changes:
+            if isinstance(change.after, Deployment):
+                await _agree(store, change.after)
+
+
+async def _agree(store: Store, deployment: Deployment) -> None:
+    if not any(run.open for run in deployment.hooks):
+        return
+
+    def succeed(tx: Transaction) -> None:
+        now = tx.get(DEPLOYMENTS, deployment.key)
+        if now is not None and any(run.open for run in now.hooks):
+            hooks = tuple(lifecycle_hook.continued(run, deployment_model.CONTINUE) if run.open else run for run in now.hooks)
+            tx.put(DEPLOYMENTS, msgspec.structs.replace(now, hooks=hooks))
+
+    await store.update(succeed, cause="controller/hook")
+
+
 async def report(store: Store, key: str, seen: Seen, *, checks_pass: bool = False) -> None:
     """One agent's report, as SubmitTaskStateChange stores it; nothing from an instance that is cut off."""
 
@@ -158,7 +187,7 @@ class Fork:
         self._changed_at = clock.now()
         self._sweep_seconds = context.settings.sweep_seconds
         self._loop = Loop(store=context.store, controllers=controllers, clock=clock, sweep_seconds=self._sweep_seconds)
-        self._running = [asyncio.create_task(self._loop.run()), asyncio.create_task(self.agents.run())]
+        self._running = [asyncio.create_task(part) for part in (self._loop.run(), self.agents.run(), agree(context.store))]
 
     @classmethod
     async def open(cls, controllers_of: ControllersOf, context: Context, records: Iterable[Forked], *, agents: Agents, seed: str) -> Fork:

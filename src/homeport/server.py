@@ -39,6 +39,7 @@ from homeport.controllers.instance import InstanceController
 from homeport.controllers.instance_provider import instance_providers
 from homeport.controllers.journal import keep_journal
 from homeport.controllers.leading import while_leading
+from homeport.controllers.lifecycle_hook import HookRunner, HookTasks, HttpCaller
 from homeport.controllers.loop import Controller, Loop
 from homeport.controllers.retention import RetentionController
 from homeport.controllers.scheduler import SchedulerController
@@ -354,7 +355,9 @@ def leader_work(context: Context, fellowship: Fellowship | None) -> list[Corouti
     """What one server of an installation does for all."""
     settings = context.settings
     loop = Loop(store=context.store, clock=context.clock, controllers=controllers_of(context), sweep_seconds=settings.sweep_seconds)
-    work = [loop.run(), keep_journal(context.store, context.clock, settings)]
+    tasks = HookTasks(placement=context.placement, ids=context.ids.child("hook"))
+    hooks = HookRunner(context.store, context.clock, caller=HttpCaller(settings), tasks=tasks, region=context.region)
+    work = [loop.run(), hooks.run(), keep_journal(context.store, context.clock, settings)]
     work.append(keep_capacity(context.store, context.clock, settings, region=context.region, providers=instance_providers(settings)))
     if settings.alarm_source:
         work.append(keep_alarms(context.store, context.clock, settings, source=DocumentSource(settings.alarm_source)))

@@ -16,6 +16,7 @@ from homeport.config import Settings
 from homeport.controllers.loop import Activation
 from homeport.controllers.service import is_note, service_view, wake_at
 from homeport.controllers.service_event import write_event
+from homeport.controllers.traffic import Traffic, Unrouted
 from homeport.ids import Ids
 from homeport.model.change import Change as PlannedChange
 from homeport.model.change import Event, RollBack, UpdateDeployment, UpdateRevision, UpdateService, UpdateTask
@@ -43,9 +44,10 @@ class DeploymentController:
 
     name = NAME
 
-    def __init__(self, *, ids: Ids, settings: Settings) -> None:
+    def __init__(self, *, ids: Ids, settings: Settings, traffic: Traffic | None = None) -> None:
         self._ids = ids
         self._settings = settings
+        self._traffic = traffic or Unrouted()
         # Services whose last launches failed: there the first task that runs ends the throttle. A hint for `keys_of`, rebuilt by the sweep.
         self._failing: set[str] = set()
         # Services whose revision waits for the digests of its first task. A hint as well.
@@ -102,9 +104,8 @@ class DeploymentController:
             mark=((NAME, key),) if marked >= planner.HEALTH_WRITES_MAX else (),  # there may be more
         )
 
-    @staticmethod
-    def _view(tx: Transaction, service: Service) -> ServiceView:
-        """What the planner reads, with what a rollback would go to and what it undoes."""
+    def _view(self, tx: Transaction, service: Service) -> ServiceView:
+        """What the planner reads, with what a rollback would go to, what it undoes, and where the traffic goes."""
         view = service_view(tx, service)
         primary = view.primary
         if primary is None:
@@ -115,7 +116,8 @@ class DeploymentController:
         if primary.rollout_state != deployment_model.IN_PROGRESS:
             return view
         undone = tx.get(DEPLOYMENTS, f"{service.key}/{primary.rollback_of}") if primary.rollback_of else None
-        return msgspec.structs.replace(view, undone=undone, rollback_to=rollback_target(tx, service))
+        traffic = self._traffic.in_effect(tx, service) if primary.weights else None
+        return msgspec.structs.replace(view, undone=undone, rollback_to=rollback_target(tx, service), traffic=traffic)
 
     def _apply(self, tx: Transaction, service: Service, change: PlannedChange) -> Service:
         """Carry one change out; the service as it is stored afterwards."""

@@ -27,7 +27,7 @@ from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.record import Instant
 from homeport.placement.index import PlacementIndex
-from homeport.planner import health
+from homeport.planner import health, side_by_side
 from homeport.planner import service as planner
 from homeport.planner.rebalancing import unable_to_place
 from homeport.planner.task import stop
@@ -141,7 +141,8 @@ class ServiceController:
             view, plan = plan_daemon(tx, view, self._placement, healthy_after_seconds=self._settings.healthy_after_seconds)
         else:
             view, step = self._rebalancing.plan(tx, view, victims)
-            plan = step or planner.plan(view, victims, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now)
+            decide = side_by_side.plan if side_by_side.applies(view) else planner.plan
+            plan = step or decide(view, victims, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now)
         self._apply(tx, view, plan)
         return Activation(wake_at=wake_at(view, plan.wake_at, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now))
 

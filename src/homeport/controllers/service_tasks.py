@@ -77,8 +77,16 @@ class ServiceTasks:
     def start(self, tx: Transaction, service: Service, starts: Sequence[StartTask], *, label: str) -> tuple[list[str], Refusal | None]:
         """Create what can be placed: the ids of the new tasks, and the first refusal, if there was one. `label`: the service in events."""
         started: list[str] = []
-        if not starts:
-            return started, None
+        refusal: Refusal | None = None
+        for deployment_id in dict.fromkeys(item.deployment.id for item in starts):
+            made, refused = self._start(tx, service, [item for item in starts if item.deployment.id == deployment_id], label=label)
+            started += made
+            refusal = refusal or refused
+        return started, refusal
+
+    def _start(self, tx: Transaction, service: Service, starts: Sequence[StartTask], *, label: str) -> tuple[list[str], Refusal | None]:
+        """As `start`, for tasks of one deployment."""
+        started: list[str] = []
         deployment = starts[0].deployment
         definition = tx.get(TASK_DEFINITIONS, task_definition_key(deployment.account, deployment.family, deployment.revision))
         if definition is None:

@@ -19,7 +19,7 @@ from homeport.model.ecs import service as service_model
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.task import Task
 from homeport.model.record import Instant
-from homeport.planner import circuit_breaker, failures, rollback
+from homeport.planner import circuit_breaker, failures, rollback, traffic_shift
 from homeport.planner.deployment_configuration import BLOCKING, Configuration, configuration_of
 from homeport.planner.deployment_start import monitors_over
 from homeport.planner.health import healthy_at, is_healthy
@@ -54,13 +54,14 @@ def plan(view: ServiceView, ended: Iterable[Task], *, settings: Settings, now: I
     counted = _judged(failures.count(begun, found, asked.deployment_circuit_breaker, settings=settings, now=now))
     others = tuple(item for item in view.deployments if item.id != primary.id)
     live = {task.deployment_id for task in view.tasks}
-    changed = {item.id: _inactive(item, now) for item in others if item.target_id not in live}
     failure = rollback.failure_of(counted, asked)
     if failure is None:
-        remaining = tuple(item for item in others if item.target_id in live)
-        counted = _completed(msgspec.structs.replace(view, deployments=(counted, *remaining)), counted, asked, after=after, now=now)
-        if counted != primary:
-            changed[primary.id] = counted
+        remaining = tuple(item for item in others if item.target_id in live or _is_kept(item, counted))
+        counted = _brought_on(msgspec.structs.replace(view, deployments=(counted, *remaining)), counted, asked, after=after, now=now)
+        failure = rollback.failure_of(counted, asked)
+    changed = {item.id: _inactive(item, now) for item in others if item.target_id not in live and not _is_kept(item, counted)}
+    if failure is None and counted != primary:
+        changed[primary.id] = counted
     changes.extend(UpdateDeployment(item, "its tasks' states") for item in changed.values())
     changes.extend(_events(view.service.name, primary, counted))
     if failure is not None:
@@ -68,7 +69,15 @@ def plan(view: ServiceView, ended: Iterable[Task], *, settings: Settings, now: I
         changes.extend(rollback.failed(view, counted, failure, undone=undone, now=now))
     if counted.rollout_state == deployment_model.COMPLETED != primary.rollout_state:
         changes.extend(_after_completion(view, counted, changed, now))
-    return Plan(tuple(_merged(changes)), _wake_at(view, counted, after, now))
+    elif counted.lifecycle_stage == deployment_model.CLEAN_UP != primary.lifecycle_stage and not counted.rollback_of:
+        # From now on what it replaced is taken down, so this is what a rollback of the next one goes to.
+        changes.append(UpdateService(msgspec.structs.replace(view.service, completed_revision_id=counted.target_id), "its traffic has moved"))
+    return Plan(tuple(_merged(changes)), _wake_at(view, counted, asked, after=after, now=now))
+
+
+def _is_kept(item: Deployment, primary: Deployment) -> bool:
+    """Whether `item` counts as one that is on its way even without a task: the one whose revision `primary` may have to go back to."""
+    return traffic_shift.side_by_side(primary) and item.target_id == primary.blue_revision_id
 
 
 def _merged(changes: Sequence[Change]) -> list[Change]:
@@ -104,6 +113,22 @@ def _judged(deployment: Deployment) -> Deployment:
     return msgspec.structs.replace(deployment, alarms=msgspec.structs.replace(alarms, status=deployment_model.TRIGGERED, triggered=alarms.in_alarm))
 
 
+def _brought_on(view: ServiceView, primary: Deployment, asked: Configuration, *, after: float, now: Instant) -> Deployment:
+    """`primary` one step further: at its next lifecycle stage, or COMPLETED."""
+    if primary.rollout_state != deployment_model.IN_PROGRESS:
+        return primary
+    if not primary.lifecycle_stage and not traffic_shift.shifts(primary):
+        return _completed(view, primary, asked, after=after, now=now)
+    reached = not traffic_shift.shifts(primary) and _has_reached(view, primary, asked, after=after, now=now)
+    moved = traffic_shift.advance(view, primary, reached=reached, healthy_after_seconds=after, now=now)
+    if moved != primary:
+        return moved
+    if traffic_shift.shifts(primary):
+        through = traffic_shift.is_through(view, primary, healthy_after_seconds=after, now=now)
+        return _as_completed(primary, now) if through else primary
+    return _completed(view, primary, asked, after=after, now=now) if traffic_shift.hooks_are_through(primary) else primary
+
+
 def _completed(view: ServiceView, primary: Deployment, asked: Configuration, *, after: float, now: Instant) -> Deployment:
     """`primary`, COMPLETED when it has reached what it is to reach and its bake time has passed; or with the bake time begun."""
     if (
@@ -119,6 +144,10 @@ def _completed(view: ServiceView, primary: Deployment, asked: Configuration, *, 
             return msgspec.structs.replace(primary, bake_started_at=now, updated_at=now)
         if now < bake_ends_at(primary):
             return primary
+    return _as_completed(primary, now)
+
+
+def _as_completed(primary: Deployment, now: Instant) -> Deployment:
     return msgspec.structs.replace(
         primary,
         rollout_state=deployment_model.COMPLETED,
@@ -156,9 +185,11 @@ def _after_completion(view: ServiceView, completed: Deployment, changed: dict[st
         yield rollback.ended(undone, deployment_model.ROLLBACK_SUCCESSFUL, reason=reason, now=now)
 
 
-def _wake_at(view: ServiceView, deployment: Deployment, after: float, now: Instant) -> Instant:
+def _wake_at(view: ServiceView, deployment: Deployment, asked: Configuration, *, after: float, now: Instant) -> Instant:
     waits = [at for task in view.tasks if not task.healthy_since and (at := healthy_at(task, after)) > now]
-    if deployment.rollout_state == deployment_model.IN_PROGRESS and (at := bake_ends_at(deployment)) > now:
+    if traffic_shift.shifts(deployment) or deployment.stage_changes:
+        waits.extend([at] if (at := traffic_shift.wake_at(deployment, asked)) > now else [])
+    if not traffic_shift.shifts(deployment) and deployment.rollout_state == deployment_model.IN_PROGRESS and (at := bake_ends_at(deployment)) > now:
         waits.append(at)
     return min(waits, default=0.0)
 

@@ -15,6 +15,8 @@ from homeport.model.ecs import deployment as model
 from homeport.model.ecs.deployment import CircuitBreaker, Deployment
 from homeport.model.ecs.service import Service
 from homeport.model.record import Instant
+from homeport.planner.deployment_configuration import Configuration, configuration_in
+from homeport.planner.lifecycle_hook import closed
 
 SUPERSEDED: Final = "A newer deployment of the service took its place."
 
@@ -59,6 +61,7 @@ def new_deployment(service: Service, deployment_id: str, now: Instant, *, revisi
 
     `revision_id`: digits of the service revision, if they are not its own.
     """
+    asked = configuration_in(service)
     return Deployment(
         account=service.account,
         cluster=service.cluster,
@@ -74,9 +77,16 @@ def new_deployment(service: Service, deployment_id: str, now: Instant, *, revisi
         service_revision_id=revision_id or deployment_id,
         service_deployment_status=model.PENDING,
         configuration=service.deployment_configuration,
+        strategy=asked.strategy,
+        lifecycle_stage=_first_stage(asked),
         # Ends before its time belong to earlier deployments of its revision.
         ends_counted_at=now if revision_id and revision_id != deployment_id else 0.0,
     )
+
+
+def _first_stage(asked: Configuration) -> str:
+    """The stage that a deployment is made at: a rolling one with hooks starts no task before those of PRE_SCALE_UP have passed."""
+    return model.PRE_SCALE_UP if asked.strategy == model.ROLLING and asked.lifecycle_hooks else ""
 
 
 def _superseded(item: Deployment, now: Instant) -> Deployment:
@@ -94,12 +104,14 @@ def _rollback_cut_short(item: Deployment, now: Instant) -> Deployment:
 
 
 def monitors_over(item: Deployment) -> dict[str, Any]:
-    """The fields of `item`'s monitors when they have nothing more to watch."""
+    """The fields of `item`'s monitors and lifecycle hooks when they have nothing more to watch, or to hold up."""
     fields: dict[str, Any] = {}
     if item.circuit_breaker.status == model.MONITORING:
         fields["circuit_breaker"] = _over(item.circuit_breaker)
     if item.alarms.status == model.MONITORING:
         fields["alarms"] = msgspec.structs.replace(item.alarms, status=model.MONITORING_COMPLETE)
+    if any(run.open for run in item.hooks):
+        fields["hooks"] = closed(item.hooks)
     return fields
 
 

@@ -19,6 +19,7 @@ from homeport.model.ecs.service import Service
 from homeport.model.record import Instant
 from homeport.planner.deployment_configuration import Configuration
 from homeport.planner.deployment_start import monitors_over, new_deployment, start
+from homeport.planner.lifecycle_hook import failed_run
 from homeport.planner.service import ServiceView
 from homeport.planner.service_revision import put_back
 
@@ -44,6 +45,8 @@ def failure_of(deployment: Deployment, asked: Configuration) -> Failure | None:
     """Why `deployment` shall not go on; None: it may. The first monitor that found something decides, with its own flag about rolling back."""
     if deployment.rollout_state != model.IN_PROGRESS or deployment.progress in model.TERMINAL:
         return None
+    if deployment.lifecycle_stage == model.CLEAN_UP and not deployment.rollback_of:
+        return None  # what it could go back to is being taken down
     if deployment.progress in (model.ROLLBACK_REQUESTED, model.STOP_REQUESTED):
         wanted = deployment.progress == model.ROLLBACK_REQUESTED
         return Failure(
@@ -65,7 +68,22 @@ def failure_of(deployment: Deployment, asked: Configuration) -> Failure | None:
             status=f"because of alarms in ALARM: {', '.join(deployment.alarms.triggered)}",
             rollback=asked.alarms.rollback,
         )
-    return None
+    return _hook_failure(deployment)
+
+
+def _hook_failure(deployment: Deployment) -> Failure | None:
+    run = failed_run(deployment)
+    if run is None:
+        return None
+    what = "timed out" if run.status == model.TIMED_OUT else "failed"
+    named = f"lifecycle hook {run.target or run.id} {what} at {run.stage}"
+    return Failure(
+        told=f"{named}.",
+        rollout=f"ECS deployment {named}. {run.reason}".strip(),
+        monitor="ECS deployment lifecycle hook",
+        status=f"because the {named}",
+        rollback=True,
+    )
 
 
 def failed(view: ServiceView, deployment: Deployment, failure: Failure, *, undone: Deployment | None, now: Instant) -> list[Change]:
@@ -115,7 +133,9 @@ def roll_back(
     if failed_one.rollback is not None:
         failed_one = msgspec.structs.replace(failed_one, rollback=msgspec.structs.replace(failed_one.rollback, deployment_id=deployment_id))
     made = new_deployment(back, deployment_id, now, revision_id=change.revision.id)
-    made = msgspec.structs.replace(made, rollback_of=failed_one.id, rollout_state_reason=change.reason)
+    made = msgspec.structs.replace(
+        made, rollback_of=failed_one.id, rollout_state_reason=change.reason, strategy=failed_one.strategy, lifecycle_stage=""
+    )
     return back, start(back, [failed_one if item.id == failed_one.id else item for item in before], made)
 
 

@@ -18,7 +18,7 @@ from homeport.model.change import Change, Event, Plan, StartTask, StopTask, Upda
 from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import service as service_model
 from homeport.model.ecs import task as task_model
-from homeport.model.ecs.deployment import Deployment
+from homeport.model.ecs.deployment import Deployment, TrafficWeight
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.service_revision import ServiceRevision
 from homeport.model.ecs.task import Task
@@ -58,6 +58,8 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     """The deployment that the PRIMARY one rolls back, if it is a rollback."""
     label: str = ""
     """What stands in events for the service; "": its name."""
+    traffic: tuple[TrafficWeight, ...] | None = None
+    """The weights that are in effect, without those that get nothing; None: nobody routes this service's traffic, so what is wanted holds."""
 
     @property
     def primary(self) -> Deployment | None:
@@ -180,7 +182,8 @@ def steps(view: ServiceView, state: Standing, primary: Deployment, *, victims: V
     """The starts and stops of `plan` for the tasks of `view`, sorted into `state`, and the events about what holds them up."""
     name = view.label or view.service.name
     limits = bounds(view.service)
-    if primary.rollout_state == deployment_model.FAILED:  # it launches nothing more, so what older ones still run is what the service has
+    if primary.rollout_state == deployment_model.FAILED or primary.lifecycle_stage == deployment_model.PRE_SCALE_UP:
+        # It launches nothing (more), so what older ones still run is what the service has.
         limits = Bounds(max(limits.lower, view.service.desired_count), limits.upper)
     choice = _Stops(state, limits, victims, primary, now=now)
     stops = choice.choose()
@@ -200,6 +203,8 @@ def _starts(state: Standing, limits: Bounds, primary: Deployment, *, stopped: in
         return 0, ()
     if primary.rollout_state == deployment_model.FAILED:
         return 0, ("the deployment failed and launches nothing more",)
+    if primary.lifecycle_stage == deployment_model.PRE_SCALE_UP:
+        return 0, ("the lifecycle hooks of PRE_SCALE_UP",)
     if primary.throttled_until > now:
         return 0, (f"the launch throttle, until {primary.throttled_until:.3f}",)
     room = limits.upper - (state.occupied - stopped)
@@ -323,7 +328,10 @@ def is_note(before: Service, after: Service) -> bool:
 
 def has_fewer_than_desired(view: ServiceView, started: int) -> bool:
     """Whether tasks of the PRIMARY deployment are still missing after `started` new ones, so that an earlier refusal still stands."""
-    target_id = view.primary.target_id if view.primary else ""
+    primary = view.primary
+    if primary is not None and primary.strategy != deployment_model.ROLLING and primary.lifecycle_stage in deployment_model.BEFORE_GREEN:
+        return False
+    target_id = primary.target_id if primary else ""
     wanted = sum(1 for task in view.tasks if task.desired_status == task_model.RUNNING and task.deployment_id == target_id)
     return wanted + started < view.service.desired_count
 

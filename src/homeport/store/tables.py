@@ -56,8 +56,12 @@ def guard_container_instance(before: ContainerInstance | None, after: ContainerI
 
 
 def guard_deployment(before: Deployment | None, after: Deployment | None) -> None:
-    """A service deployment's status moves along its transition table; records of older versions have none."""
-    if before is None or after is None or not (before.service_deployment_status and after.service_deployment_status):
+    """A service deployment's status and its lifecycle stage move along their transition tables; records of older versions have no status."""
+    if before is None or after is None:
+        return
+    if before.lifecycle_stage != after.lifecycle_stage and after.lifecycle_stage not in deployment_model.LIFECYCLE[before.lifecycle_stage]:
+        raise InvalidTransitionError(f"deployment {after.id}: its stage may not go from {before.lifecycle_stage!r} to {after.lifecycle_stage}")
+    if not (before.service_deployment_status and after.service_deployment_status):
         return
     old, new = before.service_deployment_status, after.service_deployment_status
     if new != old and new not in deployment_model.TRANSITIONS[old]:
@@ -207,6 +211,7 @@ DEPLOYMENTS: Final = Table(
         "service": lambda r: (r.service_key,),
         "definition": lambda r: (f"{r.account}/{r.family}:{r.revision}",) if r.status != "INACTIVE" else (),
         "alarms": lambda r: (r.alarms.status,) if r.alarms.status == deployment_model.MONITORING else (),
+        "hooks": lambda r: ("hooks",) if r.hooks else (),
     },
     guard=guard_deployment,
 )

@@ -19,6 +19,7 @@ from homeport.api.protocol.model import load
 from homeport.config import Settings
 from homeport.controllers.capacity import keep_capacity
 from homeport.controllers.instance_provider import InstanceProvider
+from homeport.controllers.lifecycle_hook import HookRunner, HookTasks
 from homeport.controllers.loop import Loop
 from homeport.forecast import Fork, SimulatedAgents, report
 from homeport.ids import Ids
@@ -32,6 +33,7 @@ from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
 from homeport.store.table import Reader, Table, Transaction
 from homeport.store.tables import TABLES
+from homeport.testing.hook_targets import HookTargets
 from homeport.testing.records import ACCOUNT, REGION
 from homeport.virtual_clock import VirtualClock
 
@@ -51,6 +53,7 @@ class MemoryCell:
         self._starts = itertools.count()
         self.loop = self.new_loop()
         self.agents = SimulatedAgents(store, clock)
+        self.hook_targets = HookTargets()
         self._running: list[asyncio.Task[None]] = []
 
     def new_loop(self) -> Loop:
@@ -58,6 +61,12 @@ class MemoryCell:
         # A child of the same name would draw the same ids again.
         context = dataclasses.replace(self.context, ids=self.context.ids.child(f"controllers {next(self._starts)}"))
         return Loop(store=self.store, controllers=controllers_of(context), clock=self.clock, sweep_seconds=context.settings.sweep_seconds)
+
+    def new_hooks(self) -> HookRunner:
+        """What calls lifecycle hooks, as after a restart."""
+        context = self.context
+        tasks = HookTasks(placement=context.placement, ids=context.ids.child(f"hooks {next(self._starts)}"))
+        return HookRunner(self.store, self.clock, caller=self.hook_targets, tasks=tasks, region=context.region)
 
     @classmethod
     async def open(cls, *, settings: Settings | None = None, seed: str = "cell") -> MemoryCell:
@@ -80,6 +89,7 @@ class MemoryCell:
     def start(self, *, agents: bool = True) -> None:
         """Let the controllers run and, unless told otherwise, agents that do what is wanted of them."""
         self._running.append(asyncio.create_task(self.loop.run()))
+        self._running.append(asyncio.create_task(self.new_hooks().run()))
         if agents:
             self._running.append(asyncio.create_task(self.agents.run()))
 

@@ -9,9 +9,10 @@ from typing import Final
 
 _REPORTS: Final = ("SubmitTaskStateChange", "SubmitContainerStateChange")
 _ENDERS: Final = ("DeregisterContainerInstance", "controller/instance")
-_STOPPERS: Final = ("StopTask", "controller/service", "controller/task_set", "controller/scheduler", *_ENDERS, *_REPORTS)
+_STOPPERS: Final = ("StopTask", "controller/service", "controller/task_set", "controller/scheduler", "controller/hook", *_ENDERS, *_REPORTS)
 _MOVERS: Final = ("UpdateContainerInstancesState", "DeregisterContainerInstance")
 _REGISTRATION: Final = ("RegisterContainerInstance",)
+_DEPLOYMENT: Final = ("UpdateService", "controller/deployment", "controller/service")
 _SERVICE_SPEC: Final = ("UpdateService",)
 _UNSETTLERS: Final = ("controller/task_set", "UpdateTaskSet", "UpdateService", "DeleteTaskSet", "DeleteService")
 
@@ -75,7 +76,13 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "circuit_breaker": ("UpdateService", "controller/deployment", "controller/service"),
         "alarms": ("UpdateService", "controller/deployment", "controller/service", "controller/alarm"),
         "bake_started_at": ("controller/deployment",),
-        "updated_at": ("UpdateService", "controller/deployment", "controller/service"),
+        "lifecycle_stage": ("controller/deployment",),
+        "stage_changes": ("controller/deployment",),
+        "weights": ("controller/deployment",),
+        "step": ("controller/deployment",),
+        "blue_revision_id": ("controller/deployment",),
+        "hooks": (*_DEPLOYMENT, "controller/hook", "ContinueServiceDeployment"),
+        "updated_at": (*_DEPLOYMENT, "controller/hook", "ContinueServiceDeployment", "StopServiceDeployment"),
         "finished_at": ("UpdateService", "controller/deployment", "controller/service"),
         "throttled_until": ("UpdateService", "controller/deployment"),
         "rollout_state": ("controller/deployment",),
@@ -137,7 +144,7 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 """Table → field → who may change it after the record was made. A field that is not here never changes."""
 
 CREATORS: Final[dict[str, tuple[str, ...]]] = {
-    "tasks": ("RunTask", "StartTask", "controller/service", "controller/task_set"),
+    "tasks": ("RunTask", "StartTask", "controller/service", "controller/task_set", "controller/hook"),
     "services": ("CreateService",),
     "deployments": ("CreateService", "UpdateService", "controller/deployment"),
     "service_revisions": ("CreateService", "UpdateService"),

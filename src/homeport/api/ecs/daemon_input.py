@@ -41,6 +41,8 @@ def refuse_for_daemon(request: Any) -> None:
         return
     if configuration.maximumPercent not in (None, MAXIMUM_PERCENT):
         raise InvalidParameterError("maximumPercent must be 100 for a service with the DAEMON scheduling strategy.")
+    if configuration.lifecycleHooks:
+        raise InvalidParameterError("Lifecycle hooks are not supported with the DAEMON scheduling strategy.")
     if configuration.strategy not in (None, "ROLLING"):
         raise InvalidParameterError(f"Deployment strategy {configuration.strategy} is not supported with the DAEMON scheduling strategy.")
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from homeport.api.ecs.task_input import not_built, plain
+from homeport.api.ecs.deployment_strategy_rules import with_strategy_members
+from homeport.api.ecs.task_input import plain
 from homeport.config import Settings
 from homeport.errors import InvalidParameterError, UnsupportedFeatureError
 from homeport.model.ecs.deployment import ROLLING
@@ -33,13 +34,13 @@ _WHERE = "deploymentConfiguration"
 def deployment_configuration(given: Any, current: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """`current` with the members of `given` put over it, as DescribeServices shows it.
 
-    Raises InvalidParameterError for percentages, thresholds and criteria out of range, UnsupportedFeatureError for strategies and hooks that are not
-    built, and for alarms when the installation has no source of them.
+    Raises InvalidParameterError for percentages, thresholds, criteria, bake times and hooks that are out of range or do not go with the strategy,
+    UnsupportedFeatureError for alarms when the installation has no source of them.
     """
     if given is None:
         return current
-    _refuse_not_built(given)
-    merged = {**current, **plain(given)}
+    named = plain(given)
+    merged = with_strategy_members({**current, **named}, named, current["strategy"])
     minimum, maximum = merged["minimumHealthyPercent"], merged["maximumPercent"]
     if not 100 <= maximum <= PERCENT_MAX:
         raise InvalidParameterError(f"{_WHERE}.maximumPercent must be at least 100.")
@@ -49,14 +50,6 @@ def deployment_configuration(given: Any, current: dict[str, Any], settings: Sett
     _check_alarms(merged.get("alarms") or {}, settings)
     _check_early_success(merged.get("earlySuccessCriteria") or {}, minimum)
     return merged
-
-
-def _refuse_not_built(given: Any) -> None:
-    if given.strategy not in (None, ROLLING):
-        raise not_built(f"{_WHERE}.strategy {given.strategy}")
-    for member in ("lifecycleHooks", "linearConfiguration", "canaryConfiguration", "bakeTimeInMinutes"):
-        if getattr(given, member):
-            raise not_built(f"{_WHERE}.{member}")
 
 
 def _check_breaker(breaker: dict[str, Any]) -> None:

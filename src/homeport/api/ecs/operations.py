@@ -95,6 +95,7 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "DescribeServiceDeployments": service_deployment.describe_service_deployments,
     "DescribeServiceRevisions": service_deployment.describe_service_revisions,
     "StopServiceDeployment": service_deployment.stop_service_deployment,
+    "ContinueServiceDeployment": service_deployment.continue_service_deployment,
     # gateways
     "CreateGateway": gateway.create_gateway,
     "UpdateGateway": gateway.update_gateway,
@@ -140,8 +141,9 @@ NOTES: Final[dict[str, str]] = {
     "PutAccountSetting": "containerInsights acts on new clusters; the others are stored and given back",
     "PutAccountSettingDefault": "as PutAccountSetting",
     "UpdateContainerAgent": "agents are updated with the installation, so the answer is always that there is no newer one",
-    "CreateService": "rolling deployments; controllers ECS and EXTERNAL, CODE_DEPLOY runs its first task set; alarms need the setting alarm_source; "
-    "load balancers, registries, bake time, hooks are refused by name",
+    "CreateService": "controllers ECS and EXTERNAL, CODE_DEPLOY runs its first task set; all four strategies; LINEAR and CANARY also without a load "
+    "balancer, which is refused by name as are registries; weights are told, nothing routes by them yet; alarms need the setting alarm_source; a "
+    "lifecycle hook's target is an http(s) URL or a task definition's ARN",
     "UpdateService": "as CreateService; the deployment controller cannot be changed",
     "CreateTaskSet": "as CreateService for what a set consists of; load balancers and registries are refused by name",
     "StopServiceDeployment": "stop type ROLLBACK; ABORT is refused, as its documentation says",

@@ -18,6 +18,7 @@ from homeport.api.ecs import deployment_controller, lookup, page, quota, service
 from homeport.api.ecs.cluster_capacity import acting_strategy
 from homeport.api.ecs.daemon_input import as_daemon, refuse_for_daemon
 from homeport.api.ecs.deployment_configuration import with_configuration
+from homeport.api.ecs.deployment_strategy_rules import check_strategy
 from homeport.api.ecs.service_json import deployments_of, service_json
 from homeport.api.ecs.tag_rules import tags_of
 from homeport.errors import ConflictError, InvalidParameterError, ServiceNotActiveError, ServiceNotFoundError
@@ -135,6 +136,7 @@ def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) ->
         events_written=before.events_written if before else 0,
     )
     service = with_configuration(service, request.deploymentConfiguration, call.settings)
+    check_strategy(tx, call, service)
     if service.scheduling_strategy == model.DAEMON and definition is not None:
         service = service_input.with_rebalancing(service, request.availabilityZoneRebalancing, kept=None)
         return as_daemon(tx, call, service=service, definition=definition)
@@ -153,6 +155,8 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
             refuse_for_daemon(request)
         deployment_controller.refuse_at_update(before, request)
         service = with_configuration(_with_members(call, before, request), request.deploymentConfiguration, call.settings)
+        if request.deploymentConfiguration is not None:
+            check_strategy(tx, call, service)
         if request.capacityProviderStrategy is not None:
             strategy = acting_strategy(tx, call, cluster=lookup.cluster_of(tx, call, request.cluster), request=request)
             service = service_input.with_strategy(service, strategy)

@@ -16,15 +16,17 @@ from homeport.api import pagination
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, page
 from homeport.api.ecs.service_counts import Counts
-from homeport.api.ecs.service_json import deployments_of
+from homeport.api.ecs.service_json import deployments_of, weights_json
 from homeport.errors import ConflictError, InvalidParameterError, ServiceDeploymentNotFoundError, ServiceNotFoundError
 from homeport.model import arn
 from homeport.model.ecs import deployment as model
-from homeport.model.ecs.deployment import Deployment
+from homeport.model.ecs.deployment import Deployment, LifecycleHook
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.service_revision import RevisionContainer, ServiceRevision
 from homeport.model.ecs.task_definition import task_definition_key
+from homeport.planner.lifecycle_hook import continued
 from homeport.planner.service_revision import derived_revision
+from homeport.planner.traffic_shift import requested_count, shown_stage
 from homeport.store.table import Reader, Transaction
 from homeport.store.tables import DEPLOYMENTS, SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS
 
@@ -160,11 +162,14 @@ def _service_deployment_json(reader: Reader, call: Call, deployment: Deployment,
     brief = _brief(call, deployment)
     answer = {name: brief[name] for name in brief if name != "targetServiceRevisionArn"}
     sources = deployment.source_revision_ids or ((deployment.source_id,) if deployment.source_id else ())
-    wanted = deployment.id if deployment.rollback is None else deployment.rollback.service_revision_id
+    acting = _acting(reader, deployment)
+    shown = [_counted(scope, item, counts, acting, service.desired_count) for item in (deployment.target_id, *sources)]
     answer |= {
-        "updatedAt": deployment.updated_at,
-        "targetServiceRevision": _counted(scope, deployment.target_id, counts, service.desired_count if wanted == deployment.target_id else 0),
-        "sourceServiceRevisions": [_counted(scope, item, counts, service.desired_count if wanted == item else 0) for item in sources],
+        "updatedAt": max(deployment.updated_at, acting.updated_at),
+        "targetServiceRevision": shown[0],
+        "sourceServiceRevisions": shown[1:],
+        **({"lifecycleStage": shown_stage(acting)} if acting.lifecycle_stage else {}),
+        "lifecycleHookDetails": [_hook_json(run) for run in (*deployment.hooks, *(acting.hooks if acting is not deployment else ()))],
         "deploymentConfiguration": msgspec.json.decode(deployment.configuration or service.deployment_configuration or b"{}"),
         "deploymentCircuitBreaker": {
             "status": deployment.circuit_breaker.status,
@@ -197,12 +202,26 @@ def _rollback_json(scope: Scope, deployment: Deployment) -> dict[str, Any]:
     return {"rollback": {"reason": rollback.reason, "startedAt": rollback.started_at, "serviceRevisionArn": revision_arn}}
 
 
-def _counted(scope: Scope, revision_id: str, counts: Counts, requested: int) -> dict[str, Any]:
+def _acting(reader: Reader, deployment: Deployment) -> Deployment:
+    """What moves tasks and traffic for a service deployment: itself, or the deployment that rolls it back."""
+    rollback = deployment.rollback
+    back = reader.get(DEPLOYMENTS, f"{deployment.service_key}/{rollback.deployment_id}") if rollback and rollback.deployment_id else None
+    return back or deployment
+
+
+def _hook_json(run: LifecycleHook) -> dict[str, Any]:
+    shown: dict[str, Any] = {"hookId": run.id, "targetType": run.target_type, "status": run.status}
+    shown |= {"expiresAt": run.expires_at, "timeoutAction": run.timeout_action}
+    return shown | ({"targetArn": run.target} if run.target else {})
+
+
+def _counted(scope: Scope, revision_id: str, counts: Counts, acting: Deployment, desired_count: int) -> dict[str, Any]:
     return {
         "arn": arn.service_revision_arn(*scope, revision_id),
-        "requestedTaskCount": requested,
+        "requestedTaskCount": requested_count(acting, revision_id, desired_count),
         "runningTaskCount": counts.running(revision_id),
         "pendingTaskCount": counts.pending(revision_id),
+        **weights_json(acting, revision_id),
     }
 
 
@@ -245,6 +264,8 @@ async def stop_service_deployment(call: Call, request: Any) -> dict[str, Any]:
             raise ServiceDeploymentNotFoundError
         if deployment.progress in model.TERMINAL:
             raise ConflictError(f"The service deployment is in the terminal status {deployment.progress} and cannot be stopped.")
+        if deployment.lifecycle_stage == model.CLEAN_UP and deployment.progress == model.IN_PROGRESS:
+            raise ConflictError("The service deployment is in its CLEAN_UP stage and cannot be stopped: the revision before it is being removed.")
         if deployment.progress in (model.PENDING, model.IN_PROGRESS):
             status = model.ROLLBACK_REQUESTED if service.completed_revision_id else model.STOP_REQUESTED
             reason = "A stop with rollback was requested."
@@ -252,3 +273,32 @@ async def stop_service_deployment(call: Call, request: Any) -> dict[str, Any]:
         return {"serviceDeploymentArn": request.serviceDeploymentArn}
 
     return await call.update(stop)
+
+
+async def continue_service_deployment(call: Call, request: Any) -> dict[str, Any]:
+    """ContinueServiceDeployment: let a deployment that a PAUSE hook holds go on, or roll it back.
+
+    Raises ServiceDeploymentNotFoundError, and InvalidParameterError when the deployment is not IN_PROGRESS, has no such hook, or the hook waits for
+    nobody (any more).
+    """
+    key = _key(call, request.serviceDeploymentArn, "service-deployment")
+
+    def go_on(tx: Transaction) -> dict[str, Any]:
+        deployment = tx.get(DEPLOYMENTS, key)
+        if deployment is None or deployment.rollback_of or tx.get(SERVICES, deployment.service_key) is None:
+            raise ServiceDeploymentNotFoundError
+        run = next((item for item in deployment.hooks if item.id == request.hookId), None)
+        if run is None:
+            raise InvalidParameterError(f"The service deployment has no lifecycle hook {request.hookId}.")
+        if run.target_type != model.PAUSE:
+            raise InvalidParameterError(f"The lifecycle hook {request.hookId} is not of the target type PAUSE.")
+        if deployment.progress != model.IN_PROGRESS:
+            raise InvalidParameterError(f"The service deployment is {deployment.progress}, so it cannot be continued.")
+        if run.status != model.AWAITING_ACTION:
+            raise InvalidParameterError(f"The lifecycle hook {request.hookId} is {run.status} and does not await an action.")
+        after = continued(run, request.action or model.CONTINUE)
+        hooks = tuple(after if item.id == run.id else item for item in deployment.hooks)
+        tx.put(DEPLOYMENTS, msgspec.structs.replace(deployment, hooks=hooks, updated_at=tx.now))
+        return {"serviceDeploymentArn": request.serviceDeploymentArn}
+
+    return await call.update(go_on)

@@ -19,6 +19,7 @@ from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import service as model
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
+from homeport.planner.traffic_shift import requested_count
 from homeport.store.table import Reader
 from homeport.store.tables import DEPLOYMENTS
 
@@ -102,20 +103,27 @@ def _current(call: Call, service: Service, shown: list[Deployment], counts: Coun
     if not shown:
         return {}
     scope = (call.region, service.account, service.cluster, service.name)
+    primary = next((item for item in shown if item.status == deployment_model.PRIMARY), None)
     revisions = [
         {
             "arn": arn.service_revision_arn(*scope, item.target_id),
-            "requestedTaskCount": service.desired_count if item.status == deployment_model.PRIMARY else 0,
+            "requestedTaskCount": requested_count(primary, item.target_id, service.desired_count) if primary else 0,
             "runningTaskCount": counts.running(item.target_id),
             "pendingTaskCount": counts.pending(item.target_id),
+            **(weights_json(primary, item.target_id) if primary else {}),
         }
         for item in shown
     ]
-    primary = next((item for item in shown if item.status == deployment_model.PRIMARY), None)
     current = _under_way(primary, shown)
     if current is None:
         return {"currentServiceRevisions": revisions}
     return {"currentServiceDeployment": arn.service_deployment_arn(*scope, current.id), "currentServiceRevisions": revisions}
+
+
+def weights_json(deployment: Deployment, revision_id: str) -> dict[str, float]:
+    """What part of the traffic the revision is to get by `deployment`; nothing for strategies that shift none."""
+    weight = next((item for item in deployment.weights if item.service_revision_id == revision_id), None)
+    return {"requestedTestTrafficWeight": weight.test, "requestedProductionTrafficWeight": weight.production} if weight else {}
 
 
 def _under_way(primary: Deployment | None, shown: list[Deployment]) -> Deployment | None:

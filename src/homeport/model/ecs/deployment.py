@@ -49,6 +49,44 @@ BLUE_GREEN: Final = "BLUE_GREEN"
 LINEAR: Final = "LINEAR"
 CANARY: Final = "CANARY"
 
+RECONCILE_SERVICE: Final = "RECONCILE_SERVICE"
+PRE_SCALE_UP: Final = "PRE_SCALE_UP"
+SCALE_UP: Final = "SCALE_UP"
+POST_SCALE_UP: Final = "POST_SCALE_UP"
+TEST_TRAFFIC_SHIFT: Final = "TEST_TRAFFIC_SHIFT"
+POST_TEST_TRAFFIC_SHIFT: Final = "POST_TEST_TRAFFIC_SHIFT"
+PRE_PRODUCTION_TRAFFIC_SHIFT: Final = "PRE_PRODUCTION_TRAFFIC_SHIFT"
+PRODUCTION_TRAFFIC_SHIFT: Final = "PRODUCTION_TRAFFIC_SHIFT"
+POST_PRODUCTION_TRAFFIC_SHIFT: Final = "POST_PRODUCTION_TRAFFIC_SHIFT"
+BAKE_TIME: Final = "BAKE_TIME"
+CLEAN_UP: Final = "CLEAN_UP"
+
+LIFECYCLE: Final[dict[str, frozenset[str]]] = {
+    "": frozenset((RECONCILE_SERVICE, PRE_SCALE_UP, SCALE_UP)),
+    RECONCILE_SERVICE: frozenset((PRE_SCALE_UP,)),
+    PRE_SCALE_UP: frozenset((SCALE_UP,)),
+    SCALE_UP: frozenset((POST_SCALE_UP, PRODUCTION_TRAFFIC_SHIFT, TEST_TRAFFIC_SHIFT, CLEAN_UP)),
+    POST_SCALE_UP: frozenset((TEST_TRAFFIC_SHIFT,)),
+    TEST_TRAFFIC_SHIFT: frozenset((POST_TEST_TRAFFIC_SHIFT, CLEAN_UP)),
+    POST_TEST_TRAFFIC_SHIFT: frozenset((PRE_PRODUCTION_TRAFFIC_SHIFT,)),
+    PRE_PRODUCTION_TRAFFIC_SHIFT: frozenset((PRODUCTION_TRAFFIC_SHIFT,)),
+    PRODUCTION_TRAFFIC_SHIFT: frozenset((PRE_PRODUCTION_TRAFFIC_SHIFT, POST_PRODUCTION_TRAFFIC_SHIFT, TEST_TRAFFIC_SHIFT, CLEAN_UP)),
+    POST_PRODUCTION_TRAFFIC_SHIFT: frozenset((BAKE_TIME,)),
+    BAKE_TIME: frozenset((CLEAN_UP,)),
+    CLEAN_UP: frozenset(),
+}
+"""Where the lifecycle stage of a deployment may go, forward and, in a rollback, straight from SCALE_UP to what of the traffic is to be shifted back
+(`planner/traffic_shift.py` says which of them when). "": it has not begun, or is a rolling one without hooks."""
+BEFORE_GREEN: Final = frozenset(("", RECONCILE_SERVICE, PRE_SCALE_UP))
+"""Stages in which a strategy that shifts traffic has not started a task of what it deploys."""
+AWAITING_ACTION: Final = "AWAITING_ACTION"
+SUCCEEDED: Final = "SUCCEEDED"
+TIMED_OUT: Final = "TIMED_OUT"
+PAUSE: Final = "PAUSE"
+AWS_LAMBDA: Final = "AWS_LAMBDA"
+CONTINUE: Final = "CONTINUE"
+ROLLBACK: Final = "ROLLBACK"
+
 DISABLED: Final = "DISABLED"
 MONITORING: Final = "MONITORING"
 MONITORING_COMPLETE: Final = "MONITORING_COMPLETE"
@@ -108,6 +146,7 @@ class LifecycleHook(Record, frozen=True, kw_only=True):
     """One run of one lifecycle hook at one stage."""
 
     id: str
+    """`hookId` and execution id: the same however often its target is called."""
     target_type: str
     """AWS_LAMBDA or PAUSE."""
     target: str
@@ -125,6 +164,17 @@ class LifecycleHook(Record, frozen=True, kw_only=True):
     details: bytes = b""
     """JSON of `hookDetails` for the next call."""
     reason: str = ""
+    """Why its status is what it is, or what went wrong with the last call."""
+    started_at: Instant = 0.0
+    step: int = 0
+    """`Deployment.step` at its stage, which a strategy with several steps comes to several times."""
+    attempts: int = 0
+    """Calls in a row that got no answer at all."""
+
+    @property
+    def open(self) -> bool:
+        """Whether something is still to come of it."""
+        return self.status in (AWAITING_ACTION, IN_PROGRESS)
 
 
 class TrafficWeight(Record, frozen=True, kw_only=True):
@@ -193,7 +243,7 @@ class Deployment(Record, frozen=True, kw_only=True):
     alarms: AlarmMonitor = AlarmMonitor()
     strategy: str = ROLLING
     bake_started_at: Instant = 0.0
-    """When its bake time began; 0.0: not yet."""
+    """When its bake time, or that of its present step of traffic, began; 0.0: not yet."""
     lifecycle_stage: str = ""
     """The stage of a deployment whose strategy shifts traffic; "" in a rolling one."""
     stage_changes: tuple[StageChange, ...] = ()
@@ -204,6 +254,8 @@ class Deployment(Record, frozen=True, kw_only=True):
     """What part of the traffic each revision is to get."""
     step: int = 0
     """How many steps of production traffic were taken."""
+    blue_revision_id: str = ""
+    """Digits of the service revision that had the production traffic when it began, which stays as it is until CLEAN_UP; "": none had."""
 
     @property
     def key(self) -> str:

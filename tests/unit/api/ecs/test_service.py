@@ -162,7 +162,7 @@ async def test_create_refuses(aws, request_, error, words):
         ({"maximumPercent": 99}, InvalidParameterError, "maximumPercent"),
         ({"minimumHealthyPercent": 101}, InvalidParameterError, "minimumHealthyPercent"),
         ({"minimumHealthyPercent": -1}, InvalidParameterError, "minimumHealthyPercent"),
-        ({"strategy": "BLUE_GREEN"}, UnsupportedFeatureError, "strategy BLUE_GREEN is not built yet"),
+        ({"strategy": "BLUE_GREEN"}, InvalidParameterError, "bakeTimeInMinutes must be specified"),
         (
             {"deploymentCircuitBreaker": {"enable": True, "rollback": True, "thresholdConfiguration": {"type": "COUNT", "value": 0}}},
             InvalidParameterError,
@@ -176,7 +176,7 @@ async def test_create_refuses(aws, request_, error, words):
             InvalidParameterError,
             "healthyPercent must be between",
         ),
-        ({"bakeTimeInMinutes": 3}, UnsupportedFeatureError, "bakeTimeInMinutes is not built yet"),
+        ({"bakeTimeInMinutes": 3}, InvalidParameterError, "only valid when the deployment strategy is BLUE_GREEN, LINEAR or CANARY"),
     ],
 )
 async def test_deployment_configurations_that_are_refused(aws, configuration, error, words):
@@ -295,7 +295,7 @@ async def test_what_starts_a_deployment(aws):
         ({"taskDefinition": "nothing"}, ClientError),
         ({"desiredCount": -1}, InvalidParameterError),
         ({"loadBalancers": [{"containerName": "a", "containerPort": 1}]}, UnsupportedFeatureError),
-        ({"deploymentConfiguration": {"strategy": "CANARY"}}, UnsupportedFeatureError),
+        ({"deploymentConfiguration": {"strategy": "BLUE_GREEN"}}, InvalidParameterError),
         ({"deploymentController": {"type": "CODE_DEPLOY"}}, UnsupportedFeatureError),
         ({"enableExecuteCommand": True}, UnsupportedFeatureError),
     ],
