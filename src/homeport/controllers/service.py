@@ -14,6 +14,7 @@ from homeport.config import Settings
 from homeport.controllers.daemon import DaemonHints, plan_daemon
 from homeport.controllers.loop import Activation
 from homeport.controllers.rebalancing import Rebalancing
+from homeport.controllers.service_launch import launch_of
 from homeport.controllers.service_tasks import ServiceTasks, Waiting
 from homeport.ids import Ids
 from homeport.model.change import Event, Plan, StartTask, StopTask, UpdateDeployment, UpdateService
@@ -132,6 +133,9 @@ class ServiceController:
         service = tx.get(SERVICES, key)
         if service is None or service.status == service_model.INACTIVE or service.has_task_sets:
             return Activation()
+        launch = launch_of(tx, service)
+        if launch is not None and self._apply(tx, launch.view, launch.plan, missing=launch.missing):
+            return Activation()  # the new tasks bring the next look
         view = service_view(tx, service)
 
         def victims(tasks: Sequence[Task], count: int) -> Sequence[Task]:
@@ -143,10 +147,12 @@ class ServiceController:
             view, step = self._rebalancing.plan(tx, view, victims)
             decide = side_by_side.plan if side_by_side.applies(view) else planner.plan
             plan = step or decide(view, victims, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now)
-        self._apply(tx, view, plan)
+        if launch is None:
+            self._apply(tx, view, plan)
         return Activation(wake_at=wake_at(view, plan.wake_at, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now))
 
-    def _apply(self, tx: Transaction, view: planner.ServiceView, plan: Plan) -> None:
+    def _apply(self, tx: Transaction, view: planner.ServiceView, plan: Plan, *, missing: int | None = None) -> bool:
+        """Carry `plan` out; whether it started a task. `missing`: tasks that the service lacks, where the tasks of `view` do not say."""
         name = view.service.name
         starts = [change for change in plan.changes if isinstance(change, StartTask)]
         stops = [change for change in plan.changes if isinstance(change, StopTask)]
@@ -165,7 +171,8 @@ class ServiceController:
             events.insert(0, Event(planner.started(name, started, zone=starts[0].zone)))
         self._tasks.write_events(tx, view.service.key, events)
         if refusal is None:
-            if len(started) == len(starts) and not planner.has_fewer_than_desired(view, len(started)):
+            fewer = planner.has_fewer_than_desired(view, len(started)) if missing is None else len(started) < missing
+            if len(started) == len(starts) and not fewer:
                 self._tasks.set_failure(tx, view.service.key, "")
         elif starts[0].zone:
             # Nothing that is desired is missing, so this is no placement failure of the service; the sweep tries again.
@@ -173,3 +180,4 @@ class ServiceController:
         elif not stops and not any(task.desired_status == task_model.STOPPED for task in view.tasks):
             # Otherwise a task that is on its way down still holds what the new one wants: its end brings the next try, and nobody need worry.
             self._tasks.refused(tx, view.service.key, refusal, label=name)
+        return bool(started)

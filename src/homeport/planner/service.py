@@ -31,6 +31,8 @@ STARTS_MAX: Final = 40
 """Tasks started in one activation. With `STOPS_MAX` and the events it stays under a transaction's 100 records; the rest follows at once."""
 STOPS_MAX: Final = 40
 """Tasks stopped in one activation."""
+MISSING_REASON: Final = "the service has fewer tasks than desired"
+NOT_STEADY: Final = "no longer in steady state"
 TROUBLESHOOTING: Final = "For more information, see the Troubleshooting section of the Amazon ECS Developer Guide."
 """How ECS ends its events about trouble; tools look for the words."""
 
@@ -187,8 +189,9 @@ def steps(view: ServiceView, state: Standing, primary: Deployment, *, victims: V
         limits = Bounds(max(limits.lower, view.service.desired_count), limits.upper)
     choice = _Stops(state, limits, victims, primary, now=now)
     stops = choice.choose()
-    starts, waiting_on = _starts(state, limits, primary, stopped=len(stops), now=now)
-    changes: list[Change] = [*stops, *(StartTask(primary, "the service has fewer tasks than desired") for _ in range(starts))]
+    # Tasks that this very plan stops no longer occupy.
+    starts, waiting_on = starts_of(primary, missing=state.desired - len(state.good), room=limits.upper - (state.occupied - len(stops)), now=now)
+    changes: list[Change] = [*stops, *(StartTask(primary, MISSING_REASON) for _ in range(starts))]
     if choice.withheld:
         changes.append(Event(unable_to_scale_in(name, len(choice.withheld)), cause=f"protection {primary.id}"))
     if not changes and _is_deadlocked(state, waiting_on):
@@ -196,9 +199,8 @@ def steps(view: ServiceView, state: Standing, primary: Deployment, *, victims: V
     return Plan(tuple(changes), _wake_at(state, primary, choice.withheld, now), waiting_on)
 
 
-def _starts(state: Standing, limits: Bounds, primary: Deployment, *, stopped: int, now: Instant) -> tuple[int, tuple[str, ...]]:
-    """How many tasks to start, and what holds the rest back. `stopped`: tasks that this very plan stops; they no longer occupy."""
-    missing = state.desired - len(state.good)
+def starts_of(primary: Deployment, *, missing: int, room: int, now: Instant) -> tuple[int, tuple[str, ...]]:
+    """How many of the `missing` tasks to start where `room` more are allowed, and what holds the rest back."""
     if missing <= 0:
         return 0, ()
     if primary.rollout_state == deployment_model.FAILED:
@@ -207,7 +209,6 @@ def _starts(state: Standing, limits: Bounds, primary: Deployment, *, stopped: in
         return 0, ("the lifecycle hooks of PRE_SCALE_UP",)
     if primary.throttled_until > now:
         return 0, (f"the launch throttle, until {primary.throttled_until:.3f}",)
-    room = limits.upper - (state.occupied - stopped)
     if room <= 0:
         return 0, ("maximumPercent",)
     return min(missing, room, STARTS_MAX), ()
@@ -343,7 +344,7 @@ def steadiness(view: ServiceView, service: Service, *, settled: bool) -> list[Ch
         return [UpdateService(service, "its tasks")] if service != view.service else []
     changed = msgspec.structs.replace(service, steady=steady)
     if not steady:
-        return [UpdateService(changed, "no longer in steady state")]
+        return [UpdateService(changed, NOT_STEADY)]
     return [UpdateService(changed, "steady state reached"), Event(f"(service {view.service.name}) has reached a steady state.")]
 
 

@@ -180,6 +180,7 @@ TASKS: Final = Table(
         "cluster_last": lambda r: (f"{r.account}/{r.cluster}/{r.last_status}",),
         "service_desired": lambda r: (f"{r.account}/{r.cluster}/{r.service}/{r.desired_status}",) if r.service else (),
         "service_live": lambda r: (f"{r.account}/{r.cluster}/{r.service}",) if r.service and r.last_status != task_model.STOPPED else (),
+        "service_unhealthy": lambda r: (r.service_key,) if r.health_status == task_model.UNHEALTHY and r.last_status != task_model.STOPPED else (),
         "instance_live": lambda r: (r.instance_key,) if r.container_instance_id and r.last_status != task_model.STOPPED else (),
         "instance_desired": lambda r: (f"{r.instance_key}/{r.desired_status}",) if r.container_instance_id else (),
         "instance_last": lambda r: (f"{r.instance_key}/{r.last_status}",) if r.container_instance_id else (),
