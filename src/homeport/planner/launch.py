@@ -19,8 +19,8 @@ from homeport.planner.service import MISSING_REASON, NOT_STEADY, bounds, starts_
 def plan_launch(service: Service, primary: Deployment, live: int, *, now: Instant) -> Plan | None:
     """The starts of `service`, which has `live` tasks that are not STOPPED; None when there is nothing to start, which `service.plan` has to explain.
 
-    All of those tasks are `primary`'s, wanted RUNNING, not unhealthy and on instances that stay. The plan has no instant to look again: what it starts
-    brings the next look, and when nothing can be started the whole service is to be read.
+    All of those tasks are `primary`'s, wanted RUNNING, not unhealthy and on instances that stay. The plan has no instant to look again: what it
+    starts brings the next look, and when nothing can be started the whole service is to be read.
     """
     starts, _ = starts_of(primary, missing=service.desired_count - live, room=bounds(service).upper - live, now=now)
     if not starts:
