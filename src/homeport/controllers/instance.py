@@ -8,19 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-import msgspec
-
 from homeport.controllers import deployment as deployment_controller
 from homeport.controllers import service as service_controller
 from homeport.controllers import task_set as task_set_controller
 from homeport.controllers.loop import Activation
 from homeport.model.change import EndTask, UpdateInstance
 from homeport.model.ecs import container_instance as model
-from homeport.model.ecs import task as task_model
 from homeport.model.ecs.container_instance import ContainerInstance
-from homeport.model.ecs.task import Task
 from homeport.planner import instance as planner
-from homeport.planner.task import stop, with_status
+from homeport.planner.task import lost
 from homeport.store.table import Change, Reader, Transaction
 from homeport.store.tables import CONTAINER_INSTANCES, TASKS
 
@@ -56,7 +52,7 @@ class InstanceController:
         ends = 0
         for change in plan.changes:
             if isinstance(change, EndTask):
-                tx.put(TASKS, ended(change, tx.now))
+                tx.put(TASKS, lost(change.task, stop_code=change.stop_code, reason=change.reason, now=tx.now))
                 ends += 1
             elif isinstance(change, UpdateInstance):
                 tx.put(CONTAINER_INSTANCES, change.instance)
@@ -66,9 +62,3 @@ class InstanceController:
         if 0 < ends < len(tasks):
             mark.append((NAME, key))
         return Activation(mark=tuple(mark))
-
-
-def ended(change: EndTask, now: float) -> Task:
-    """The task as STOPPED, as if its agent had said so."""
-    wanted = stop(change.task, stop_code=change.stop_code, reason=change.reason, now=now)
-    return with_status(msgspec.structs.replace(wanted, observed_status=task_model.STOPPED), now)

@@ -1,6 +1,6 @@
 """A task's making and its way through the states: pure functions from records to records.
 
-Owns: `new_task`, `stop`, `observed`, `with_status` (the only writer of `last_status`), `resources`. Never chooses an instance (placement does).
+Owns: `new_task`, `stop`, `lost`, `observed`, `with_status` (the only writer of `last_status`), `resources`. Never chooses an instance.
 Sources: ecs-reference 3.4 (what a task takes), 3.5 (overrides), 3.6 (states, stop codes, canonical reasons).
 """
 
@@ -254,7 +254,23 @@ def observed(task: Task, seen: Seen, now: Instant) -> Task:
     )
     if reported == task:
         return task
-    return with_status(share(msgspec.structs.replace(reported, version=task.version + 1)), now)
+    return with_status(share(_over(msgspec.structs.replace(reported, version=task.version + 1), now)), now)
+
+
+def lost(task: Task, *, stop_code: str, reason: str, now: Instant) -> Task:
+    """`task` as the books show it once nobody is left who could report of it: STOPPED. What its containers do from now on is not known here."""
+    wanted = stop(task, stop_code=stop_code, reason=reason, now=now)
+    return with_status(msgspec.structs.replace(wanted, observed_status=model.STOPPED), now)
+
+
+def _over(task: Task, now: Instant) -> Task:
+    """`task` wanted STOPPED if an essential container of it ended while others still run: they are being stopped, and it serves no more."""
+    if model.STOPPED in (task.desired_status, task.observed_status):
+        return task
+    if not any(container.essential and container.status == model.STOPPED for container in task.containers):
+        return task
+    code, reason = _why_stopped(task)
+    return msgspec.structs.replace(task, desired_status=model.STOPPED, stop_code=code, stopped_reason=reason, stopping_at=now)
 
 
 _CONTAINER_RANK = {model.PENDING: 0, model.RUNNING: 1, model.STOPPED: 2}

@@ -230,12 +230,18 @@ def _essential_end(task: TaskState, name: str, ended: float) -> TaskState:
     if not task.definition(name).essential:
         return task
     at = task.execution_stopped_at if task.execution_stopped_at is not None else ended
-    return msgspec.structs.replace(task, desired="STOPPED", execution_stopped_at=at)
+    return msgspec.structs.replace(task, execution_stopped_at=at)
 
 
 def _settle(task: TaskState, now: float, actions: list[Action]) -> TaskState:
-    """Bring the task's own status up to its containers', and tell it when it differs from what was told."""
-    if any(container.known == "STOPPED" and task.definition(container.name).essential for container in task.containers):
+    """Bring the task's own status up to its containers', and tell it when it differs from what was told.
+
+    The end of an essential container is told at once, also while others take their time to stop: whoever counts on the task must not wait for them.
+    """
+    ends = task.desired == "RUNNING" and any(
+        container.known == "STOPPED" and task.definition(container.name).essential for container in task.containers
+    )
+    if ends:
         task = msgspec.structs.replace(task, desired="STOPPED")
     task = _give_up(task, now)
     if task.desired == "STOPPED":
@@ -247,7 +253,7 @@ def _settle(task: TaskState, now: float, actions: list[Action]) -> TaskState:
         task = msgspec.structs.replace(task, known="STOPPED", execution_stopped_at=at)
     elif task.known == "NONE" and task.desired == "RUNNING" and all(container.rank >= KNOWN.index("RUNNING") for container in task.containers):
         task = msgspec.structs.replace(task, known="RUNNING")
-    if task.known == "STOPPED" or (task.known == "RUNNING" and task.desired == "RUNNING"):
+    if task.known == "STOPPED" or (task.known == "RUNNING" and (task.desired == "RUNNING" or ends)):
         report = report_of(task)
         if report != task.told:
             actions.append(Tell(report))
@@ -303,7 +309,7 @@ def report_of(task: TaskState) -> TaskReport:
         reason=task.reason,
         pull_started_at=task.pull_started_at,
         pull_stopped_at=task.pull_stopped_at,
-        execution_stopped_at=task.execution_stopped_at if task.known == "STOPPED" else None,
+        execution_stopped_at=task.execution_stopped_at,
         containers=tuple(entries),
     )
 

@@ -40,8 +40,7 @@ async def put_attributes(call: Call, request: Any) -> dict[str, Any]:
 
     def put_one(instance: ContainerInstance, item: Any) -> tuple[Attribute, ...]:
         value = item.value or ""
-        if not _VALUE.fullmatch(value) and value:
-            raise InvalidParameterError(f"Attribute value is not valid: {value}")
+        check_attribute(item.name, value)
         others = tuple(attribute for attribute in instance.attributes if attribute.name != item.name)
         if sum(attribute.custom for attribute in others) >= limit:
             raise AttributeLimitExceededError(f"A container instance can have at most {limit} custom attributes.")
@@ -60,14 +59,21 @@ async def delete_attributes(call: Call, request: Any) -> dict[str, Any]:
     return {"attributes": await call.update(lambda tx: _each(tx, call, request.cluster, given, delete_one))}
 
 
+def check_attribute(name: str, value: str) -> None:
+    """Raise InvalidParameterError unless an attribute may be called `name` and have `value`; "" stands for none."""
+    if not _NAME.fullmatch(name):
+        raise InvalidParameterError(f"Attribute name is not valid: {name}")
+    if value and not _VALUE.fullmatch(value):
+        raise InvalidParameterError(f"Attribute value is not valid: {value}")
+
+
 def _checked(given: list[Any]) -> list[Any]:
     if not given:
         raise InvalidParameterError("Attributes can not be empty.")
     if len(given) > ATTRIBUTES_PER_CALL_MAX:
         raise InvalidParameterError(f"Attributes cannot have more than {ATTRIBUTES_PER_CALL_MAX} elements.")
     for item in given:
-        if not _NAME.fullmatch(item.name or ""):
-            raise InvalidParameterError(f"Attribute name is not valid: {item.name}")
+        check_attribute(item.name or "", "")
         if not item.targetId:
             raise InvalidParameterError(f"targetId is required for the attribute {item.name}.")
         if not item.targetId.startswith("arn:") and not item.targetType:

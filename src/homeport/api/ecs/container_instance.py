@@ -23,10 +23,8 @@ from homeport.model.ecs import container_instance as model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import ContainerInstance
-from homeport.model.ecs.task import Task
-from homeport.model.record import Instant
 from homeport.placement.query import QueryError
-from homeport.planner.task import Seen, observed, stop
+from homeport.planner.task import lost
 from homeport.store.table import Reader, Transaction
 from homeport.store.tables import CONTAINER_INSTANCES, TASKS
 
@@ -166,7 +164,7 @@ def _deregister(tx: Transaction, call: Call, request: Any) -> dict[str, Any] | N
     if batch and not request.force:
         raise InvalidParameterError(STILL_RUNNING)
     for task in batch:
-        tx.put(TASKS, orphaned(task, tx.now))
+        tx.put(TASKS, lost(task, stop_code=task_model.USER_INITIATED, reason=FORCED, now=tx.now))
     left = tx.count(TASKS, "instance_live", instance.key)
     status = model.DEREGISTERING if left else model.INACTIVE
     if instance.status != status:
@@ -175,12 +173,6 @@ def _deregister(tx: Transaction, call: Call, request: Any) -> dict[str, Any] | N
         )
         tx.put(CONTAINER_INSTANCES, instance)
     return None if left else container_instance_json(tx, call.region, instance)
-
-
-def orphaned(task: Task, now: Instant) -> Task:
-    """`task` as the books show it once its instance is gone: STOPPED. Nobody is left who could report of it."""
-    stopped = stop(task, stop_code=task_model.USER_INITIATED, reason=FORCED, now=now)
-    return observed(stopped, Seen(status=task_model.STOPPED), now)
 
 
 async def update_container_agent(call: Call, request: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from homeport.api import idempotency
 from homeport.api.call import Call
 from homeport.api.ecs import cluster as cluster_api
 from homeport.api.ecs import lookup, quota
+from homeport.api.ecs.attribute import check_attribute
 from homeport.api.ecs.container_instance_json import container_instance_json
 from homeport.api.ecs.tag_rules import tags_of
 from homeport.errors import ClientError, InvalidParameterError
@@ -162,7 +163,7 @@ def _host(call: Call, request: Any) -> Host:
         memory_mib=_amount(resources, "MEMORY"),
         tcp_ports=_ports(resources, "PORTS"),
         udp_ports=_ports(resources, "PORTS_UDP"),
-        attributes=_attributes(request.attributes or ()),
+        attributes=_attributes(request.attributes or (), custom_max=call.settings.custom_attributes_max),
         tags=tags_of(request.tags, tags_max=call.settings.tags_max),
         gpu_ids=tuple(device.id for device in devices if device.type == "GPU"),
         platform_devices=msgspec.json.encode(devices) if devices else b"",
@@ -190,8 +191,8 @@ def _ports(resources: dict[str, Any], name: str) -> tuple[int, ...]:
     return tuple(sorted({int(text) for text in texts}))
 
 
-def _attributes(given: Sequence[Any]) -> tuple[Attribute, ...]:
-    """Every attribute with its value, in the order given; of two with one name the later counts."""
+def _attributes(given: Sequence[Any], *, custom_max: int) -> tuple[Attribute, ...]:
+    """Every attribute with its value, in the order given; of two with one name the later counts. A user's own keep to the rules of PutAttributes."""
     if len(given) > ATTRIBUTES_MAX:
         raise InvalidParameterError(f"A container instance may register at most {ATTRIBUTES_MAX} attributes.")
     attributes: dict[str, Attribute] = {}
@@ -199,7 +200,12 @@ def _attributes(given: Sequence[Any]) -> tuple[Attribute, ...]:
         value = item.value or ""
         if not item.name or len(item.name) > ATTRIBUTE_LENGTH_MAX or len(value) > ATTRIBUTE_LENGTH_MAX:
             raise InvalidParameterError(f"Attribute names and values may have at most {ATTRIBUTE_LENGTH_MAX} characters: {item.name}")
-        attributes[item.name] = Attribute(name=item.name, value=value, custom=not item.name.startswith(AGENT_PREFIXES))
+        custom = not item.name.startswith(AGENT_PREFIXES)
+        if custom:
+            check_attribute(item.name, value)
+        attributes[item.name] = Attribute(name=item.name, value=value, custom=custom)
+    if sum(attribute.custom for attribute in attributes.values()) > custom_max:
+        raise InvalidParameterError(f"A container instance can have at most {custom_max} custom attributes.")
     return tuple(attributes.values())
 
 

@@ -21,7 +21,13 @@ INSTANT_MAX: Final = float(2**33)
 """The year 2242, in seconds since the epoch."""
 _KNOWN = (model.PENDING, model.RUNNING, model.STOPPED)
 # What agents say between PENDING and RUNNING, and after RUNNING, is told apart by wanted and seen states here.
-_SAME_AS = {"MANIFEST_PULLED": model.PENDING, "PULLED": model.PENDING, "CREATED": model.PENDING, "ACTIVATING": model.PENDING}
+_SAME_AS = {
+    **dict.fromkeys(("NONE", "MANIFEST_PULLED", "PULLED", "CREATED", model.PROVISIONING, model.ACTIVATING), model.PENDING),
+    **dict.fromkeys(("RESOURCES_PROVISIONED", model.DEACTIVATING, model.STOPPING), model.RUNNING),
+    model.DEPROVISIONING: model.STOPPED,
+}
+REASON_CHARACTERS_MAX: Final = 1024
+"""Longest reason of a container (the model's own words); of a task too."""
 
 
 def _status(text: str | None) -> str:
@@ -59,7 +65,7 @@ def _container(item: Any) -> dict[str, Any]:
         "runtime_id": item.runtimeId or "",
         # An exit code may come beside RUNNING (a container that ended at once); it is shown with the STOPPED that follows.
         "exit_code": item.exitCode if status == model.STOPPED else None,
-        "reason": item.reason or "",
+        "reason": (item.reason or "")[:REASON_CHARACTERS_MAX],
         "image_digest": getattr(item, "imageDigest", None) or "",
         "network_bindings": _bindings(item.networkBindings),
     }
@@ -79,7 +85,7 @@ def task_report(request: Any) -> Report:
     """What SubmitTaskStateChange says. Raises InvalidParameterError."""
     seen = Seen(
         status=_status(request.status),
-        reason=request.reason or "",
+        reason=(request.reason or "")[:REASON_CHARACTERS_MAX],
         containers={item.containerName or "": _container(item) for item in request.containers or ()},
         pull_started_at=_instant(request.pullStartedAt),
         pull_stopped_at=_instant(request.pullStoppedAt),

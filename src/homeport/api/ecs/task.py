@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+import msgspec
+
 from homeport.api import pagination
 from homeport.api.call import Call
 from homeport.api.ecs import lookup
@@ -28,7 +30,7 @@ REASON_CHARACTERS_MAX: Final = 1024
 
 
 async def stop_task(call: Call, request: Any) -> dict[str, Any]:
-    """StopTask: want the task STOPPED and answer at once. A task that is already on its way down is answered as it is."""
+    """StopTask: want the task STOPPED, without its tags, and answer at once. A task that is already on its way down keeps its first reason."""
     reason = (request.reason or "Task stopped by user")[:REASON_CHARACTERS_MAX]
 
     def transact(tx: Transaction) -> dict[str, Any]:
@@ -36,7 +38,7 @@ async def stop_task(call: Call, request: Any) -> dict[str, Any]:
         task = tx.get(TASKS, lookup.task_key(call, cluster, request.task))
         if task is None:
             raise InvalidParameterError("The referenced task was not found.")
-        stopped = stop(task, stop_code=model.USER_INITIATED, reason=reason, now=tx.now)
+        stopped = msgspec.structs.replace(stop(task, stop_code=model.USER_INITIATED, reason=reason, now=tx.now), tags=())
         tx.put(TASKS, stopped)
         return {"task": RENDERER.render(tx, call.region, stopped)}
 

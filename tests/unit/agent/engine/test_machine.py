@@ -134,9 +134,13 @@ def test_running_needs_every_container() -> None:
     assert [(item.name, item.status) for item in play.report.containers] == [("a", "RUNNING"), ("b", "RUNNING")]
 
 
-def test_an_essential_exit_stops_the_rest_and_everything_is_told_at_the_end() -> None:
+def test_an_essential_exit_stops_the_rest_and_is_told_at_once_and_at_the_end() -> None:
     play = Play(container("a"), container("b", essential=False)).run()
-    assert play.tell(Seen("a", seen("a", "exited", exit_code=3))) == (Stop("b"),)
+    told, stop = play.tell(Seen("a", seen("a", "exited", exit_code=3)))
+    assert stop == Stop("b")
+    assert isinstance(told, Tell)
+    assert (told.report.status, told.report.execution_stopped_at) == ("RUNNING", 20.0)
+    assert [(item.name, item.status, item.exit_code) for item in told.report.containers] == [("a", "STOPPED", 3), ("b", "RUNNING", None)]
     assert play.task.known == "RUNNING"
     play.tell(Seen("b", seen("b", "exited", exit_code=137, finished_at=25.0)))
     assert play.report.status == "STOPPED"

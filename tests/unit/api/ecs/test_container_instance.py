@@ -94,6 +94,23 @@ async def test_what_a_user_gave_the_agent_at_first_is_custom(ecs):
     assert {attribute.name for attribute in record.attributes if attribute.custom} == {"stack"}
 
 
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ([{"name": f"custom{number}", "value": "v"} for number in range(11)], "at most 10 custom attributes"),
+        ([{"name": "a b", "value": "v"}], "Attribute name is not valid: a b"),
+        ([{"name": "rack", "value": " 7"}], "Attribute value is not valid:  7"),
+    ],
+)
+async def test_what_a_user_gives_the_agent_keeps_to_the_rules_of_put_attributes(ecs, attributes, words):
+    with pytest.raises(InvalidParameterError, match=words):
+        await ecs.register_instance(attributes=attributes)
+    ten = [{"name": f"custom{number}", "value": "a: b@c"} for number in range(10)]
+    agents = [{"name": f"ecs.capability.{number}"} for number in range(30)]
+    made = await ecs.register_instance(attributes=[*ten, *agents])
+    assert len(made["attributes"]) == 41, "the limit is for custom ones; the zone comes by itself"
+
+
 async def test_a_host_cannot_change_its_kind_or_come_back_from_inactive(ecs):
     made = await ecs.register_instance()
     with pytest.raises(ClientError, match=r"^Container instance type changes are not supported\.$"):
