@@ -25,6 +25,7 @@ from homeport.placement.constraints import Demand
 from homeport.placement.fleet import Fleet
 from homeport.planner import service as service_planner
 from homeport.planner import task as task_planner
+from homeport.planner import task_set as task_set_planner
 from homeport.store import store, watch
 from homeport.store.tables import CONTAINER_INSTANCES, SERVICES
 from homeport.testing.world import Options, Outcome, simulate
@@ -114,12 +115,12 @@ def place_without_looking_at_memberships() -> None:
 
 def propagate_no_tags_of_the_service() -> None:
     """A service's tags are taken for those of its task definition."""
-    right = service_controller.task_tags
+    right = service_tasks.task_tags
 
     def task_tags(service: Any, definition: Any) -> Any:
         return right(msgspec.structs.replace(service, tags=definition.tags), definition)
 
-    _replace(service_controller, "task_tags", task_tags)
+    _replace(service_tasks, "task_tags", task_tags)
 
 
 def register_again_without_custom_attributes() -> None:
@@ -288,6 +289,17 @@ def write_another_owners_field() -> None:
     _replace(service_tasks.ServiceTasks, "set_failure", set_failure)
 
 
+def round_a_share_down() -> None:
+    """A task set gets one task less where its percentage gives no whole number."""
+    _replace(task_set_planner, "computed_desired_count", lambda desired_count, scale: int(desired_count * scale // 100))
+
+
+def keep_the_tasks_of_a_deleted_set() -> None:
+    """The record of a deleted task set goes at once, its tasks run on."""
+    right = task_set_planner._retire
+    _replace(task_set_planner, "_retire", lambda view: right(msgspec.structs.replace(view, tasks=())))
+
+
 BUGS: dict[str, Plant] = {
     plant.__name__: plant
     for plant in (
@@ -315,6 +327,8 @@ BUGS: dict[str, Plant] = {
         forget_tasks_by_their_age,
         never_sweep,
         write_another_owners_field,
+        round_a_share_down,
+        keep_the_tasks_of_a_deleted_set,
     )
 }
 

@@ -30,7 +30,7 @@ EXPRESSIONS: Final[dict[str, Callable[[Attributes], bool]]] = {
     f"attribute:{RACK} == three or attribute:{ZONE} == us-east-1a": lambda held: held.get(RACK) == "three" or held[ZONE] == "us-east-1a",
 }
 """memberOf expression → whether an instance with these attributes is a member."""
-_SCHEDULER: Final = "controller/service"
+_SCHEDULERS: Final = ("controller/service", "controller/task_set")
 
 
 def suits(instance: ContainerInstance, expressions: Iterable[str]) -> bool:
@@ -59,7 +59,7 @@ class Births:
         instance = self._records["container_instances"].get(task.instance_key)
         if instance is None:
             return "" if not task.container_instance_id else f"task {task.id} was made on an instance that does not exist"
-        if actor != _SCHEDULER:
+        if actor not in _SCHEDULERS:
             self.made_on[task.key] = instance
             return ""
         service = self._records["services"][task.service_key]

@@ -26,6 +26,7 @@ from homeport.store.table import Change, Commit, Reader
 from homeport.store.tables import TABLES
 from homeport.testing.births import Births, lost_attributes
 from homeport.testing.field_owners import CREATORS, DELETERS, OWNERS, actor_of
+from homeport.testing.task_set_rules import task_set_problem
 
 _OCCUPYING: Final = RANK["RUNNING"]
 _SERVICE_MOVES: Final = {("ACTIVE", "DRAINING"), ("DRAINING", "INACTIVE"), ("INACTIVE", "ACTIVE")}
@@ -138,6 +139,11 @@ class Invariants:
             _require(not problem, problem)
         for key in instances:
             self._resources(key)
+        if actor == "controller/task_set":
+            for key in services:
+                if (owner := self.records["services"].get(key)) is not None:
+                    problem = task_set_problem(self.records, owner, self.tasks_of(key), born)
+                    _require(not problem, problem)
         if actor == "controller/service":
             for key in services:
                 self._bounds(key, commit, healthy.get(key, 0))

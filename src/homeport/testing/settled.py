@@ -15,6 +15,7 @@ from homeport.model.ecs.task import RANK, Task
 from homeport.model.ecs.task_definition import task_definition_key
 from homeport.placement.reasons import Refusal
 from homeport.placement.request import placement_request
+from homeport.testing import task_set_rules
 from homeport.testing.births import expressions_of, suits
 from homeport.testing.control_plane import ControlPlane
 from homeport.testing.hosts import Host
@@ -47,7 +48,15 @@ class Patience:
             short = _shortage(service, records, tasks, self._plane.clock.now()) if service.status == "ACTIVE" else ""
             # A new life, a jump of the clock, a full disk or another wish starts the wait anew.
             faults = self._plane.faults
-            situation = (self._plane.lives, self._plane.up, self._plane.clock.offset, service.desired_count, service.family, service.revision)
+            situation: tuple[Any, ...] = (
+                self._plane.lives,
+                self._plane.up,
+                self._plane.clock.offset,
+                service.desired_count,
+                service.family,
+                service.revision,
+            )
+            situation += task_set_rules.situation(records, service) if service.has_task_sets else ()
             if not short or not self._plane.up or faults.full or faults.failure:
                 self._since.pop(key, None)
                 continue
@@ -64,6 +73,8 @@ def _primary(records: dict[str, dict[str, Any]], service: Service) -> Any:
 
 def _shortage(service: Service, records: dict[str, dict[str, Any]], tasks: list[Task], now: float) -> str:
     """What the service lacks without a reason; "" when nothing."""
+    if service.has_task_sets:
+        return task_set_rules.shortage(records, service, tasks, now)
     primary = _primary(records, service)
     if primary is None:
         return "has no PRIMARY deployment"
@@ -102,6 +113,10 @@ def _service_problems(plane: ControlPlane, invariants: Invariants, service: Serv
     if service.status == "DRAINING":
         yield f"service {service.name} is still DRAINING"
     if service.status != "ACTIVE":
+        return
+    if service.has_task_sets:
+        wanted = [task for task in invariants.tasks_of(service.key) if task.desired_status == "RUNNING"]
+        yield from task_set_rules.at_rest(records, service, wanted)
         return
     if primary is None:
         yield f"service {service.name} has no PRIMARY deployment"
@@ -145,6 +160,8 @@ def _daemon_problems(plane: ControlPlane, invariants: Invariants, service: Servi
         task = wanted.get(key)
         suitable = instance.status == "ACTIVE" and suits(instance, expressions_of(records, service, service.placement_constraints))
         if task is not None and not suitable:
+            if instance.status == "DRAINING" and _has_replicas(records, key):
+                continue  # it stops after the last of them, and that one may find no other place
             yield f"daemon {service.name} still has a task on instance {instance.id}"
         elif task is not None and task.deployment_id != primary.target_id and not _cannot_roll(records, service, primary):
             yield f"daemon {service.name} still has an older task on instance {instance.id}"
@@ -152,6 +169,12 @@ def _daemon_problems(plane: ControlPlane, invariants: Invariants, service: Servi
             found = context.placement.place_on(request, key)
             if not isinstance(found, Refusal):
                 yield f"daemon {service.name} has no task on instance {instance.id}, which could take one"
+
+
+def _has_replicas(records: dict[str, dict[str, Any]], instance_key: str) -> bool:
+    """Whether a live task of a service that is no daemon is on the instance."""
+    live = (task for task in records["tasks"].values() if task.service and task.instance_key == instance_key and task.last_status != "STOPPED")
+    return any(records["services"][task.service_key].scheduling_strategy != "DAEMON" for task in live)
 
 
 def _cannot_roll(records: dict[str, dict[str, Any]], service: Service, primary: Any) -> bool:

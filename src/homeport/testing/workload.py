@@ -29,6 +29,7 @@ from homeport.testing.hosts import Host
 from homeport.testing.invariants import Invariants
 from homeport.testing.network import Ask, Link, Network
 from homeport.testing.records import ACCOUNT
+from homeport.testing.task_set_owner import TaskSetOwner
 from homeport.testing.users import DaemonOwner, Labeller, Starter, Tagger, a_constraint
 from homeport.testing.virtual_loop import Chance, ProcessClock
 
@@ -38,6 +39,8 @@ RETRY_SECONDS: Final = 1.0
 TIMEOUT_SECONDS: Final = 20.0
 DAEMON_SHARE: Final = 0.4
 """Of all runs, those with a DAEMON service."""
+TASK_SETS_SHARE: Final = 0.5
+"""Of all runs, those in which somebody controls the deployments of a service himself."""
 CONSTRAINED_SHARE: Final = 0.3
 """Of what is asked for, the part with a memberOf constraint."""
 
@@ -112,6 +115,8 @@ class Workload:
         people += [user(self, self._chance.child(user.__name__)).run() for user in (Starter, Tagger, Labeller)]
         if self._chance.child("daemon").happens(DAEMON_SHARE):
             people.append(DaemonOwner(self, self._chance.child("daemon"), "daemon").run())
+        if self._chance.child("task sets").happens(TASK_SETS_SHARE):
+            people.append(TaskSetOwner(self, self._chance.child("task sets"), "sets").run())
         await asyncio.gather(*people)
 
     async def _owner(self, name: str, chance: Chance) -> None:
