@@ -17,6 +17,7 @@ import msgspec
 from homeport.api import pagination
 from homeport.api.call import Call
 from homeport.api.ecs import account_setting, lookup, page, quota
+from homeport.api.ecs import cluster_input as given
 from homeport.api.ecs.cluster_capacity import capacity_json, with_capacity
 from homeport.api.ecs.tag_rules import tags_json, tags_of
 from homeport.errors import (
@@ -48,8 +49,6 @@ NAMED_BLOCKERS_MAX: Final = 5
 INCLUDES: Final = ("ATTACHMENTS", "CONFIGURATIONS", "SETTINGS", "STATISTICS", "TAGS")
 _AFTER_CHANGE: Final = ("CONFIGURATIONS", "SETTINGS", "TAGS")
 """What the answers of create and update show."""
-DEFAULT_SETTINGS: Final[Tags] = (("containerInsights", "disabled"),)
-_INSIGHTS: Final = ("disabled", "enabled", "enhanced")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 _PENDING = (task_model.PROVISIONING, task_model.PENDING, task_model.ACTIVATING)
@@ -66,9 +65,9 @@ async def create_cluster(call: Call, request: Any) -> dict[str, Any]:
         name=name,
         status=model.ACTIVE,
         created_at=0.0,
-        settings=_settings(request.settings) if request.settings else (),
-        configuration=_document(request.configuration),
-        service_connect_defaults=_document(request.serviceConnectDefaults),
+        settings=given.settings_of(request.settings) if request.settings else (),
+        configuration=given.configuration_of(request.configuration),
+        service_connect_defaults=given.service_connect_of(request.serviceConnectDefaults),
         tags=tags_of(request.tags, tags_max=call.settings.tags_max),
     )
 
@@ -138,18 +137,16 @@ async def list_clusters(call: Call, request: Any) -> dict[str, Any]:
 async def update_cluster(call: Call, request: Any) -> dict[str, Any]:
     """UpdateCluster: settings, configuration, Service Connect defaults; an empty namespace clears the last. Absent members stay."""
     changed: dict[str, Any] = {}
-    if request.settings is not None:
-        changed["settings"] = _settings(request.settings)
     if request.configuration is not None:
-        changed["configuration"] = _document(request.configuration)
+        changed["configuration"] = given.configuration_of(request.configuration)
     if request.serviceConnectDefaults is not None:
-        changed["service_connect_defaults"] = _document(request.serviceConnectDefaults) if request.serviceConnectDefaults.namespace else b""
-    return await _change(call, request.cluster, changed)
+        changed["service_connect_defaults"] = given.service_connect_of(request.serviceConnectDefaults)
+    return await _change(call, request, changed)
 
 
 async def update_cluster_settings(call: Call, request: Any) -> dict[str, Any]:
     """UpdateClusterSettings: containerInsights."""
-    return await _change(call, request.cluster, {"settings": _settings(request.settings)})
+    return await _change(call, request, {})
 
 
 async def put_cluster_capacity_providers(call: Call, request: Any) -> dict[str, Any]:
@@ -164,9 +161,12 @@ async def put_cluster_capacity_providers(call: Call, request: Any) -> dict[str, 
     return {"cluster": await call.update(put)}
 
 
-async def _change(call: Call, reference: str, changed: dict[str, Any]) -> dict[str, Any]:
+async def _change(call: Call, request: Any, changed: dict[str, Any]) -> dict[str, Any]:
+    given.settings_of(request.settings)  # what is wrong is told before what is missing
+
     def change(tx: Transaction) -> dict[str, Any]:
-        cluster = msgspec.structs.replace(lookup.cluster_of(tx, call, reference), **changed)
+        cluster = lookup.cluster_of(tx, call, request.cluster)
+        cluster = msgspec.structs.replace(cluster, settings=given.settings_of(request.settings, before=cluster.settings), **changed)
         tx.put(CLUSTERS, cluster)
         return cluster_json(tx, call, cluster, include=_AFTER_CHANGE)
 
@@ -288,18 +288,3 @@ def _first_settings(tx: Transaction, call: Call) -> Tags:
     """Those of a new cluster that was given none: what the account's settings say."""
     name = account_setting_model.CONTAINER_INSIGHTS
     return ((name, account_setting.effective(tx, name, account=call.account, principal_arn=call.principal_arn)),)
-
-
-def _settings(given: list[Any] | None) -> Tags:
-    settings = dict(DEFAULT_SETTINGS)
-    for setting in given or ():
-        if setting.name != "containerInsights":
-            raise InvalidParameterError("Invalid cluster setting name. The only valid name is containerInsights.")
-        if setting.value not in _INSIGHTS:
-            raise InvalidParameterError(f"Invalid cluster setting value for containerInsights. Valid values are {', '.join(_INSIGHTS)}.")
-        settings[setting.name] = setting.value
-    return tuple(settings.items())
-
-
-def _document(given: Any) -> bytes:
-    return b"" if given is None else msgspec.json.encode(given)

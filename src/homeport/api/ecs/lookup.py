@@ -184,7 +184,7 @@ def _member(call: Call, cluster: Cluster, reference: str, kind: str) -> str:
 def _resource(call: Call, reference: str, kind: str) -> list[str]:
     """The parts behind `kind/` of an ECS ARN of this account and region."""
     arn = parse_arn(reference)
-    if arn is None or arn.service != "ecs":
+    if arn is None or (arn.partition, arn.service) != ("aws", "ecs"):
         raise InvalidParameterError(f"Invalid identifier: {reference} is no ARN of Amazon ECS")
     if arn.region != call.region:
         raise InvalidParameterError(f"Invalid identifier: Identifier is for {arn.region}. Your region is {call.region}")

@@ -34,6 +34,7 @@ from homeport.store.table import Reader, Transaction
 from homeport.store.tables import CONTAINER_INSTANCES, TASKS
 
 FAILURES_MAX: Final = 100
+STARTED_BY_CHARACTERS_MAX: Final = {"RunTask": 128, "StartTask": 36}
 GROUP_CHARACTERS_MAX: Final = 300
 """More than `family:` with the longest name of a family."""
 
@@ -81,7 +82,7 @@ def _order(reader: Reader, call: Call, request: Any, launch_type: str) -> _Order
         overrides=task_input.overrides_of(request.overrides, definition),
         launch_type=launch_type,
         group=group,
-        started_by=task_input.started_by_of(request.startedBy),
+        started_by=task_input.started_by_of(request.startedBy, most=STARTED_BY_CHARACTERS_MAX[call.operation]),
         tags=_tags(call, request, cluster, definition),
     )
 
@@ -91,6 +92,8 @@ def _tags(call: Call, request: Any, cluster: Cluster, definition: TaskDefinition
     if request.propagateTags == "SERVICE":
         raise InvalidParameterError("Tags cannot be propagated from SERVICE for a task that is not part of a service.")
     tags.update(tag_rules.tags_of(request.tags, tags_max=call.settings.tags_max))
+    if len(tags) > call.settings.tags_max:
+        raise InvalidParameterError(f"The number of tags, those of the task definition included, exceeds the limit of {call.settings.tags_max}.")
     if request.enableECSManagedTags:
         tags["aws:ecs:clusterName"] = cluster.name
     return tuple(tags.items())

@@ -135,6 +135,7 @@ def _new_service(tx: Transaction, call: Call, request: Any, cluster: Cluster) ->
         # A deleted service of the same name left its events behind, and a number is never used twice.
         events_written=before.events_written if before else 0,
     )
+    service_input.check_constraints(service, definition)
     service = with_configuration(service, request.deploymentConfiguration, call.settings)
     check_strategy(tx, call, service)
     if service.scheduling_strategy == model.DAEMON and definition is not None:
@@ -162,9 +163,11 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
             service = service_input.with_strategy(service, strategy)
         kept = before.availability_zone_rebalancing
         service = service_input.with_rebalancing(service, request.availabilityZoneRebalancing, kept=kept)
-        if request.taskDefinition:
+        if request.taskDefinition is not None:
             definition = _runnable_definition(tx, call, request.taskDefinition)
             service = msgspec.structs.replace(service, family=definition.family, revision=definition.revision)
+        if request.taskDefinition or request.placementConstraints:
+            service_input.check_constraints(service, _definition(tx, service))
         if request.forceNewDeployment or starts_deployment(before, service):
             service = msgspec.structs.replace(service, steady=False, completed_revision_id=_completed_revision_id(tx, service))
             _start_deployment(tx, service, call.ids.digits(19))

@@ -16,6 +16,7 @@ from homeport.api.ecs.task_input import constraint, not_built
 from homeport.errors import InvalidParameterError
 from homeport.model.ecs.capacity_provider import Strategy
 from homeport.model.ecs.service import DAEMON, EXTERNAL, PlacementConstraint, Service
+from homeport.model.ecs.task_definition import TaskDefinition
 from homeport.planner import rebalancing
 
 CLIENT_TOKEN_CHARACTERS_MAX: Final = 36
@@ -95,6 +96,12 @@ def placement_constraints(items: Any) -> tuple[PlacementConstraint, ...]:
     if len(items or ()) > CONSTRAINTS_MAX:
         raise InvalidParameterError(f"Placement constraints may not be more than {CONSTRAINTS_MAX}.")
     return tuple(constraint(item) for item in items or ())
+
+
+def check_constraints(service: Service, definition: TaskDefinition | None) -> None:
+    """Raise InvalidParameterError when the service's constraints and its task definition's are more than a task may have."""
+    if definition is not None and len(service.placement_constraints) + len(definition.placement_constraints) > CONSTRAINTS_MAX:
+        raise InvalidParameterError(f"Placement constraints may not be more than {CONSTRAINTS_MAX}, those of the task definition included.")
 
 
 def with_strategy(service: Service, strategy: Strategy) -> Service:

@@ -43,24 +43,31 @@ def _check(key: str, value: str) -> None:
         raise InvalidParameterError(f"Tag key exceeds the maximum length of {KEY_LENGTH_MAX} characters.")
     if len(value) > VALUE_LENGTH_MAX:
         raise InvalidParameterError(f"Tag value exceeds the maximum length of {VALUE_LENGTH_MAX} characters.")
-    if key[:4].lower() == "aws:":
-        raise InvalidParameterError("Tag keys that start with aws: are reserved.")
+    if is_reserved(key) or is_reserved(value):
+        raise InvalidParameterError("Tag keys and values that start with aws: are reserved.")
     for text in (key, value):
         # Letters and digits are nearly all that tags have; only the rest is looked at character by character.
         if not text.isalnum() and not all(c.isalnum() or c in _EXTRA_CHARACTERS for c in text):
             raise InvalidParameterError(f"Tag key or value has a character that is not allowed: {text}")
 
 
+def is_reserved(text: str) -> bool:
+    """Whether a key or value belongs to AWS. Such tags do not count against the limit."""
+    return text[:4].lower() == "aws:"
+
+
 def merged(old: Tags, new: Tags, *, tags_max: int) -> Tags:
     """`old` with the values of `new` put over it. Raises LimitExceededError above `tags_max`."""
     tags = {**dict(old), **dict(new)}
-    if len(tags) > tags_max:
+    if sum(not is_reserved(key) for key in tags) > tags_max:
         raise LimitExceededError(f"The number of tags on the resource would exceed the limit of {tags_max}.")
     return tuple(tags.items())
 
 
 def without(old: Tags, keys: Sequence[str]) -> Tags:
-    """`old` without the tags that `keys` names."""
+    """`old` without the tags that `keys` names. Raises InvalidParameterError for a reserved key: AWS's tags stay."""
+    if reserved := [key for key in keys if is_reserved(key)]:
+        raise InvalidParameterError(f"Tag keys that start with aws: are reserved and cannot be removed: {reserved[0]}")
     return tuple(tag for tag in old if tag[0] not in keys)
 
 

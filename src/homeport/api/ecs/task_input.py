@@ -1,7 +1,7 @@
 """What RunTask and StartTask take: overrides, placement members, and the members that are refused because they are not built.
 
 Owns: the checks of a call's own parameters. Never reads the store and never places a task.
-Limits: ecs-reference 3.5 (10 constraints, 5 strategies, 8192 characters of overrides, startedBy 128 characters).
+Limits: ecs-reference 3.5 (10 constraints, 5 strategies, 8192 characters of overrides, startedBy 128 characters, for StartTask 36).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from homeport.planner.task import definition_document
 OVERRIDES_CHARACTERS_MAX: Final = 8192
 CONSTRAINTS_MAX: Final = 10
 STRATEGIES_MAX: Final = 5
-STARTED_BY_CHARACTERS_MAX: Final = 128
 
 _STARTED_BY = re.compile(r"[A-Za-z0-9/_-]*")
 _STRATEGY_FIELDS = {"binpack": ("cpu", "memory", "CPU", "MEMORY"), "random": ("",)}
@@ -105,11 +104,11 @@ def strategies_of(items: Any) -> tuple[PlacementStrategy, ...]:
     return tuple(strategies)
 
 
-def started_by_of(value: str | None) -> str:
-    """`startedBy`, or "". Raises InvalidParameterError for more than 128 characters or others than letters, digits, - / and _."""
+def started_by_of(value: str | None, *, most: int) -> str:
+    """`startedBy`, or "". Raises InvalidParameterError for more than `most` characters or others than letters, digits, - / and _."""
     text = value or ""
-    if len(text) > STARTED_BY_CHARACTERS_MAX or not _STARTED_BY.fullmatch(text):
-        raise InvalidParameterError("startedBy must be at most 128 characters: letters, digits, hyphens, forward slashes and underscores.")
+    if len(text) > most or not _STARTED_BY.fullmatch(text):
+        raise InvalidParameterError(f"startedBy must be at most {most} characters: letters, digits, hyphens, forward slashes and underscores.")
     return text
 
 

@@ -17,12 +17,14 @@ from homeport.api.call import Call
 from homeport.api.ecs import lookup
 from homeport.errors import InvalidParameterError
 from homeport.model import arn
+from homeport.model.ecs import service as service_model
 from homeport.model.ecs import task as model
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.task import Task
 from homeport.model.record import Instant
+from homeport.planner.protection import is_protected
 from homeport.store.table import Reader, Transaction
-from homeport.store.tables import TASKS
+from homeport.store.tables import SERVICES, TASKS
 
 UPDATE_MAX: Final = 10
 GET_MAX: Final = 100
@@ -32,6 +34,9 @@ MINUTES_MAX: Final = 2880
 MISSING: Final = "MISSING"
 TASK_NOT_VALID: Final = "TASK_NOT_VALID"
 """ECS's word for a task that cannot be protected: one of no service, or one that is on its way down."""
+
+DEPLOYMENT_BLOCKED: Final = "DEPLOYMENT_BLOCKED"
+"""ECS's word for a protection that would keep the service from ever reaching its desired count."""
 
 
 async def update_task_protection(call: Call, request: Any) -> dict[str, Any]:
@@ -48,6 +53,12 @@ async def update_task_protection(call: Call, request: Any) -> dict[str, Any]:
         tasks, failures = _service_tasks(tx, call, request)
         changed = []
         for task in tasks:
+            if request.protectionEnabled and not is_protected(task, tx.now) and _is_full(tx, task):
+                named = arn.task_arn(call.region, task.account, task.cluster, task.id)
+                failures.append(
+                    {"arn": named, "reason": DEPLOYMENT_BLOCKED, "detail": "The service has as many protected tasks as it is to have tasks."}
+                )
+                continue
             until = tx.now + minutes * 60 if request.protectionEnabled else 0.0
             protected = msgspec.structs.replace(task, protected_until=until)
             if protected != task:
@@ -58,12 +69,26 @@ async def update_task_protection(call: Call, request: Any) -> dict[str, Any]:
     return await call.update(update)
 
 
+def _is_full(tx: Transaction, task: Task) -> bool:
+    """Whether one more protected task of its service would be more than the service is to have: then a deployment could never end."""
+    service = tx.get(SERVICES, task.service_key)
+    if service is None or service.scheduling_strategy == service_model.DAEMON:  # a daemon's number is its instances', whatever it says
+        return False
+    live = tx.find(TASKS, "service_desired", f"{task.service_key}/{model.RUNNING}")
+    return sum(is_protected(other, tx.now) for other in live) >= service.desired_count
+
+
 async def get_task_protection(call: Call, request: Any) -> dict[str, Any]:
-    """GetTaskProtection: the protection of up to 100 service tasks; the others are in `failures`."""
-    _check_count(request.tasks, GET_MAX)
+    """GetTaskProtection: the protection of up to 100 service tasks, the others are in `failures`; without tasks, all that are protected."""
+    if request.tasks:
+        _check_count(request.tasks, GET_MAX)
     now = call.context.clock.now()
 
     def look(reader: Reader) -> dict[str, Any]:
+        if not request.tasks:
+            cluster = lookup.cluster_of(reader, call, request.cluster)
+            wanted = reader.find(TASKS, "cluster_desired", f"{cluster.key}/{model.RUNNING}")
+            return {"protectedTasks": [_json(call, task, now) for task in wanted if is_protected(task, now)], "failures": []}
         tasks, failures = _service_tasks(reader, call, request)
         return {"protectedTasks": [_json(call, task, now) for task in tasks], "failures": failures}
 

@@ -79,11 +79,35 @@ async def test_wrong_numbers_of_tasks_and_unknown_clusters_are_refused(cell):
     for count in (0, 11):
         with pytest.raises(InvalidParameterError):
             await update(cell, [f"{n:032x}" for n in range(count)])
-    for count in (0, 101):
-        with pytest.raises(InvalidParameterError):
-            await get(cell, [f"{n:032x}" for n in range(count)])
+    with pytest.raises(InvalidParameterError):
+        await get(cell, [f"{n:032x}" for n in range(101)])
     with pytest.raises(ClusterNotFoundError):
         await get(cell, ["f" * 32], cluster="nowhere")
+
+
+async def test_without_tasks_those_that_are_protected_are_given(cell):
+    one, two, _ = await running(cell)
+    await update(cell, [two, one], expiresInMinutes=1)
+    for asked in ({"cluster": "default"}, {"cluster": "default", "tasks": []}):
+        answer = await cell.call("GetTaskProtection", task_protection.get_task_protection, asked)
+        assert [item["taskArn"] for item in answer["protectedTasks"]] == [BASE + one, BASE + two]
+        assert answer["failures"] == []
+    await cell.clock.advance(61)
+    assert (await get(cell, []))["protectedTasks"] == []
+
+
+async def test_a_service_never_has_more_protected_tasks_than_it_is_to_have():
+    cell = await MemoryCell.open()  # whose controllers rest, so that nothing stops the task that is one too many
+    tasks = [records.task(number, last_status="RUNNING", desired_status="RUNNING") for number in range(1, 4)]
+    await cell.put(records.cluster(), records.container_instance(), records.task_definition(), records.service(desired_count=2), *tasks)
+    one, two, three = (task.id for task in tasks)
+    answer = await update(cell, [one, two, three, one])
+    assert [item["taskArn"] for item in answer["protectedTasks"]] == [BASE + one, BASE + two]
+    assert [(item["arn"], item["reason"]) for item in answer["failures"]] == [(BASE + three, "DEPLOYMENT_BLOCKED")]
+    assert (await update(cell, [one], expiresInMinutes=1))["failures"] == []
+    await update(cell, [two], enabled=False)
+    assert (await update(cell, [three]))["failures"] == []
+    await cell.close()
 
 
 async def test_scale_in_spares_the_protected_tasks_and_goes_on_the_moment_the_protection_ends(cell):
