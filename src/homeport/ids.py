@@ -43,7 +43,11 @@ class Ids:
 
     def access_key_id(self) -> str:
         """An access key id: `AKIA` and 16 upper-case letters and digits."""
-        return "AKIA" + "".join(self._random.choices(string.ascii_uppercase + "234567", k=16))
+        return self.iam_id("AKIA")
+
+    def iam_id(self, prefix: str) -> str:
+        """A unique id of IAM's: its prefix (`AIDA` a user, `AROA` a role, `ASIA` a session's key, …) and 16 upper-case letters and digits."""
+        return prefix + "".join(self._random.choices(string.ascii_uppercase + "234567", k=16))
 
     def secret(self, length: int = 40) -> str:
         """A secret access key of `length` characters."""

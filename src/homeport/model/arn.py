@@ -119,3 +119,33 @@ def task_set_arn(region: str, account: str, cluster: str, service: str, task_set
 def root_arn(account: str) -> str:
     """ARN of an account's root principal."""
     return f"arn:aws:iam::{account}:root"
+
+
+def user_arn(account: str, path: str, name: str) -> str:
+    """ARN of a user; `path` begins and ends with a slash."""
+    return f"arn:aws:iam::{account}:user{path}{name}"
+
+
+def group_arn(account: str, path: str, name: str) -> str:
+    """ARN of a group."""
+    return f"arn:aws:iam::{account}:group{path}{name}"
+
+
+def role_arn(account: str, path: str, name: str) -> str:
+    """ARN of a role."""
+    return f"arn:aws:iam::{account}:role{path}{name}"
+
+
+def instance_profile_arn(account: str, path: str, name: str) -> str:
+    """ARN of an instance profile."""
+    return f"arn:aws:iam::{account}:instance-profile{path}{name}"
+
+
+def policy_arn(account: str, path: str, name: str) -> str:
+    """ARN of a managed policy; `account` is "aws" for Amazon's own."""
+    return f"arn:aws:iam::{account}:policy{path}{name}"
+
+
+def session_arn(account: str, role: str, session: str) -> str:
+    """ARN of a session of a role, which carries no path."""
+    return f"arn:aws:sts::{account}:assumed-role/{role}/{session}"

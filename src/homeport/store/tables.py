@@ -33,6 +33,10 @@ from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition, TaskDefinitionFamily
 from homeport.model.ecs.task_set import TaskSet
 from homeport.model.iam.access_key import AccessKey
+from homeport.model.iam.group import Group
+from homeport.model.iam.policy import ManagedPolicy
+from homeport.model.iam.role import InstanceProfile, Role
+from homeport.model.iam.user import User
 from homeport.model.installation import Effect, IdempotencyToken, Installation
 from homeport.store.table import Table
 
@@ -107,7 +111,36 @@ def guard_capacity_provider(before: CapacityProvider | None, after: CapacityProv
 
 
 INSTALLATION: Final = Table("installation", Installation, lambda r: "installation")
-ACCESS_KEYS: Final = Table("access_keys", AccessKey, lambda r: r.id)
+ACCESS_KEYS: Final = Table("access_keys", AccessKey, lambda r: r.id, indexes={"principal": lambda r: (r.principal_arn,)})
+USERS: Final = Table(
+    "users",
+    User,
+    lambda r: r.key,
+    indexes={
+        "account": lambda r: (r.account,),
+        "group": lambda r: tuple(f"{r.account}/{name.lower()}" for name in r.groups),
+        "policy": lambda r: r.attached,
+        "boundary": lambda r: (r.boundary,) if r.boundary else (),
+    },
+)
+GROUPS: Final = Table("groups", Group, lambda r: r.key, indexes={"account": lambda r: (r.account,), "policy": lambda r: r.attached})
+ROLES: Final = Table(
+    "roles",
+    Role,
+    lambda r: r.key,
+    indexes={
+        "account": lambda r: (r.account,),
+        "policy": lambda r: r.attached,
+        "boundary": lambda r: (r.boundary,) if r.boundary else (),
+    },
+)
+INSTANCE_PROFILES: Final = Table(
+    "instance_profiles",
+    InstanceProfile,
+    lambda r: r.key,
+    indexes={"account": lambda r: (r.account,), "role": lambda r: (f"{r.account}/{r.role.lower()}",) if r.role else ()},
+)
+MANAGED_POLICIES: Final = Table("managed_policies", ManagedPolicy, lambda r: r.key, indexes={"account": lambda r: (r.account,)})
 IDEMPOTENCY_TOKENS: Final = Table("idempotency_tokens", IdempotencyToken, lambda r: r.key)
 EFFECT_MINUTES: Final = 240
 """Values of the index `minute`: minutes of four hours."""
@@ -258,6 +291,11 @@ DAEMON_REVISIONS: Final = Table("daemon_revisions", DaemonRevision, lambda r: r.
 TABLES: Final[tuple[Table[Any], ...]] = (
     INSTALLATION,
     ACCESS_KEYS,
+    USERS,
+    GROUPS,
+    ROLES,
+    INSTANCE_PROFILES,
+    MANAGED_POLICIES,
     IDEMPOTENCY_TOKENS,
     ACCOUNT_SETTINGS,
     CLUSTERS,

@@ -1,1 +1,1 @@
-"""Identity: access keys now; users, roles and policies later. Never decides who may do what."""
+"""Identity: access keys, users, groups, roles, policies. Never decides who may do what."""
