@@ -591,3 +591,22 @@ async def test_a_code_deploy_service_runs_its_first_set_and_leaves_the_rest_to_c
     await aws("DeleteService", service="web")
     await aws.cell.clock.advance(5)
     assert (await aws.described())["status"] == "INACTIVE"
+
+
+async def test_tasks_of_a_set_wait_for_capacity_of_their_provider_and_are_placed_by_what_the_set_is(running):
+    aws = running
+    await aws("CreateCapacityProvider", name="pool", autoScalingGroupProvider={"autoScalingGroupArn": "g", "managedScaling": {"status": "ENABLED"}})
+    await aws("PutClusterCapacityProviders", cluster="default", capacityProviders=["pool"], defaultCapacityProviderStrategy=[])
+    await aws.service(desiredCount=2)
+    blue = await aws.create(100.0, capacityProviderStrategy=[{"capacityProvider": "pool", "weight": 1}])
+    await aws.primary(await aws.create(100.0, taskDefinition="web:2", launchType="EXTERNAL"))
+    await aws.cell.clock.advance(5)
+    shown = {item["id"]: item for item in (await aws.described())["taskSets"]}
+    assert (shown[blue["id"]]["pendingCount"], shown[blue["id"]]["stabilityStatus"]) == (2, "STABILIZING")
+    attributes = (Attribute(name="homeport.capacity-provider", value="pool"),)
+    await aws.cell.put(records.container_instance(id=f"{3:032x}", attributes=attributes))
+    await aws.cell.clock.advance(5)
+    shown = {item["id"]: item for item in (await aws.described())["taskSets"]}
+    assert (shown[blue["id"]]["runningCount"], shown[blue["id"]]["stabilityStatus"]) == (2, "STEADY_STATE")
+    placed = [task for task in await aws.cell.all(TASKS) if task.started_by == blue["id"]]
+    assert {task.container_instance_id for task in placed} == {f"{3:032x}"}
