@@ -82,6 +82,24 @@ class TaskSetNotFoundError(ApiError):
         super().__init__(message)
 
 
+class DaemonNotFoundError(ApiError):
+    """The named daemon does not exist."""
+
+    code = "DaemonNotFoundException"
+
+    def __init__(self, message: str = "Daemon not found.") -> None:
+        super().__init__(message)
+
+
+class DaemonNotActiveError(ApiError):
+    """The named daemon is being deleted."""
+
+    code = "DaemonNotActiveException"
+
+    def __init__(self, message: str = "Daemon was not ACTIVE.") -> None:
+        super().__init__(message)
+
+
 class ResourceNotFoundError(ApiError):
     """The named resource does not exist."""
 

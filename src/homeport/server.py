@@ -33,6 +33,7 @@ from homeport.clock import Clock, SystemClock
 from homeport.config import Settings, parse_settings
 from homeport.controllers.alarm import DocumentSource, keep_alarms
 from homeport.controllers.capacity import keep_capacity
+from homeport.controllers.daemon_deployment import DaemonDeploymentController
 from homeport.controllers.daemon_task_definition import DaemonTaskDefinitionController
 from homeport.controllers.deployment import DeploymentController
 from homeport.controllers.instance import InstanceController
@@ -377,6 +378,7 @@ def controllers_of(context: Context) -> tuple[Controller, ...]:
         TaskSetController(placement=context.placement, ids=context.ids.child("task_set"), settings=context.settings),
         SchedulerController(placement=context.placement, settings=context.settings),
         InstanceController(),
+        DaemonDeploymentController(placement=context.placement, ids=context.ids.child("daemon"), settings=context.settings),
         DaemonTaskDefinitionController(),
         RetentionController(settings=context.settings),
     )

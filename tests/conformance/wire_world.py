@@ -134,6 +134,10 @@ GOOD: dict[str, dict[str, Any]] = {
     "ListGateways": {"names": ["shop"]},
     "UpdateGateway": {"gateway": "shop", "configuration": {"hostSharedAlb": {"httpDesync": "monitor"}}},
     "CreateCluster": {"clusterName": "new"},
+    "CreateDaemon": {"daemonName": "new", "daemonTaskDefinitionArn": "agents:1", "capacityProviderArns": ["edge"]},
+    "UpdateDaemon": {"daemonArn": "DAEMON", "daemonTaskDefinitionArn": "agents:2", "capacityProviderArns": ["edge"]},
+    "DeleteDaemon": {"daemonArn": "DAEMON"},
+    "DeleteDaemonTaskDefinition": {"daemonTaskDefinition": "agents:2"},
     "CreateService": {"serviceName": "new", "taskDefinition": "web", "desiredCount": 1},
     "DeleteAttributes": {"attributes": [{"name": "stack", "targetId": "INSTANCE", "targetType": "container-instance"}]},
     "DeleteCluster": {"cluster": "empty"},
@@ -163,7 +167,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "DeleteTaskSet": {"cluster": "default", "service": "shared", "taskSet": "SET", "force": True},
     "UpdateServicePrimaryTaskSet": {"cluster": "default", "service": "shared", "primaryTaskSet": "SET"},
 }
-"""Members of requests that succeed; INSTANCE, TASK and SET stand for ARNs."""
+"""Members of requests that succeed; INSTANCE, TASK, SET and DAEMON stand for ARNs."""
 
 
 def good(made: World, operation: str) -> dict[str, Any]:
@@ -172,6 +176,7 @@ def good(made: World, operation: str) -> dict[str, Any]:
     text = (
         text.replace("INSTANCE", made.known["containerinstance"][0])
         .replace("TASK", made.known["task"][0])
+        .replace("DAEMON", made.known["daemonarn"][0])
         .replace("EXPRESS", made.known["expressservice"][0])
         .replace("SET", made.known["taskset"][0])
     )
@@ -268,9 +273,6 @@ async def furnish(made: World) -> None:
     container = {"name": "web", "image": "web:1", "memory": 16, "portMappings": [{"containerPort": 80}]}
     for _ in range(2):
         definition = await made.good("RegisterTaskDefinition", family="web", containerDefinitions=[container], tags=[{"key": "a", "value": "b"}])
-    agent = {"name": "agent", "image": "agent:1", "memory": 16}
-    for _ in range(2):
-        await made.good("RegisterDaemonTaskDefinition", family="agents", containerDefinitions=[agent], tags=[{"key": "a", "value": "b"}])
     for name in ("default", "other", "empty"):
         defaults = {"serviceConnectDefaults": {"namespace": "internal"}} if name == "other" else {}
         await made.good("CreateCluster", clusterName=name, **defaults)
@@ -300,6 +302,29 @@ async def furnish(made: World) -> None:
     made.known |= {"taskset": sets, "tasksets": list(sets), "primarytaskset": list(sets), "value": [*made.known["value"], 50.0, 100.0]}
     made.known["service"] += ["shared", "shared"]
     made.known["resourcearn"].append(task_set["taskSetArn"])
+    await furnish_daemons(made)
+
+
+async def furnish_daemons(made: World) -> None:
+    """Two daemons of the capacity provider `edge`, one of them updated, and what of them means something."""
+    agent = {"name": "agent", "image": "agent:1", "memory": 16}
+    for _ in range(2):
+        await made.good("RegisterDaemonTaskDefinition", family="agents", containerDefinitions=[agent], tags=[{"key": "a", "value": "b"}])
+    await made.good("CreateCapacityProvider", name="edge", autoScalingGroupProvider={"autoScalingGroupArn": "group"})
+    await made.good("PutClusterCapacityProviders", cluster="default", capacityProviders=["edge"], defaultCapacityProviderStrategy=[])
+    spec = {"daemonTaskDefinitionArn": "agents:1", "capacityProviderArns": ["edge"]}
+    deployments, arns = [], []
+    for name in ("agent", "second"):
+        daemon = await made.good("CreateDaemon", daemonName=name, **spec)
+        deployments.append(daemon["deploymentArn"])
+        arns.append(daemon["daemonArn"])
+    deployments.append((await made.good("UpdateDaemon", daemonArn=arns[1], **spec))["deploymentArn"])
+    shown = (await made.good("DescribeDaemonDeployments", daemonDeploymentArns=deployments))["daemonDeployments"]
+    made.known["daemonarn"] = arns
+    made.known["daemondeploymentarns"] = deployments
+    made.known["daemonrevisionarns"] = [item["targetDaemonRevision"]["arn"] for item in shown]
+    made.known["capacityproviderarns"] = [arns[0].partition(":daemon/")[0] + ":capacity-provider/edge"]
+    made.known["resourcearn"].append(arns[0])
 
 
 async def furnish_gateways(made: World) -> None:

@@ -25,6 +25,7 @@ LISTED_KINDS: Final = (
     "tasks",
     "instances",
     "task-definitions",
+    "daemons",
     "daemon-task-definitions",
     "capacity-providers",
     "gateways",

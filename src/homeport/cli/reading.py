@@ -130,6 +130,14 @@ def _task_definitions(api: Api, options: argparse.Namespace) -> list[dict[str, A
     ]
 
 
+def _daemons(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
+    found = []
+    for cluster in _scopes(api, options):
+        arns = [item["daemonArn"] for item in api.listed("ListDaemons", "daemonSummariesList", clusterArn=cluster)]
+        found += [api.call("DescribeDaemon", daemonArn=arn)["daemon"] for arn in arns]
+    return found
+
+
 def _daemon_task_definitions(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
     return api.listed("ListDaemonTaskDefinitions", "daemonTaskDefinitions", status="ALL" if options.all else "ACTIVE")
 
@@ -173,6 +181,7 @@ _LISTS: Final = {
     "tasks": _tasks,
     "instances": _instances,
     "task-definitions": _task_definitions,
+    "daemons": _daemons,
     "daemon-task-definitions": _daemon_task_definitions,
     "capacity-providers": _capacity_providers,
     "gateways": _gateways,
@@ -244,6 +253,16 @@ _COLUMNS: Final[dict[str, Any]] = {
         ("GATEWAY", "STATUS", "CLUSTERS"),
         lambda item: (item["name"], item["status"], ", ".join(_last(arn) for arn in item["clusterArns"])),
     ),
+    "daemons": (
+        ("DAEMON", "CLUSTER", "STATUS", "RUNNING", "CAPACITY PROVIDERS"),
+        lambda item: (
+            _last(item["daemonArn"]),
+            _last(item["clusterArn"]),
+            item["status"],
+            sum(revision["totalRunningCount"] for revision in item["currentRevisions"]),
+            ", ".join(dict.fromkeys(_last(part["arn"]) for revision in item["currentRevisions"] for part in revision["capacityProviders"])),
+        ),
+    ),
     "daemon-task-definitions": (("DAEMON TASK DEFINITION", "STATUS"), lambda item: (_last(item["arn"]), item["status"])),
     "task-definitions": (("TASK DEFINITION", "STATUS"), lambda item: (_last(item["taskDefinitionArn"]), item["status"])),
 }
@@ -281,6 +300,7 @@ def _bare(api: Api, resource: str, cluster: str | None) -> Iterator[dict[str, An
             yield from _ask(api, "task", resource, scope)
             yield from _ask(api, "container-instance", resource, scope)
     yield from _ask(api, "service", resource, cluster)
+    yield from _ask(api, "daemon", resource, cluster)
     yield from _ask(api, "cluster", resource, None)
     yield from _ask(api, "capacity-provider", resource, None)
     yield from _ask(api, "gateway", resource, None)
@@ -315,16 +335,33 @@ _DESCRIBES: Final[dict[str, tuple[str, str, list[str]]]] = {
     "daemon-task-definition": ("DescribeDaemonTaskDefinition", "daemonTaskDefinition", []),
     "capacity-provider": ("DescribeCapacityProviders", "capacityProviders", ["TAGS"]),
     "gateway": ("DescribeGateway", "gateway", []),
+    "daemon": ("DescribeDaemon", "daemon", []),
+    "daemon-deployment": ("DescribeDaemonDeployments", "daemonDeployments", []),
+    "daemon-revision": ("DescribeDaemonRevisions", "daemonRevisions", []),
 }
-_ONE: Final = {"task-definition": "taskDefinition", "daemon-task-definition": "daemonTaskDefinition", "gateway": "gateway"}
+_ONE: Final = {"task-definition": "taskDefinition", "daemon-task-definition": "daemonTaskDefinition", "gateway": "gateway", "daemon": "daemonArn"}
 """What is described one at a time, by the parameter that names it."""
-_MISSING: Final = ("ClusterNotFoundException", "GatewayNotFoundException", "ClientException", "InvalidParameterException")
+_MISSING: Final = ("ClusterNotFoundException", "GatewayNotFoundException", "DaemonNotFoundException", "ClientException", "InvalidParameterException")
+
+
+_BY_ARN: Final = ("daemon", "daemon-deployment", "daemon-revision")
+"""What operations name by its ARN alone."""
+
+
+def _arn(api: Api, resource: str) -> str:
+    """The ARN of KIND/CLUSTER/…, made from that of a cluster."""
+    known = api.listed("ListClusters", "clusterArns")
+    return (known[0].partition(":cluster/")[0] if known else "arn:aws:ecs::") + f":{resource}"
 
 
 def _ask(api: Api, kind: str, name: str, cluster: str | None) -> Iterator[dict[str, Any]]:
     operation, member, include = _DESCRIBES[kind]
+    if kind in _BY_ARN:
+        name = _arn(api, f"{kind}/{cluster or 'default'}/{name}")
     if kind in _ONE:
         parameters: dict[str, Any] = {_ONE[kind]: name}
+    elif kind in _BY_ARN:
+        parameters = {f"{member[:-1]}Arns": [name]}
     else:
         scope = {"cluster": cluster} if cluster and kind not in ("cluster", "capacity-provider") else {}
         parameters = {member: [name], **scope}

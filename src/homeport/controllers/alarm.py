@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -19,18 +19,23 @@ from homeport.clock import Clock
 from homeport.config import Settings
 from homeport.errors import HomeportError
 from homeport.model.ecs import deployment as deployment_model
+from homeport.model.ecs.daemon_deployment import DaemonDeployment
+from homeport.model.ecs.daemon_deployment import configuration_of as daemon_configuration_of
 from homeport.model.ecs.deployment import Deployment
 from homeport.planner.alarm import AlarmState, observe, unreadable
 from homeport.planner.deployment_configuration import configuration_of
 from homeport.store.store import Store
-from homeport.store.table import Reader, Transaction
-from homeport.store.tables import DEPLOYMENTS, SERVICES
+from homeport.store.table import Reader, Table, Transaction
+from homeport.store.tables import DAEMON_DEPLOYMENTS, DEPLOYMENTS, SERVICES
 
 ANSWER_SECONDS: Final = 5.0
 """How long a source may take to answer."""
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 WRITES_MAX: Final = 90
 """Deployments written in one transaction; under its 100 records."""
+
+Watcher = tuple[str, str]
+"""Table and key of a deployment."""
 
 _log: Final = log.logger("controllers.alarm")
 
@@ -91,7 +96,7 @@ async def keep_alarms(store: Store, clock: Clock, settings: Settings, *, source:
     """Run until cancelled: read the alarms every `settings.alarm_poll_seconds` while a deployment watches some."""
     while True:
         await clock.sleep(settings.alarm_poll_seconds)
-        watching = await store.view(lambda reader: [item.key for item in reader.find(DEPLOYMENTS, "alarms", deployment_model.MONITORING)])
+        watching = await store.view(_watching)
         if not watching:
             continue
         try:
@@ -103,11 +108,22 @@ async def keep_alarms(store: Store, clock: Clock, settings: Settings, *, source:
             await _write(store, watching[start : start + WRITES_MAX], states, trouble)
 
 
-async def _write(store: Store, keys: Iterable[str], states: Mapping[str, AlarmState], trouble: str) -> None:
+def _watching(reader: Reader) -> list[Watcher]:
+    services = [(DEPLOYMENTS.name, item.key) for item in reader.find(DEPLOYMENTS, "alarms", deployment_model.MONITORING)]
+    return services + [(DAEMON_DEPLOYMENTS.name, item.key) for item in reader.find(DAEMON_DEPLOYMENTS, "alarms", deployment_model.MONITORING)]
+
+
+async def _write(store: Store, keys: Iterable[Watcher], states: Mapping[str, AlarmState], trouble: str) -> None:
     def write(tx: Transaction) -> None:
-        for before, after in _observed(tx, keys, states, trouble):
-            if before.alarms != after.alarms:
-                tx.put(DEPLOYMENTS, after)
+        for name, key in keys:
+            table: Table[Any] = DEPLOYMENTS if name == DEPLOYMENTS.name else DAEMON_DEPLOYMENTS
+            deployment = tx.get(table, key)
+            names = watched_names(tx, deployment) if deployment else ()
+            if deployment is None or not names:
+                continue
+            alarms = unreadable(deployment.alarms, trouble) if trouble else observe(deployment.alarms, names, states, now=tx.now)
+            if alarms != deployment.alarms:
+                tx.put(table, msgspec.structs.replace(deployment, alarms=alarms))
 
     try:
         await store.update(write, cause="controller/alarm")
@@ -115,17 +131,11 @@ async def _write(store: Store, keys: Iterable[str], states: Mapping[str, AlarmSt
         _log.warning("what was read of alarms could not be kept and is read again: %s", error)
 
 
-def _observed(tx: Transaction, keys: Iterable[str], states: Mapping[str, AlarmState], trouble: str) -> Iterator[tuple[Deployment, Deployment]]:
-    for key in keys:
-        deployment = tx.get(DEPLOYMENTS, key)
-        names = watched_names(tx, deployment) if deployment else ()
-        if deployment is not None and names:
-            alarms = unreadable(deployment.alarms, trouble) if trouble else observe(deployment.alarms, names, states, now=tx.now)
-            yield deployment, msgspec.structs.replace(deployment, alarms=alarms)
-
-
-def watched_names(reader: Reader, deployment: Deployment) -> tuple[str, ...]:
+def watched_names(reader: Reader, deployment: Deployment | DaemonDeployment) -> tuple[str, ...]:
     """The alarms that `deployment` watches now; none when it is over."""
+    if isinstance(deployment, DaemonDeployment):
+        asked = daemon_configuration_of(deployment.configuration)
+        return asked.alarm_names if asked.watches and deployment.alarms.status == deployment_model.MONITORING else ()
     service = reader.get(SERVICES, deployment.service_key)
     if service is None or deployment.alarms.status != deployment_model.MONITORING:
         return ()

@@ -82,7 +82,7 @@ class DaemonHints:
         else:
             self._draining.discard(record.key)
         daemons = self._daemons.get(record.cluster_key, ())
-        if daemons and isinstance(before, ContainerInstance) and isinstance(after, ContainerInstance) and _suits_as_before(before, after):
+        if daemons and isinstance(before, ContainerInstance) and isinstance(after, ContainerInstance) and suits_as_before(before, after):
             return ()
         return tuple(daemons)
 
@@ -93,7 +93,8 @@ class DaemonHints:
         return tuple(self._daemons.get(task.cluster_key, ()))
 
 
-def _suits_as_before(before: ContainerInstance, after: ContainerInstance) -> bool:
+def suits_as_before(before: ContainerInstance, after: ContainerInstance) -> bool:
+    """Whether an instance that changed is for the same tasks as before."""
     return (before.status, before.agent_connected, before.attributes, before.cpu, before.memory_mib, before.gpu_ids) == (
         after.status,
         after.agent_connected,

@@ -20,7 +20,10 @@ from homeport.store.table import Change, Reader, Table, Transaction
 from homeport.store.tables import (
     CAPACITY_PROVIDERS,
     CONTAINER_INSTANCES,
+    DAEMON_DEPLOYMENTS,
+    DAEMON_REVISIONS,
     DAEMON_TASK_DEFINITIONS,
+    DAEMONS,
     DEPLOYMENTS,
     EFFECT_MINUTES,
     EFFECTS,
@@ -62,6 +65,7 @@ class RetentionController:
             "capacity_providers": self._capacity_providers,
             "idempotency_tokens": self._tokens,
             "task_definitions": self._task_definitions,
+            "daemon_deployments": self._daemon_deployments,
             "daemon_task_definitions": self._daemon_task_definitions,
             "effects": self._effects,
         }
@@ -136,6 +140,20 @@ class RetentionController:
         for minute in range(this_minute + 1 - EFFECT_MINUTES, this_minute + 1 - kept_minutes + 2):
             found = reader.find(EFFECTS, "minute", str(minute % EFFECT_MINUTES))
             yield from ((EFFECTS, effect.key) for effect in self._over(found, now))
+
+    def _daemon_deployments(self, reader: Reader, now: float) -> Iterator[Deletion]:
+        """Deployments that are over, but for the newest one of a daemon that is there; then the revisions that neither it nor a deployment has."""
+        for item in self._over(reader.scan(DAEMON_DEPLOYMENTS), now):
+            daemon = reader.get(DAEMONS, item.daemon_key)
+            if daemon is None or daemon.deployment_id != item.id:
+                yield DAEMON_DEPLOYMENTS, item.key
+        for revision in reader.scan(DAEMON_REVISIONS):
+            daemon = reader.get(DAEMONS, revision.daemon_key)
+            kept = {daemon.revision_id, daemon.completed_revision_id} if daemon else set()
+            for deployment in reader.find(DAEMON_DEPLOYMENTS, "daemon", revision.daemon_key):
+                kept.update((deployment.revision_id, deployment.target_id, *deployment.source_revision_ids))
+            if revision.id not in kept:
+                yield DAEMON_REVISIONS, revision.key
 
     def _daemon_task_definitions(self, reader: Reader, now: float) -> Iterator[Deletion]:
         return ((DAEMON_TASK_DEFINITIONS, item.key) for item in self._over(reader.find(DAEMON_TASK_DEFINITIONS, "status", "DELETED"), now))

@@ -48,10 +48,11 @@ from homeport.ids import Ids
 from homeport.model import arn
 from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.task import Task
-from homeport.model.ecs.task_definition import TaskDefinition, task_definition_key
+from homeport.model.ecs.task_definition import TaskDefinition
 from homeport.store.store import Store
 from homeport.store.table import Reader
-from homeport.store.tables import TASK_DEFINITIONS, TASKS
+from homeport.store.tables import TASKS
+from homeport.store.task_definitions import definition_of
 
 Event = MutableMapping[str, Any]
 Send = Callable[[Event], Awaitable[None]]
@@ -92,13 +93,21 @@ class House:
     """Takes reports; None: they come over HTTP alone."""
 
 
+DefinitionKey = tuple[str, str, int, bool]
+
+
+def _definition_key(task: Task) -> DefinitionKey:
+    """What tells the definitions of tasks apart; families of daemon task definitions are apart from the others."""
+    return task.account, task.family, task.revision, bool(task.daemon)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Reading:
     """One moment of the store, as far as it concerns a session."""
 
     held: tuple[Task, ...]
     assignments: Assignments
-    definitions: Mapping[str, TaskDefinition]
+    definitions: Mapping[DefinitionKey, TaskDefinition]
 
 
 class Session:
@@ -346,10 +355,10 @@ class Session:
         tasks: dict[str, Task | None] = {task.key: task for task in live}
         tasks |= {key: reader.get(TASKS, key) for key in (self._sent if changed is None else changed) if key not in tasks}
         wanted = assignments.assign(tasks, self._sent, instance_key=self.key)
-        definitions: dict[str, TaskDefinition] = {}
+        definitions: dict[DefinitionKey, TaskDefinition] = {}
         for task in (*wanted.run, *wanted.stop):
-            key = task_definition_key(task.account, task.family, task.revision)
-            definition = definitions.get(key) or reader.get(TASK_DEFINITIONS, key)
+            key = _definition_key(task)
+            definition = definitions.get(key) or definition_of(reader, task)
             if definition is not None:
                 definitions[key] = definition
         return _Reading(assignments.held(live), wanted, definitions)
@@ -375,9 +384,9 @@ class Session:
                 )
             )
 
-    def _payload(self, task: Task, definitions: Mapping[str, TaskDefinition]) -> TaskPayload | None:
+    def _payload(self, task: Task, definitions: Mapping[DefinitionKey, TaskDefinition]) -> TaskPayload | None:
         """A stop of a task sent before needs its ARN only. Any other may be new to the agent, which reports it STOPPED by its containers' names."""
-        definition = definitions.get(task_definition_key(task.account, task.family, task.revision))
+        definition = definitions.get(_definition_key(task))
         if task.desired_status == "STOPPED" and (task.key in self._sent or definition is None):
             return stop_payload(task, region=self._house.region)
         if definition is None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from homeport.model.ecs import container_instance as instance_model
 from homeport.placement import query, reasons
-from homeport.placement.fleet import Node, port_number
+from homeport.placement.fleet import WHOLE, Node, port_number
 from homeport.placement.reasons import Obstacle
 from homeport.placement.request import PlacementRequest
 
@@ -102,6 +102,8 @@ class Demand:
             yield reasons.AGENT
         if not self.offers(node):
             yield reasons.CAPACITY_PROVIDER
+        if not self.daemon and node.wholes:
+            yield reasons.DAEMON
         yield from self._short(node)
         if node.launch_type != self.launch_type or not self.requires <= node.tokens:
             yield reasons.ATTRIBUTE
@@ -113,8 +115,8 @@ class Demand:
     def obstacles(self, node: Node) -> Iterator[Obstacle]:
         """`failures` with what is needed, what is there, and what exactly is missing."""
         counted = {
-            reasons.CPU: (self.cpu, node.cpu),
-            reasons.MEMORY: (self.memory, node.memory),
+            reasons.CPU: (self.cpu, node.cpu + node.wholes * WHOLE.cpu),
+            reasons.MEMORY: (self.memory, node.memory + node.wholes * WHOLE.memory),
             reasons.GPU: (self.gpus, node.gpus),
         }
         for reason in self.failures(node):
@@ -133,8 +135,9 @@ class Demand:
         return ""
 
     def _short(self, node: Node) -> Iterator[str]:
-        """The resources that are missing. What the node keeps for daemons counts as free for a daemon: which of two comes first is no matter."""
-        kept = list(node.held.values()) if self.daemon else []
+        """The resources that are missing. What the node keeps for daemons counts as free for a daemon: which of two comes first is no matter.
+        A node that is whole for a daemon is short of that (`reasons.DAEMON`), and of what it would lack without it."""
+        kept = [share for share in node.held.values() if self.daemon or share is WHOLE] if node.held else []
         if node.cpu + sum(share.cpu for share in kept) < self.cpu:
             yield reasons.CPU
         if node.memory + sum(share.memory for share in kept) < self.memory:

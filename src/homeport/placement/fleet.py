@@ -69,7 +69,7 @@ class Node:
 
     __slots__ = (
         "attributes", "cpu", "gpus", "groups", "held", "id", "key", "label", "launch_type", "placement",
-        "memory", "ports", "record", "running", "tasks", "tokens", "usable",
+        "memory", "ports", "ready", "record", "running", "tasks", "tokens", "usable",
     )  # fmt: skip
 
     def __init__(self, key: str) -> None:
@@ -94,10 +94,18 @@ class Node:
         self.groups: dict[str, int] = {}
         """Group → those of `running` in it."""
         self.held: dict[str, Holding] = {}
-        """Service key → what is kept free here for that DAEMON service's task; it is not in `cpu`, `memory`, `gpus`, and is in `ports`."""
+        """Service key, or name of a daemon's keeper → what is kept free here for its task; it is not in `cpu`, `memory`, `gpus`, and is in
+        `ports`."""
+        self.ready: dict[str, int] = {}
+        """Group of a daemon → its tasks here that are RUNNING and wanted so."""
         self.attributes: dict[str, str] = {}
         self.tokens: frozenset[str] = frozenset()
         """`name` and `name=value` of every attribute."""
+
+    @property
+    def wholes(self) -> int:
+        """How many critical daemons have the node for themselves, since they do not run on it yet."""
+        return sum(1 for share in self.held.values() if share is WHOLE) if self.held else 0
 
     @property
     def agent_connected(self) -> bool:
@@ -194,6 +202,10 @@ class Holding(msgspec.Struct, frozen=True, gc=False):
     """Desired status RUNNING: it counts in its group."""
 
 
+WHOLE: Final = Holding(1 << 40, 1 << 40, 0, (), "", False)
+"""All of a node, whatever its size."""
+
+
 class Group:
     """The tasks of one task group in one cluster whose desired status is RUNNING."""
 
@@ -220,7 +232,7 @@ class GroupWatcher:
 
 
 class Keeper(Protocol):
-    """A DAEMON service (`daemons.py`)."""
+    """A DAEMON service or a daemon (`daemons.py`)."""
 
     @property
     def group(self) -> str:
@@ -248,7 +260,7 @@ class Fleet:
         self.labels: dict[int, Node] = {}
         self.groups: dict[str, Group] = {}
         self.daemons: dict[str, Keeper] = {}
-        """Service key → DAEMON service; `keep` and `keep_no_more` write it."""
+        """Service key → DAEMON service, and name → what a daemon keeps; `keep` and `keep_no_more` write it."""
         self.recording = False
         """Whether any view reads `edited` and `freed`; small fleets need none."""
         self.recording_moves = False
@@ -352,6 +364,22 @@ class Fleet:
             del node.held[key]
             self._take(node, held, -1)
 
+    def run(self, node: Node, name: str, sign: int) -> None:
+        """One task of the daemon with the group `name` more (`sign` 1) or fewer (-1) is RUNNING on the node and wanted so."""
+        before = node.ready.get(name, 0)
+        if before + sign:
+            node.ready[name] = before + sign
+        else:
+            del node.ready[name]
+        if not (before and before + sign):
+            self._keep_of(node, name)
+
+    def _keep_of(self, node: Node, name: str) -> None:
+        """Look again whether the node keeps what the daemons with the group `name` want kept."""
+        for key, daemon in self.daemons.items():
+            if daemon.group == name:
+                self._keep(node, key)
+
     def _take(self, node: Node, share: Holding, sign: int) -> None:
         node.cpu -= sign * share.cpu
         node.memory -= sign * share.memory
@@ -412,9 +440,7 @@ class Fleet:
         for watcher in group.watchers:
             watcher.counted(node, before, after)
         if self.daemons and not (before and after):
-            for key, daemon in self.daemons.items():
-                if daemon.group == name:
-                    self._keep(node, key)
+            self._keep_of(node, name)
         if not group.total:
             self.forget_group(group)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from homeport.model.ecs import container_instance as instance_model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.daemon import Daemon as ManagedDaemon
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.record import Instant, Record
@@ -32,7 +33,7 @@ class PlacementIndex:
         """`scan_nodes_max`: up to so many instances in a cluster, look at all of them for each task."""
         self._engines: dict[str, Engine] = {}
         self._scan_nodes_max = scan_nodes_max
-        # DAEMON services by cluster and key; each cluster's fleet refers to the inner dict, which outlives it.
+        # What DAEMON services and daemons keep, by cluster and name; each cluster's fleet refers to the inner dict, which outlives it.
         self._daemons: dict[str, dict[str, Keeper]] = {}
 
     # Following the records
@@ -45,6 +46,8 @@ class PlacementIndex:
             self._change_instance(before, after)  # type: ignore[arg-type]  # the table's name says the type
         elif table == "services":
             self._change_service(before, after)  # type: ignore[arg-type]  # the table's name says the type
+        elif table == "daemons":
+            self._change_daemon(before, after)  # type: ignore[arg-type]  # the table's name says the type
 
     def _change_service(self, before: Service | None, after: Service | None) -> None:
         old, new = daemons.follows(before), daemons.follows(after)
@@ -59,6 +62,18 @@ class PlacementIndex:
         if not engine.fleet.nodes:
             del self._engines[service.cluster_key]
 
+    def _change_daemon(self, before: ManagedDaemon | None, after: ManagedDaemon | None) -> None:
+        daemon = after or before
+        if daemon is None or (before and after and (before.share, before.critical) == (after.share, after.critical)):
+            return
+        engine = self._engine(daemon.cluster_key)
+        for name in daemons.keepers(before):
+            engine.fleet.keep_no_more(name)
+        for name, keeper in daemons.keepers(after).items():
+            engine.fleet.keep(name, keeper)
+        if not engine.fleet.nodes:
+            del self._engines[daemon.cluster_key]
+
     def _change_instance(self, before: ContainerInstance | None, after: ContainerInstance | None) -> None:
         either = after or before
         if either is None:
@@ -69,6 +84,8 @@ class PlacementIndex:
             del self._engines[either.cluster_key]
 
     def _change_task(self, before: Task | None, after: Task | None) -> None:
+        if (after or before) is not None and (after or before).daemon:  # type: ignore[union-attr]  # one of them is there
+            self._change_ready(before, after)
         given, taken = _holding(before), _holding(after)
         if given is not None and taken is not None and given == taken and before and after and before.instance_key == after.instance_key:
             return
@@ -80,6 +97,14 @@ class PlacementIndex:
             fleet.release(fleet.node(before.instance_key), given)
             if not fleet.nodes:
                 del self._engines[before.cluster_key]
+
+    def _change_ready(self, before: Task | None, after: Task | None) -> None:
+        """Follow whether a daemon's task is RUNNING and wanted so."""
+        for task, sign in ((after, 1), (before, -1)):
+            other = before if sign > 0 else after
+            if task is not None and _is_ready(task) and not (other is not None and _is_ready(other) and other.instance_key == task.instance_key):
+                fleet = self._engine(task.cluster_key).fleet
+                fleet.run(fleet.node(task.instance_key), task.group, sign)
 
     def _engine(self, cluster_key: str) -> Engine:
         engine = self._engines.get(cluster_key)
@@ -169,6 +194,10 @@ class PlacementIndex:
     def holdings(self) -> dict[str, object]:
         """All that the index has learnt, for comparing two of them; nothing that could be rebuilt from it."""
         return {cluster: engine.fleet.holdings() for cluster, engine in self._engines.items()}
+
+
+def _is_ready(task: Task) -> bool:
+    return task.last_status == task_model.RUNNING == task.desired_status and bool(task.container_instance_id)
 
 
 def _holding(task: Task | None) -> Holding | None:

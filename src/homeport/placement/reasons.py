@@ -17,6 +17,8 @@ AGENT: Final = "AGENT"
 ATTRIBUTE: Final = "ATTRIBUTE"
 CAPACITY_PROVIDER: Final = "CAPACITY PROVIDER"
 """It belongs to another capacity provider, or to none. Only asked of a named instance: a refusal is silent about those."""
+DAEMON: Final = "DAEMON"
+"""A critical daemon belongs on it and does not run there yet, or not at the moment: nothing else is placed before it."""
 CPU: Final = "RESOURCE:CPU"
 MEMORY: Final = "RESOURCE:MEMORY"
 PORTS: Final = "RESOURCE:PORTS"
@@ -31,6 +33,7 @@ PHRASES: Final[dict[str, str]] = {
     PORTS: "is already using a port required by your task",
     GPU: "has insufficient GPU resource available",
     ATTRIBUTE: "is missing an attribute required by your task",
+    DAEMON: "has no running task yet of a daemon that it must have",
 }
 """Reason → how the service event says it. A reason that is not here is quoted: encountered error "AGENT"."""
 

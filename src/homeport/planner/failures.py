@@ -7,18 +7,22 @@ Sources: ecs-reference 3.8 (launch throttle) and 3.9 (failedTasks).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from homeport.config import Settings
 from homeport.model.ecs import task as task_model
+from homeport.model.ecs.daemon_deployment import DaemonDeployment
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.task import Container, Task
 from homeport.model.record import Instant
 from homeport.planner import circuit_breaker
 from homeport.planner.deployment_configuration import Breaker
 from homeport.planner.health import is_healthy
+
+Counted = TypeVar("Counted", Deployment, DaemonDeployment)
+"""What has these counters: a service's deployment, or a daemon's."""
 
 FREE_FAILURES: Final = 2
 """Rounds of failed launches that are retried at once."""
@@ -61,7 +65,9 @@ class Moment(msgspec.Struct, frozen=True, order=True):
     created_at: Instant
 
 
-def moments(deployment: Deployment, live: Iterable[Task], ended: Iterable[Task], *, healthy_after_seconds: float, now: Instant) -> Iterator[Moment]:
+def moments(
+    deployment: Deployment | DaemonDeployment, live: Iterable[Task], ended: Iterable[Task], *, healthy_after_seconds: float, now: Instant
+) -> Iterator[Moment]:
     """The moments after `deployment.ends_counted_at` that move its counters."""
     since = deployment.ends_counted_at
     for task in live:
@@ -99,14 +105,14 @@ def _exited_by_itself(container: Container) -> bool:
     return container.essential and container.exit_code is not None and container.exit_code not in _KILLED
 
 
-def count(deployment: Deployment, found: list[Moment], asked: Breaker, *, settings: Settings, now: Instant) -> Deployment:
+def count(deployment: Counted, found: list[Moment], asked: Breaker, *, settings: Settings, now: Instant) -> Counted:
     """`deployment` with its counters brought up to `found`, the moments that are new; its circuit breaker counts as `asked`."""
     tally = _Tally(deployment, settings, now)
     breaker = circuit_breaker.Counter(deployment.circuit_breaker, asked)
     for moment in sorted(found):
         tally.add(moment)
         breaker.add(moment.kind)
-    counted = msgspec.structs.replace(tally.deployment(), circuit_breaker=breaker.breaker())
+    counted = msgspec.structs.replace(deployment, circuit_breaker=breaker.breaker(), **tally.fields())
     if found and (counted != deployment or len(found) > UNCOUNTED_MAX):
         return msgspec.structs.replace(counted, ends_counted_at=max(moment.at for moment in found), updated_at=now)
     return counted
@@ -119,8 +125,7 @@ class _Tally:
     round, so that ten tasks of one bad image do not lift the delay ten steps at once.
     """
 
-    def __init__(self, deployment: Deployment, settings: Settings, now: Instant) -> None:
-        self._before = deployment
+    def __init__(self, deployment: Deployment | DaemonDeployment, settings: Settings, now: Instant) -> None:
         self._settings = settings
         self._now = now
         self._failed = deployment.failed_tasks
@@ -151,14 +156,13 @@ class _Tally:
             delay = throttle_seconds(self._to_start, self._settings)
         self._until = self._now + delay if delay else 0.0
 
-    def deployment(self) -> Deployment:
-        """The deployment with the counters as they are now."""
-        return msgspec.structs.replace(
-            self._before,
-            failed_tasks=self._failed,
-            failures_to_start=self._to_start,
-            crashes=self._crashes,
-            failure_round_at=self._round_at,
-            throttled_until=self._until,
-            impaired=self._to_start > FREE_FAILURES,
-        )
+    def fields(self) -> dict[str, Any]:
+        """The deployment's counters as they are now."""
+        return {
+            "failed_tasks": self._failed,
+            "failures_to_start": self._to_start,
+            "crashes": self._crashes,
+            "failure_round_at": self._round_at,
+            "throttled_until": self._until,
+            "impaired": self._to_start > FREE_FAILURES,
+        }

@@ -11,12 +11,14 @@ import functools
 from homeport.config import Settings
 from homeport.model.ecs import capacity_provider as provider_model
 from homeport.model.ecs import container_instance as instance_model
+from homeport.model.ecs import daemon_deployment as daemon_deployment_model
 from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import service as service_model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs import task_definition as definition_model
 from homeport.model.ecs.capacity_provider import CapacityProvider
 from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.daemon_deployment import DaemonDeployment
 from homeport.model.ecs.daemon_task_definition import DaemonTaskDefinition
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
@@ -73,6 +75,11 @@ def _(definition: TaskDefinition, settings: Settings) -> Instant:
 @over_at.register
 def _(definition: DaemonTaskDefinition, settings: Settings) -> Instant:
     return definition.deleted_at + settings.inactive_service_retention_seconds if definition.deleted_at else 0.0
+
+
+@over_at.register
+def _(deployment: DaemonDeployment, settings: Settings) -> Instant:
+    return deployment.updated_at + settings.deployment_retention_seconds if deployment.status in daemon_deployment_model.TERMINAL else 0.0
 
 
 @over_at.register

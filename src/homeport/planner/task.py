@@ -42,6 +42,8 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     placement_strategy: tuple[PlacementStrategy, ...] = ()
     digests: Mapping[str, str] = {}
     """Container name → the digest of the image that it must run."""
+    daemon: str = ""
+    """Name of the daemon that it is made for; the definition is then one of a daemon."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -142,6 +144,7 @@ def new_task(
         capacity_provider=placed.capacity_provider,
         placement_constraints=placed.placement_constraints,
         placement_strategy=placed.placement_strategy,
+        daemon=placed.daemon,
     )
     return share(made)
 

@@ -9,12 +9,23 @@ from typing import Final
 
 _REPORTS: Final = ("SubmitTaskStateChange", "SubmitContainerStateChange")
 _ENDERS: Final = ("DeregisterContainerInstance", "controller/instance")
-_STOPPERS: Final = ("StopTask", "controller/service", "controller/task_set", "controller/scheduler", "controller/hook", *_ENDERS, *_REPORTS)
+_STOPPERS: Final = (
+    "StopTask",
+    "controller/service",
+    "controller/task_set",
+    "controller/scheduler",
+    "controller/hook",
+    "controller/daemon_deployment",
+    *_ENDERS,
+    *_REPORTS,
+)
 _MOVERS: Final = ("UpdateContainerInstancesState", "DeregisterContainerInstance")
 _REGISTRATION: Final = ("RegisterContainerInstance",)
 _DEPLOYMENT: Final = ("UpdateService", "controller/deployment", "controller/service")
 _SERVICE_SPEC: Final = ("UpdateService",)
 _UNSETTLERS: Final = ("controller/task_set", "UpdateTaskSet", "UpdateService", "DeleteTaskSet", "DeleteService")
+_DAEMON_SPEC: Final = ("UpdateDaemon", "DeleteDaemon")
+_DAEMONS: Final = "controller/daemon_deployment"
 
 OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "tasks": {
@@ -37,7 +48,7 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "connectivity_at": _REPORTS,
         "containers": (*_REPORTS, *_ENDERS, "dispatcher", "controller/scheduler"),
         "health_status": ("dispatcher",),
-        "healthy_since": ("controller/deployment", "controller/task_set"),
+        "healthy_since": ("controller/deployment", "controller/task_set", "controller/daemon_deployment"),
         "version": (*_STOPPERS, "dispatcher", "controller/deployment"),
         "protected_until": ("UpdateTaskProtection",),
         "tags": ("TagResource", "UntagResource", "StopTask"),
@@ -106,6 +117,45 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
             ("controller/task_set",),
         ),
     },
+    "daemon_task_definitions": {
+        "status": ("DeleteDaemonTaskDefinition", "controller/daemon_task_definition"),
+        "delete_requested_at": ("DeleteDaemonTaskDefinition",),
+        "deleted_at": ("controller/daemon_task_definition",),
+        "tags": ("TagResource", "UntagResource"),
+    },
+    "daemons": {
+        "status": ("DeleteDaemon",),
+        "updated_at": _DAEMON_SPEC,
+        "deployment_id": _DAEMON_SPEC,
+        "revision_id": (*_DAEMON_SPEC, _DAEMONS),
+        "capacity_providers": (*_DAEMON_SPEC, _DAEMONS),
+        "critical": (*_DAEMON_SPEC, _DAEMONS),
+        "definitions": (*_DAEMON_SPEC, _DAEMONS),
+        "completed_revision_id": (_DAEMONS,),
+        "share": ("DeleteDaemon", _DAEMONS),
+        "tags": ("TagResource", "UntagResource"),
+    },
+    "daemon_deployments": {
+        "status": (*_DAEMON_SPEC, _DAEMONS),
+        "updated_at": (*_DAEMON_SPEC, _DAEMONS),
+        "status_reason": (*_DAEMON_SPEC, _DAEMONS),
+        "stopped_at": (*_DAEMON_SPEC, _DAEMONS),
+        "finished_at": (*_DAEMON_SPEC, _DAEMONS),
+        "circuit_breaker": (*_DAEMON_SPEC, _DAEMONS),
+        "alarms": (*_DAEMON_SPEC, _DAEMONS, "controller/alarm"),
+        "started_at": (_DAEMONS,),
+        "rollback": (_DAEMONS,),
+        "steps": (_DAEMONS,),
+        "bake_started_at": (_DAEMONS,),
+        "failed_tasks": (_DAEMONS,),
+        "failures_to_start": (_DAEMONS,),
+        "throttled_until": (_DAEMONS,),
+        "impaired": (_DAEMONS,),
+        "ends_counted_at": (_DAEMONS,),
+        "failure_round_at": (_DAEMONS,),
+        "crashes": (_DAEMONS,),
+    },
+    "daemon_revisions": {"containers": (_DAEMONS,), "pinned_at": (_DAEMONS,)},
     "service_revisions": {"containers": ("controller/deployment",), "pinned_at": ("controller/deployment",)},
     "capacity_providers": {
         "scaling": ("controller/capacity",),
@@ -144,7 +194,11 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 """Table → field → who may change it after the record was made. A field that is not here never changes."""
 
 CREATORS: Final[dict[str, tuple[str, ...]]] = {
-    "tasks": ("RunTask", "StartTask", "controller/service", "controller/task_set", "controller/hook"),
+    "tasks": ("RunTask", "StartTask", "controller/service", "controller/task_set", "controller/hook", _DAEMONS),
+    "daemon_task_definitions": ("RegisterDaemonTaskDefinition",),
+    "daemons": ("CreateDaemon",),
+    "daemon_deployments": ("CreateDaemon", *_DAEMON_SPEC),
+    "daemon_revisions": ("CreateDaemon", "UpdateDaemon"),
     "services": ("CreateService",),
     "deployments": ("CreateService", "UpdateService", "controller/deployment"),
     "service_revisions": ("CreateService", "UpdateService"),
@@ -156,6 +210,10 @@ CREATORS: Final[dict[str, tuple[str, ...]]] = {
 }
 DELETERS: Final[dict[str, tuple[str, ...]]] = {
     "tasks": ("controller/retention",),
+    "daemon_task_definitions": ("controller/retention",),
+    "daemons": (_DAEMONS,),
+    "daemon_deployments": ("controller/retention",),
+    "daemon_revisions": ("controller/retention",),
     "services": ("controller/retention",),
     "deployments": ("controller/retention",),
     "service_revisions": ("controller/retention",),

@@ -348,7 +348,7 @@ class Invariants:
     def derived(self, store: Store, placement: PlacementIndex, *, indexes: bool = True) -> None:
         """Views that are kept beside the tables are what a rebuild from the tables gives; with `indexes` the tables' own as well."""
         rebuilt = PlacementIndex()
-        for name in ("container_instances", "tasks", "services"):
+        for name in ("container_instances", "tasks", "services", "daemons"):
             for row in store._contents[name].rows.values():
                 if not isinstance(row.record, Task) or row.record.last_status != "STOPPED":  # those hold nothing, and are most
                     rebuilt.change(name, None, row.record)

@@ -11,6 +11,9 @@ import msgspec
 
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.daemon import Daemon
+from homeport.model.ecs.daemon_deployment import DaemonDeployment
+from homeport.model.ecs.daemon_revision import DaemonRevision
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Container, Task
@@ -142,3 +145,66 @@ def task(number: int = 1, **fields: Any) -> Task:
         "started_by": f"ecs-svc/{'1' * 19}",
     }
     return Task(**{**defaults, **fields})
+
+
+def daemon_revision(**fields: Any) -> DaemonRevision:
+    """A revision of the daemon `logs` with the daemon task definition `logs:1`, for the capacity provider `edge`."""
+    defaults = {
+        "account": ACCOUNT,
+        "cluster": "default",
+        "daemon": "logs",
+        "id": "2" * 19,
+        "created_at": NOW,
+        "family": "logs",
+        "revision": 1,
+        "capacity_providers": ("edge",),
+    }
+    return DaemonRevision(**{**defaults, **fields})
+
+
+def daemon(**fields: Any) -> Daemon:
+    """An ACTIVE daemon `logs`, whose instances are to have the revision of `daemon_revision`."""
+    defaults = {
+        "account": ACCOUNT,
+        "cluster": "default",
+        "name": "logs",
+        "status": "ACTIVE",
+        "created_at": NOW,
+        "updated_at": NOW,
+        "created_by": f"arn:aws:iam::{ACCOUNT}:root",
+        "revision_id": "2" * 19,
+        "deployment_id": "3" * 19,
+        "capacity_providers": ("edge",),
+    }
+    return Daemon(**{**defaults, **fields})
+
+
+def daemon_deployment(**fields: Any) -> DaemonDeployment:
+    """The deployment, in progress, of the revision of `daemon_revision`."""
+    defaults = {
+        "account": ACCOUNT,
+        "cluster": "default",
+        "daemon": "logs",
+        "id": "3" * 19,
+        "status": "IN_PROGRESS",
+        "created_at": NOW,
+        "updated_at": NOW,
+        "started_at": NOW,
+        "revision_id": "2" * 19,
+    }
+    return DaemonDeployment(**{**defaults, **fields})
+
+
+def daemon_task(number: int = 1, **fields: Any) -> Task:
+    """A RUNNING task of the daemon `logs` and its revision, on the instance with the same number."""
+    defaults = {
+        "family": "logs",
+        "group": "daemon:logs",
+        "service": "",
+        "daemon": "logs",
+        "deployment_id": "2" * 19,
+        "started_by": f"ecs-daemon/{'3' * 19}",
+        "container_instance_id": f"{number:032x}",
+        "capacity_provider": "edge",
+    }
+    return task(number, **{**defaults, **fields})

@@ -19,8 +19,8 @@ from homeport.errors import ClientError, InvalidParameterError, UnsupportedFeatu
 from homeport.model import arn
 from homeport.model.ecs import capacity_provider as model
 from homeport.model.ecs.capacity_provider import CapacityProvider
-from homeport.store.table import Reader, Transaction
-from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, SERVICES, TASK_SETS, TASKS
+from homeport.store.table import Reader, Table, Transaction
+from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, DAEMONS, SERVICES, TASK_SETS, TASKS
 
 DESCRIBE_MAX: Final = 100
 PAGE_MAX: Final = 10
@@ -192,12 +192,20 @@ async def delete_capacity_provider(call: Call, request: Any) -> dict[str, Any]:
     return await call.update(delete)
 
 
+_USERS: Final[tuple[tuple[Table[Any], str], ...]] = (
+    (SERVICES, "capacity_provider"),
+    (TASK_SETS, "capacity_provider"),
+    (DAEMONS, "capacity_provider"),
+    (TASKS, "provider_live"),
+)
+"""Table and index of what uses a capacity provider."""
+
+
 def in_use(reader: Reader, cluster_key: str, name: str) -> bool:
-    """Whether a strategy of a service or a task set in the cluster has the provider `name`, or a task that is not STOPPED came by it."""
+    """Whether a strategy of a service or a task set in the cluster has the provider `name`, a daemon is for it, or a task that is not STOPPED came by
+    it."""
     place = f"{cluster_key}/{name}"
-    if reader.count(SERVICES, "capacity_provider", place) or reader.count(TASK_SETS, "capacity_provider", place):
-        return True
-    return reader.count(TASKS, "provider_live", place) > 0
+    return any(reader.count(table, index, place) for table, index in _USERS)
 
 
 def _refuse_if_used(reader: Reader, provider: CapacityProvider) -> None:
@@ -205,7 +213,7 @@ def _refuse_if_used(reader: Reader, provider: CapacityProvider) -> None:
     for name in [provider.cluster, *clusters]:
         if name and in_use(reader, f"{provider.account}/{name}", provider.name):
             raise ClientError(
-                "The capacity provider cannot be deleted because it is in use by services or tasks. Remove it from their capacity provider "
+                "The capacity provider cannot be deleted because it is in use by services, daemons or tasks. Remove it from their capacity provider "
                 "strategies and try again."
             )
     if clusters:

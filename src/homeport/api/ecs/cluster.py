@@ -22,6 +22,7 @@ from homeport.api.ecs.cluster_capacity import capacity_json, with_capacity
 from homeport.api.ecs.tag_rules import tags_json, tags_of
 from homeport.errors import (
     ApiError,
+    ClientError,
     ClusterContainsCapacityProviderError,
     ClusterContainsContainerInstancesError,
     ClusterContainsServicesError,
@@ -40,7 +41,16 @@ from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.record import Tags
 from homeport.store.table import Reader, Transaction
-from homeport.store.tables import CAPACITY_PROVIDERS, CLUSTERS, CONTAINER_INSTANCES, EXPRESS_GATEWAY_SERVICES, GATEWAY_ASSOCIATIONS, SERVICES, TASKS
+from homeport.store.tables import (
+    CAPACITY_PROVIDERS,
+    CLUSTERS,
+    CONTAINER_INSTANCES,
+    DAEMONS,
+    EXPRESS_GATEWAY_SERVICES,
+    GATEWAY_ASSOCIATIONS,
+    SERVICES,
+    TASKS,
+)
 
 DESCRIBE_MAX: Final = 100
 NAMED_BLOCKERS_MAX: Final = 5
@@ -210,6 +220,8 @@ def _refuse_if_in_use(reader: Reader, call: Call, cluster: Cluster) -> None:
     express = (s.name for s in reader.scan(EXPRESS_GATEWAY_SERVICES, f"{cluster.key}/"))
     names = (arn.service_arn(*where, name) for name in itertools.chain(services, express))
     _refuse(ClusterContainsServicesError, "The Cluster cannot be deleted while Services are active.", names)
+    if (daemon := next(iter(reader.scan(DAEMONS, f"{cluster.key}/")), None)) is not None:
+        raise ClientError(f"The Cluster cannot be deleted while Daemons are active. {arn.daemon_arn(call.region, daemon.key)}")
     live = (status for status in task_model.ORDER if status != task_model.STOPPED)
     tasks = (task.id for status in live for task in reader.find(TASKS, "cluster_last", f"{cluster.key}/{status}"))
     _refuse(ClusterContainsTasksError, "The Cluster cannot be deleted while Tasks are active.", (arn.task_arn(*where, task_id) for task_id in tasks))

@@ -15,6 +15,8 @@ from homeport.api.ecs import (
     capacity_provider,
     cluster,
     container_instance,
+    daemon,
+    daemon_deployment,
     daemon_task_definition,
     execute_command,
     express_gateway_service,
@@ -71,6 +73,15 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "DescribeDaemonTaskDefinition": daemon_task_definition.describe_daemon_task_definition,
     "ListDaemonTaskDefinitions": daemon_task_definition.list_daemon_task_definitions,
     "DeleteDaemonTaskDefinition": daemon_task_definition.delete_daemon_task_definition,
+    # daemons
+    "CreateDaemon": daemon.create_daemon,
+    "UpdateDaemon": daemon.update_daemon,
+    "DeleteDaemon": daemon.delete_daemon,
+    "DescribeDaemon": daemon.describe_daemon,
+    "ListDaemons": daemon.list_daemons,
+    "ListDaemonDeployments": daemon_deployment.list_daemon_deployments,
+    "DescribeDaemonDeployments": daemon_deployment.describe_daemon_deployments,
+    "DescribeDaemonRevisions": daemon_deployment.describe_daemon_revisions,
     # tasks
     "RunTask": run_task.run_task,
     "StartTask": run_task.start_task,
@@ -150,7 +161,8 @@ NOTES: Final[dict[str, str]] = {
     "CreateCluster": "Service Connect defaults are stored and given back; nothing acts on them",
     "RegisterTaskDefinition": "every member is accepted and given back; RunTask and CreateService refuse by name what cannot act yet",
     "SubmitAttachmentStateChanges": "no attachment is made yet, so naming one is an error",
-    "TagResource": "clusters, services, task sets, tasks, task definitions of both kinds, container instances, capacity providers and gateways",
+    "TagResource": "clusters, services, task sets, tasks, daemons, task definitions of both kinds, container instances, capacity providers and "
+    "gateways",
     "ExecuteCommand": "everything is checked; no session is ever opened, since no task can be run with enableExecuteCommand yet",
     "ListServicesByNamespace": "knows the namespaces that clusters have as their default; none has a service, since Service Connect is refused",
     "CreateExpressGatewayService": "stored and given back as INACTIVE with the reason: there is no Fargate, load balancer or scaling, so nothing "
@@ -162,5 +174,9 @@ NOTES: Final[dict[str, str]] = {
     "DescribeGatewayResources": "there are none yet",
     "DescribeGatewayRoute": "no service can use a gateway yet, so there are no routes",
     "ListGatewayRoutes": "as DescribeGatewayRoute",
+    "CreateDaemon": "on instances of any capacity provider, which are kept, not replaced: tasks are exchanged in place; alarms need the setting "
+    "alarm_source; enableExecuteCommand is refused by name",
+    "UpdateDaemon": "as CreateDaemon",
+    "DeleteDaemon": "stops the daemon's tasks; other tasks and the instances stay",
     "RegisterDaemonTaskDefinition": "every member is accepted and given back; roles, secrets and log driver volumes cannot act yet",
 }

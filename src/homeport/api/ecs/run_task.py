@@ -74,8 +74,9 @@ def _order(reader: Reader, call: Call, request: Any, launch_type: str) -> _Order
     group = request.group or f"family:{definition.family}"
     if len(group) > GROUP_CHARACTERS_MAX:
         raise InvalidParameterError(f"Invalid group: it may have at most {GROUP_CHARACTERS_MAX} characters.")
-    if group.startswith("service:"):
-        raise InvalidParameterError("Invalid group: the prefix service: is reserved for the tasks of services.")
+    if group.startswith(("service:", "daemon:")):
+        prefix = group.partition(":")[0]
+        raise InvalidParameterError(f"Invalid group: the prefix {prefix}: is reserved for the tasks of {prefix}s.")
     return _Order(
         cluster=cluster,
         definition=definition,

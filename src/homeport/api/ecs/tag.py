@@ -32,6 +32,7 @@ from homeport.store.tables import (
     CLUSTERS,
     CONTAINER_INSTANCES,
     DAEMON_TASK_DEFINITIONS,
+    DAEMONS,
     EXPRESS_GATEWAY_SERVICES,
     GATEWAYS,
     SERVICES,
@@ -42,7 +43,7 @@ from homeport.store.tables import (
 
 Taggable = CapacityProvider | Cluster | ContainerInstance | ExpressGatewayService | Gateway | Service | Task | TaskDefinition | TaskSet
 
-_IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
+_IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "daemon": DAEMONS, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
 _DEFINITIONS: Final[dict[str, Table[Any]]] = {"task-definition": TASK_DEFINITIONS, "daemon-task-definition": DAEMON_TASK_DEFINITIONS}
 _INACTIVE: Final = "INACTIVE"
 
@@ -126,5 +127,7 @@ def _key_in_cluster(reader: Reader, call: Call, arn: Arn) -> str:
     if len(parts) != 2:
         raise InvalidParameterError("Long arn format must be used for tagging operations")
     cluster = lookup.cluster_of(reader, call, parts[0])
+    if kind == "daemon":
+        return f"{cluster.key}/{parts[1]}"
     read = {"service": lookup.service_key, "task": lookup.task_key, "container-instance": lookup.container_instance_key}[kind]
     return read(call, cluster, str(arn))

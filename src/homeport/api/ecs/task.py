@@ -22,7 +22,7 @@ from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.task import Task
 from homeport.planner.task import stop
 from homeport.store.table import Reader, Transaction
-from homeport.store.tables import CONTAINER_INSTANCES, SERVICES, TASKS
+from homeport.store.tables import CONTAINER_INSTANCES, DAEMONS, SERVICES, TASKS
 
 DESCRIBE_MAX: Final = 100
 LIST_MAX: Final = 100
@@ -78,6 +78,10 @@ def _found(reader: Reader, call: Call, request: Any, cluster: Cluster, after: st
         if reader.get(SERVICES, key) is None:
             raise ServiceNotFoundError
         return reader.find(TASKS, "service_desired", f"{key}/{desired}", after)
+    if request.daemonName:
+        if reader.get(DAEMONS, f"{cluster.key}/{request.daemonName}") is None:
+            raise InvalidParameterError(f"The referenced daemon was not found: {request.daemonName}")
+        return reader.find(TASKS, "daemon_desired", f"{cluster.key}/{request.daemonName}/{desired}", after)
     if request.containerInstance:
         key = lookup.container_instance_key(call, cluster, request.containerInstance)
         if reader.get(CONTAINER_INSTANCES, key) is None:
@@ -95,12 +99,14 @@ def _matches(request: Any, call: Call, cluster: Cluster, task: Task) -> bool:
         return False
     if request.containerInstance and task.instance_key != lookup.container_instance_key(call, cluster, request.containerInstance):
         return False
+    if request.daemonName and task.daemon != request.daemonName:
+        return False
     return not request.serviceName or task.service_key == lookup.service_key(call, cluster, request.serviceName)
 
 
 async def list_tasks(call: Call, request: Any) -> dict[str, Any]:
     """ListTasks: ARNs in pages of at most 100, wanted RUNNING unless the call asks for STOPPED. `startedBy` goes with no other filter."""
-    others = (request.family, request.serviceName, request.containerInstance, request.desiredStatus, request.launchType)
+    others = (request.family, request.serviceName, request.containerInstance, request.desiredStatus, request.launchType, request.daemonName)
     if request.startedBy and any(others):
         raise InvalidParameterError("startedBy cannot be combined with other filters.")
     limit = LIST_MAX if request.maxResults is None else request.maxResults

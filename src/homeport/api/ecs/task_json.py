@@ -91,6 +91,12 @@ def _connectivity_json(task: Task, instance: ContainerInstance | None) -> dict[s
     return {"connectivity": seen, "connectivityAt": max(task.connectivity_at, instance.connected_at)}
 
 
+def _definition_arn(region: str, task: Task) -> str:
+    if task.daemon:
+        return arn.daemon_task_definition_arn(region, f"{task.account}/{task.family}:{task.revision}")
+    return arn.task_definition_arn(region, task.account, task.family, task.revision)
+
+
 def task_json(region: str, task: Task, instance: ContainerInstance | None, *, with_tags: bool) -> dict[str, Any]:
     """`task` as the API's Task. `instance`: the one that it is on; None while it has none, or when that is forgotten."""
     task_arn = arn.task_arn(region, task.account, task.cluster, task.id)
@@ -111,7 +117,7 @@ def task_json(region: str, task: Task, instance: ContainerInstance | None, *, wi
         "overrides": _overrides_json(task),
         "tags": [{"key": key, "value": value} for key, value in task.tags] if with_tags else [],
         "taskArn": task_arn,
-        "taskDefinitionArn": arn.task_definition_arn(region, task.account, task.family, task.revision),
+        "taskDefinitionArn": _definition_arn(region, task),
         "version": task.version,
         **_connectivity_json(task, instance),
         **_optional_json(region, task),

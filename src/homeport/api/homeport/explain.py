@@ -36,6 +36,7 @@ from homeport.planner.task import definition_document
 from homeport.planner.task_set import stand_in
 from homeport.store.table import Reader
 from homeport.store.tables import CONTAINER_INSTANCES, DEPLOYMENTS, SERVICES, TASK_DEFINITIONS, TASK_SETS, TASKS
+from homeport.store.task_definitions import definition_of
 
 SHOWN_DEFAULT: Final = 100
 REMEDIES_INSTANCES_MAX: Final = 200
@@ -166,7 +167,7 @@ def _waiting_on(reader: Reader, call: Call, service: Service, live: Sequence[Tas
 def _of_task(reader: Reader, call: Call, place: Place, task: Task) -> _Asked:
     """The task as if it were to be placed now, as one more on what runs; constraints that RunTask was given are not kept with a task."""
     service = reader.get(SERVICES, task.service_key) if task.service else None
-    definition = _definition(reader, task.account, task.family, task.revision)
+    definition = definition_of(reader, task)
     known = Service(
         account=task.account, cluster=task.cluster, name=task.service, status=service_model.ACTIVE, created_at=0.0, created_by="", desired_count=0,
         family=task.family, revision=task.revision, launch_type=task.launch_type,

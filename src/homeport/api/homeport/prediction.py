@@ -36,6 +36,11 @@ from homeport.store.tables import (
     CAPACITY_PROVIDERS,
     CLUSTERS,
     CONTAINER_INSTANCES,
+    DAEMON_DEPLOYMENTS,
+    DAEMON_REVISIONS,
+    DAEMON_TASK_DEFINITION_FAMILIES,
+    DAEMON_TASK_DEFINITIONS,
+    DAEMONS,
     DEPLOYMENTS,
     SERVICE_REVISIONS,
     SERVICES,
@@ -170,9 +175,15 @@ def _records(reader: Reader, account: str, cluster_key: str) -> Iterator[Forked]
             yield from ((DEPLOYMENTS, record) for record in reader.find(DEPLOYMENTS, "service", known.key))
             yield from ((SERVICE_REVISIONS, record) for record in reader.find(SERVICE_REVISIONS, "service", known.key))
             yield from ((TASK_SETS, record) for record in reader.find(TASK_SETS, "service", known.key))
+    for table, prefix in ((table, account if table in _OF_ACCOUNT else cluster_key) for table in (*_OF_ACCOUNT, *_OF_DAEMONS)):
+        yield from ((table, record) for record in reader.scan(table, f"{prefix}/"))
     for task in reader.scan(TASKS, f"{cluster_key}/"):
         if task.last_status != task_model.STOPPED:
             yield TASKS, task
+
+
+_OF_ACCOUNT: Final[tuple[Table[Any], ...]] = (DAEMON_TASK_DEFINITION_FAMILIES, DAEMON_TASK_DEFINITIONS)
+_OF_DAEMONS: Final[tuple[Table[Any], ...]] = (DAEMONS, DAEMON_DEPLOYMENTS, DAEMON_REVISIONS)
 
 
 class _Census(msgspec.Struct, frozen=True):

@@ -40,7 +40,7 @@ DRAIN_PERCENT_DEFAULT: Final = 25.0
 """Amazon ECS Developer Guide, daemon deployments."""
 
 
-class DaemonAlarms(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class DaemonAlarms(msgspec.Struct, frozen=True, rename="camel"):
     """Which alarms a daemon deployment watches, in the API's form."""
 
     alarm_names: tuple[str, ...] = ()
@@ -54,7 +54,17 @@ class DaemonDeploymentConfiguration(msgspec.Struct, frozen=True, rename="camel")
     """How many of a daemon's instances may be without it at a time, in percent."""
     bake_time_in_minutes: int = 0
     """How long after each step nothing is done but watching."""
-    alarms: DaemonAlarms | None = None
+    alarms: DaemonAlarms | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def alarm_names(self) -> tuple[str, ...]:
+        """Names of the alarms, whether they are watched or not."""
+        return self.alarms.alarm_names if isinstance(self.alarms, DaemonAlarms) else ()
+
+    @property
+    def watches(self) -> bool:
+        """Whether the alarms are watched."""
+        return isinstance(self.alarms, DaemonAlarms) and self.alarms.enable
 
 
 @functools.lru_cache(maxsize=1024)

@@ -60,7 +60,8 @@ async def test_unknown_resources_are_named(ecs, resources):
 
 
 @pytest.mark.parametrize(
-    "arn", ["web", "arn:aws:s3:::bucket", ARN + "service/web", ARN + "daemon/default/x", "arn:aws:ecs:us-east-1:210987654321:cluster/default"]
+    "arn",
+    ["web", "arn:aws:s3:::bucket", ARN + "service/web", ARN + "daemon-revision/default/x/1", "arn:aws:ecs:us-east-1:210987654321:cluster/default"],
 )
 async def test_what_cannot_be_tagged_is_refused(ecs, resources, arn):
     for operation, members in (("TagResource", {"tags": []}), ("UntagResource", {"tagKeys": []}), ("ListTagsForResource", {})):
