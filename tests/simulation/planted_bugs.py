@@ -20,9 +20,11 @@ from homeport.controllers import service as service_controller
 from homeport.controllers.loop import Loop
 from homeport.dispatcher import liveness
 from homeport.dispatcher.session import Session
+from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import task as task_model
 from homeport.placement.constraints import Demand
 from homeport.placement.fleet import Fleet
+from homeport.planner import lifecycle_hook, side_by_side
 from homeport.planner import service as service_planner
 from homeport.planner import task as task_planner
 from homeport.planner import task_set as task_set_planner
@@ -300,6 +302,26 @@ def keep_the_tasks_of_a_deleted_set() -> None:
     _replace(task_set_planner, "_retire", lambda view: right(msgspec.structs.replace(view, tasks=())))
 
 
+def take_blue_down_while_it_bakes() -> None:
+    """A deployment that shifts traffic is rolled from its bake time on, as if CLEAN_UP had come."""
+    right = side_by_side.applies
+
+    def applies(view: Any) -> bool:
+        return right(view) and view.primary.lifecycle_stage != "BAKE_TIME"
+
+    _replace(side_by_side, "applies", applies)
+
+
+def pass_hooks_by() -> None:
+    """A stage does not wait for its hooks."""
+    _replace(lifecycle_hook, "passed", lambda deployment: True)
+
+
+def start_green_before_its_stage() -> None:
+    """Green's tasks start with the deployment."""
+    _replace(deployment_model, "BEFORE_GREEN", frozenset())
+
+
 BUGS: dict[str, Plant] = {
     plant.__name__: plant
     for plant in (
@@ -329,6 +351,9 @@ BUGS: dict[str, Plant] = {
         write_another_owners_field,
         round_a_share_down,
         keep_the_tasks_of_a_deleted_set,
+        take_blue_down_while_it_bakes,
+        pass_hooks_by,
+        start_green_before_its_stage,
     )
 }
 

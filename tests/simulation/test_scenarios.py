@@ -8,10 +8,11 @@ made and ends 2 s after it was told to. A timeline has a line for every moment a
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from homeport.api.ecs.operations import OPERATIONS
 from homeport.model.ecs.capacity_provider import InstanceSize
 from homeport.model.ecs.container_instance import Attribute
+from homeport.model.ecs.deployment import Deployment
 from homeport.store.tables import CAPACITY_PROVIDERS, CONTAINER_INSTANCES, DEPLOYMENTS, SERVICE_EVENTS, TASK_SETS, TASKS
 from homeport.testing import records
 from homeport.testing.cell import MemoryCell
@@ -40,6 +42,28 @@ class Scenario:
         self._numbers: dict[str, str] = {}
         self._events = 0
         self._last: list[str] = []
+        self._following: list[asyncio.Task[None]] = []
+
+    async def _follow_stages(self) -> None:
+        """Write down every lifecycle stage that a deployment comes to and what becomes of its hooks, at the commit itself."""
+        async for commit in self.cell.store.watch():
+            for change in commit.changes:
+                after, before = change.after, change.before
+                if isinstance(after, Deployment) and after.lifecycle_stage:
+                    known = before if isinstance(before, Deployment) else None
+                    self.lines.extend(self._stage(known, after))
+
+    def _stage(self, before: Deployment | None, after: Deployment) -> Iterator[str]:
+        rows = self.cell.store._contents["deployments"].rows.values()
+        revision_of = {row.record.target_id: row.record.revision for row in rows}
+        if before is None or before.lifecycle_stage != after.lifecycle_stage:
+            weights = sorted((revision_of[item.service_revision_id], item.production, item.test) for item in after.weights)
+            told = ", ".join(f"web:{number} {production:g}" + (f" (test {test:g})" if test else "") for number, production, test in weights)
+            yield f"{self._now():>7}  {'back to ' if after.rollback_of else ''}web:{after.revision} {after.lifecycle_stage}" + (told and f": {told}")
+        known = {run.id: run.status for run in before.hooks} if before else {}
+        for run in after.hooks:
+            if known.get(run.id) != run.status:
+                yield f"{self._now():>7}  hook {run.target or run.target_type} of {run.stage} {run.status}"
 
     @classmethod
     async def open(cls, *, zones: str, cpu: int = 4096) -> Scenario:
@@ -50,6 +74,7 @@ class Scenario:
         for zone in zones:
             await made.join(zone, cpu=cpu)
         cell.start()
+        made._following.append(asyncio.create_task(made._follow_stages()))
         await cell.clock.settle()
         return made
 
@@ -332,6 +357,73 @@ async def task_set_that_fails_to_start() -> Scenario:
     return scenario
 
 
+URL = "http://100.64.0.1/check"
+
+
+async def _shifted(strategy: str, *hooks: dict[str, Any], **members: Any) -> Scenario:
+    """web:1 is deployed; then an update to web:2 begins, with `hooks`."""
+    scenario = await Scenario.open(zones="abc")
+    await _service(scenario, 2, deploymentConfiguration={"strategy": strategy, "bakeTimeInMinutes": 5, **members})
+    await scenario.call("UpdateService", service="web", taskDefinition="web:2", deploymentConfiguration={"lifecycleHooks": list(hooks)})
+    return scenario
+
+
+async def blue_green() -> Scenario:
+    """All traffic moves at once; blue goes after the bake time."""
+    scenario = await _shifted("BLUE_GREEN", {"hookTargetArn": URL, "lifecycleStages": ["POST_TEST_TRAFFIC_SHIFT"]})
+    await scenario.run(600)
+    return scenario
+
+
+async def linear() -> Scenario:
+    """Traffic moves in steps of 40 %; a blue task is lost on the way and replaced."""
+    scenario = await _shifted("LINEAR", linearConfiguration={"stepPercent": 40.0, "stepBakeTimeInMinutes": 1})
+    await scenario.run(70)
+    lost = next(task for task in await scenario.cell.all(TASKS) if task.revision == 1)
+    scenario.lines.append(f"{scenario._now():>7}  a task of web:1 is lost")
+    await scenario.cell.report(lost, "STOPPED")
+    await scenario.run(900)
+    return scenario
+
+
+async def canary() -> Scenario:
+    """A tenth of the traffic moves and waits for somebody's word; the whole of it moves after that."""
+    pause = {
+        "targetType": "PAUSE",
+        "lifecycleStages": ["PRE_PRODUCTION_TRAFFIC_SHIFT"],
+        "timeoutConfiguration": {"timeoutInMinutes": 5, "action": "CONTINUE"},
+    }
+    scenario = await _shifted("CANARY", pause, canaryConfiguration={"canaryPercent": 10.0, "canaryBakeTimeInMinutes": 2})
+    await scenario.run(60)
+    (waiting,) = [run for item in await scenario.cell.all(DEPLOYMENTS) for run in item.hooks if run.status == "AWAITING_ACTION"]
+    listed = await scenario.cell.call("ListServiceDeployments", OPERATIONS["ListServiceDeployments"], {"service": "web", "status": ["IN_PROGRESS"]})
+    arn = listed["serviceDeployments"][0]["serviceDeploymentArn"]
+    scenario.lines.append(f"{scenario._now():>7}  ContinueServiceDeployment")
+    request = {"serviceDeploymentArn": arn, "hookId": waiting.id}
+    await scenario.cell.call("ContinueServiceDeployment", OPERATIONS["ContinueServiceDeployment"], request)
+    await scenario.run(1200)
+    return scenario
+
+
+async def canary_whose_hook_fails() -> Scenario:
+    """A check of the second step fails: the traffic goes back to blue, which was there all the time, and green goes."""
+    scenario = await _shifted(
+        "CANARY",
+        {"hookTargetArn": URL, "lifecycleStages": ["PRODUCTION_TRAFFIC_SHIFT"]},
+        canaryConfiguration={"canaryPercent": 10.0, "canaryBakeTimeInMinutes": 2},
+    )
+    weights: list[float] = []
+
+    def answer(payload: dict[str, Any]) -> dict[str, str]:
+        weights.append(payload["productionTrafficWeights"][payload["targetServiceRevisionArn"]])
+        return {"hookStatus": "FAILED" if len(weights) == 2 else "SUCCEEDED"}
+
+    scenario.cell.hook_targets.answers[URL] = answer
+    await scenario.run(600)
+    assert weights == [10.0, 100.0, 100.0], "the third call is the rollback's"
+    return scenario
+
+
 SCENARIOS: tuple[Callable[[], Awaitable[Scenario]], ...] = (
     rolling_50_100,
     rolling_100_200,
@@ -346,6 +438,10 @@ SCENARIOS: tuple[Callable[[], Awaitable[Scenario]], ...] = (
     managed_scaling,
     external_controller_driving_two_task_sets,
     task_set_that_fails_to_start,
+    blue_green,
+    linear,
+    canary,
+    canary_whose_hook_fails,
 )
 
 
@@ -355,6 +451,8 @@ async def test_a_scenario_goes_as_written(make: Callable[[], Awaitable[Scenario]
     try:
         timeline = "\n".join([f"# {make.__doc__}", *scenario.lines]) + "\n"
     finally:
+        for following in scenario._following:
+            following.cancel()
         await scenario.cell.close()
     path = GOLDEN / f"{make.__name__}.txt"
     if os.environ.get("HOMEPORT_WRITE_GOLDEN"):

@@ -19,6 +19,7 @@ from homeport.api.server import Application
 from homeport.api.signature import Principal, Verifier
 from homeport.config import Settings
 from homeport.controllers.journal import keep_journal
+from homeport.controllers.lifecycle_hook import HookRunner, HookTasks
 from homeport.controllers.loop import Loop
 from homeport.dispatcher.hub import Dispatcher
 from homeport.errors import CommitFailedError
@@ -36,6 +37,7 @@ from homeport.store.tables import INSTALLATION, TABLES
 from homeport.store.watch import Watch
 from homeport.testing.network import SERVER, Link, Network
 from homeport.testing.records import ACCOUNT, REGION
+from homeport.testing.shifts import UnreliableTargets
 from homeport.testing.virtual_loop import Chance, Process, ProcessClock, VirtualLoop
 
 INSTALLATION_ID: Final = "0123456789abcdef"
@@ -199,6 +201,9 @@ class ControlPlane:
         dispatcher.offer_reports(StateReports(context).take)
         await dispatcher.start()
         self._running = asyncio.get_running_loop().create_task(controllers.run())
+        targets = UnreliableTargets(self._chance.child(f"hooks{self.lives}"), self.clock)
+        tasks = HookTasks(placement=placement, ids=ids.child("hook"))
+        asyncio.get_running_loop().create_task(HookRunner(store, self.clock, caller=targets, tasks=tasks, region=REGION).run())  # noqa: RUF006
         asyncio.get_running_loop().create_task(keep_journal(store, self.clock, self._settings))  # noqa: RUF006 - the process keeps it
         self.store, self.context, self.controllers, self.dispatcher = store, context, controllers, dispatcher
         self._network.attach(SERVER, process, application, link=self.link)

@@ -26,6 +26,7 @@ from homeport.store.table import Change, Commit, Reader
 from homeport.store.tables import TABLES
 from homeport.testing.births import Births, lost_attributes
 from homeport.testing.field_owners import CREATORS, DELETERS, OWNERS, actor_of
+from homeport.testing.shifts import side_problem, stage_problem, stands_side_by_side
 from homeport.testing.task_set_rules import task_set_problem
 
 _OCCUPYING: Final = RANK["RUNNING"]
@@ -204,6 +205,9 @@ class Invariants:
         elif isinstance(after, Deployment) and isinstance(before, Deployment):
             _step((before.status, after.status), _DEPLOYMENT_MOVES, f"deployment {after.id}: status")
             _step((before.rollout_state, after.rollout_state), _ROLLOUT_MOVES, f"deployment {after.id}: rolloutState")
+        if isinstance(after, Deployment):
+            problem = stage_problem(before if isinstance(before, Deployment) else None, after)
+            _require(not problem, problem)
 
     def _task_moves(self, before: Task | None, after: Task) -> None:
         name = f"task {after.id}"
@@ -268,6 +272,12 @@ class Invariants:
         upper = service.desired_count * service.maximum_percent // 100
         lower = -(-service.desired_count * service.minimum_healthy_percent // 100)
         changed = [change for change in commit.changes if isinstance(change.after, Task) and change.after.service_key == key]
+        primary = self._primary(key)
+        if primary is not None and stands_side_by_side(primary):
+            draining = {item.key for item in self.records["container_instances"].values() if item.status != "ACTIVE"}
+            problem = side_problem(service, primary, self.tasks_of(key), changed, draining)
+            _require(not problem, problem)
+            return
         if any(change.before is None for change in changed):
             occupied = sum(1 for task in self._of_service.get(key, {}).values() if RANK[task.last_status] <= _OCCUPYING)
             _require(
@@ -286,6 +296,10 @@ class Invariants:
             _require(
                 enough, f"service {service.name}: the scheduler's stops leave {healthy} healthy tasks of {healthy_before}; the lower bound is {lower}"
             )
+
+    def _primary(self, key: str) -> Deployment | None:
+        deployments = self.records["deployments"].values()
+        return next((item for item in deployments if item.service_key == key and item.status == "PRIMARY"), None)
 
     def _one_each(self, service: Service) -> None:
         """A daemon has at most one task that is wanted RUNNING on an instance."""

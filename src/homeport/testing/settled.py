@@ -20,6 +20,7 @@ from homeport.testing.births import expressions_of, suits
 from homeport.testing.control_plane import ControlPlane
 from homeport.testing.hosts import Host
 from homeport.testing.invariants import Invariants
+from homeport.testing.shifts import holds_back
 
 PATIENCE_SECONDS: Final = 45.0
 """How long a service may be below its desired count without a reason: two sweeps and some work."""
@@ -78,6 +79,8 @@ def _shortage(service: Service, records: dict[str, dict[str, Any]], tasks: list[
     primary = _primary(records, service)
     if primary is None:
         return "has no PRIMARY deployment"
+    if holds_back(primary):
+        return ""
     wanted = sum(1 for task in tasks if task.desired_status == "RUNNING" and task.deployment_id == primary.target_id)
     occupied = sum(1 for task in tasks if RANK[task.last_status] <= RANK["RUNNING"])
     if wanted >= service.desired_count or service.placement_failure or primary.throttled_until > now - 1.0 or primary.rollout_state == "FAILED":

@@ -29,6 +29,7 @@ from homeport.testing.hosts import Host
 from homeport.testing.invariants import Invariants
 from homeport.testing.network import Ask, Link, Network
 from homeport.testing.records import ACCOUNT
+from homeport.testing.shifts import Approver, a_strategy
 from homeport.testing.task_set_owner import TaskSetOwner
 from homeport.testing.users import DaemonOwner, Labeller, Starter, Tagger, a_constraint
 from homeport.testing.virtual_loop import Chance, ProcessClock
@@ -112,7 +113,7 @@ class Workload:
         """Everybody at once, until cancelled."""
         people = [self._owner(f"service{number}", self._chance.child(f"service{number}")) for number in range(self._services)]
         people += [self._runner(self._chance.child("runner")), self._operator(self._chance.child("operator"))]
-        people += [user(self, self._chance.child(user.__name__)).run() for user in (Starter, Tagger, Labeller)]
+        people += [user(self, self._chance.child(user.__name__)).run() for user in (Starter, Tagger, Labeller, Approver)]
         if self._chance.child("daemon").happens(DAEMON_SHARE):
             people.append(DaemonOwner(self, self._chance.child("daemon"), "daemon").run())
         if self._chance.child("task sets").happens(TASK_SETS_SHARE):
@@ -182,6 +183,7 @@ class Workload:
         further = chance.child("further")
         if further.happens(CONSTRAINED_SHARE):
             request["placementConstraints"] = [*request.get("placementConstraints", ()), a_constraint(further)]
+        request["deploymentConfiguration"] |= a_strategy(chance.child("strategy"))
         request |= self.tagging(further)
         await self.call("CreateService", request, repeated=True)
         service = self.durable_service(name)
@@ -205,6 +207,9 @@ class Workload:
         if kind == "members":
             request["propagateTags"] = chance.pick(PROPAGATED)
             request["placementConstraints"] = [a_constraint(chance)] if chance.happens(CONSTRAINED_SHARE) else []
+        strategy = chance.child(f"strategy {len(self.invariants.made)}")
+        if kind in ("definition", "force") and strategy.happens(0.2):
+            request["deploymentConfiguration"] = {"strategy": "ROLLING", "lifecycleHooks": [], **a_strategy(strategy)}
         await self.call("UpdateService", request)
         service = self.durable_service(name)
         right = service is not None and service.desired_count == request.get("desiredCount", service.desired_count)
