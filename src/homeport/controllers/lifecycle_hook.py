@@ -80,7 +80,11 @@ class HttpCaller:
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_seconds)) as session,
                 session.post(url, data=msgspec.json.encode(payload), headers=headers, allow_redirects=False) as answer,
             ):
-                content = await answer.content.read(ANSWER_BYTES_MAX)
+                content = b""
+                async for chunk in answer.content.iter_any():
+                    content += chunk
+                    if len(content) > ANSWER_BYTES_MAX:
+                        raise HookCallError(f"Its answer is longer than {ANSWER_BYTES_MAX} bytes.", final=True)
                 if not 200 <= answer.status < 300:
                     raise HookCallError(f"It answered with status {answer.status}.", final=answer.status < 500)
         except TimeoutError:
