@@ -1,4 +1,4 @@
-"""Blue/green deployments on real containers, asked by real hooks: a web server, a one-off task, and a person at the aws CLI. Takes about half a minute."""
+"""Blue/green deployments on real containers, asked by real hooks: a web server, a one-off task, a person at the aws CLI. Takes half a minute."""
 
 from __future__ import annotations
 

@@ -275,7 +275,7 @@ class Invariants:
         primary = self._primary(key)
         if primary is not None and stands_side_by_side(primary):
             draining = {item.key for item in self.records["container_instances"].values() if item.status != "ACTIVE"}
-            problem = side_problem(service, primary, self.tasks_of(key), changed, draining)
+            problem = side_problem(service, primary, tasks=self.tasks_of(key), changed=changed, draining=draining)
             _require(not problem, problem)
             return
         if any(change.before is None for change in changed):

@@ -1,7 +1,7 @@
 """Deployments that shift traffic, in a simulation: what must hold of them, what users ask for, and the targets of their hooks.
 
-Owns: `stage_problem`, `side_problem`, `holds_back`, `a_strategy`, `Approver`, `UnreliableTargets`. Never trusts the planners: which stage may follow which,
-and how many tasks each revision keeps, is written down again (ecs-reference 3.9).
+Owns: `stage_problem`, `side_problem`, `holds_back`, `a_strategy`, `Approver`, `UnreliableTargets`. Never trusts the planners: which stage may follow
+which, and how many tasks each revision keeps, is written down again (ecs-reference 3.9).
 """
 
 from __future__ import annotations
@@ -94,12 +94,12 @@ def stands_side_by_side(primary: Deployment | None) -> bool:
     return primary is not None and primary.strategy != "ROLLING" and primary.lifecycle_stage != "CLEAN_UP" and primary.rollout_state != "COMPLETED"
 
 
-def side_problem(service: Service, primary: Deployment, tasks: Iterable[Task], changed: Iterable[Change], draining: set[str]) -> str:
+def side_problem(service: Service, primary: Deployment, *, tasks: Iterable[Task], changed: Iterable[Change], draining: set[str]) -> str:
     """What is wrong with what the scheduler did at one commit while revisions stand side by side. `tasks`: the service's live ones afterwards;
     `draining`: keys of instances that do not stay."""
     of: dict[str, list[Task]] = {}
-    for task in tasks:
-        of.setdefault(task.deployment_id, []).append(task)
+    for item in tasks:
+        of.setdefault(item.deployment_id, []).append(item)
     upper = service.desired_count * service.maximum_percent // 100
     for change in changed:
         task = change.after
