@@ -10,7 +10,7 @@ import itertools
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from homeport.config import Settings
@@ -226,6 +226,7 @@ def _walk(world, steps):
                 world.service = msgspec.structs.replace(world.service, desired_count=given_[0])
 
 
+@example(desired=0, configuration=CONFIGURATIONS[0], hooks=False, steps=[("obey", 10), ("update",), ("stop",)])
 @settings(max_examples=250, deadline=None)
 @given(desired=st.integers(0, 4), configuration=st.sampled_from(CONFIGURATIONS), hooks=st.booleans(), steps=STEPS)
 def test_no_order_of_things_breaks_a_shift(desired, configuration, hooks, steps):

@@ -140,6 +140,8 @@ def _begun(view: ServiceView, deployment: Deployment, asked: Configuration, now:
     if deployment.rollback_of:
         names = dict.fromkeys((deployment.target_id, *before, *sources))
         weights = tuple(before.get(name, TrafficWeight(service_revision_id=name)) for name in names)
+        if not any(weight.production for weight in weights):  # what failed had not begun, so the traffic never was shared out
+            weights = _shared(weights, {deployment.target_id: 100.0})
         return _entered(msgspec.structs.replace(deployment, weights=weights), model.SCALE_UP, asked, now)
     blue = _blue(view, sources, before)
     weights = tuple(before.get(name, TrafficWeight(service_revision_id=name)) for name in (deployment.target_id, *sources))
@@ -150,10 +152,11 @@ def _begun(view: ServiceView, deployment: Deployment, asked: Configuration, now:
 
 
 def _weights_before(view: ServiceView, deployment: Deployment) -> tuple[TrafficWeight, ...]:
-    """The weights of the deployment that this one took the place of."""
-    if view.undone is not None and view.undone.id == deployment.rollback_of:
+    """The weights of the newest deployment before this one that came to have some; one that was superseded or stopped at once has none."""
+    if view.undone is not None and view.undone.weights:
         return view.undone.weights
-    return next((item.weights for item in view.deployments if item.id == deployment.source_id), ())
+    others = sorted((item for item in view.deployments if item.id != deployment.id), key=lambda item: item.created_at, reverse=True)
+    return next((item.weights for item in others if item.weights), ())
 
 
 def _blue(view: ServiceView, sources: list[str], before: dict[str, TrafficWeight]) -> str:
