@@ -3,7 +3,7 @@
 Owns: the bench "scale". Tasks from CreateService to RUNNING durable, processor time of the server's process per task (the agents' processes run
 beside it), its memory per task, its start with what is stored, RunTask's latency, and its cost at rest. Never touches an existing installation.
 `python -m benchmarks.scale INSTANCES SERVICES TASKS [INSTANCES SERVICES TASKS …]` runs and keeps other sizes,
-`… latency INSTANCES` RunTask's latency.
+`… latency INSTANCES` RunTask's latency, `… etcd INSTANCES SERVICES TASKS` three servers on etcd (`scale_etcd.py`).
 """
 
 from __future__ import annotations
@@ -304,7 +304,9 @@ def run() -> list[dict[str, Any]]:
     rest = idle(5_000)
     rows.append(row("5,000 connected instances at rest: server", rest["% of a core"], "% of a core", 25, 8))
     rows.append(row("5,000 connected instances at rest: server memory", rest["MB"], "MB"))
-    return [*rows, *latency_rows(10_000)]
+    from benchmarks.scale_etcd import ETCD_SIZE, etcd_rows  # it builds on this module
+
+    return [*rows, *latency_rows(10_000), *etcd_rows(*ETCD_SIZE)]
 
 
 def latency_rows(instances: int) -> list[dict[str, Any]]:
@@ -321,10 +323,14 @@ def latency_rows(instances: int) -> list[dict[str, Any]]:
 
 
 def some(arguments: list[str]) -> None:
-    """Run and keep what the command line names: `latency INSTANCES`, or sizes of launches."""
+    """Run and keep what the command line names: `latency INSTANCES`, `etcd` and a size, or sizes of launches."""
     context = machine()
     if arguments[0] == "latency":
         chosen = [latency_rows(int(arguments[1]))]
+    elif arguments[0] == "etcd":
+        from benchmarks.scale_etcd import etcd_rows
+
+        chosen = [etcd_rows(*(int(text) for text in arguments[1:4]))]
     else:
         numbers = [int(text) for text in arguments]
         chosen = [launch_rows(*numbers[at : at + 3])[0] for at in range(0, len(numbers), 3)]

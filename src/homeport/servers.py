@@ -29,6 +29,7 @@ from homeport.store.etcd.backend import EtcdBackend
 from homeport.store.etcd.journal_copies import Copies, Copy, Trimmer
 from homeport.store.etcd.members import Members, Server
 from homeport.store.etcd.room import keep_room
+from homeport.store.leader import LEASE_SECONDS, Leader
 from homeport.store.replica import Replica
 
 T = TypeVar("T")
@@ -44,6 +45,8 @@ ENTRIES_SECONDS: Final = 10.0
 """How long another server may take for it."""
 LOOK_SECONDS: Final = 2.0
 """How long another server may take to tell its revision."""
+WATCH_SECONDS: Final = 0.5
+"""Between two looks whether the leader answers, and how long it may take to."""
 RESIGN_SECONDS_MAX: Final = 5.0
 """How long a stopping server tries to resign; without etcd its lease ends by itself."""
 
@@ -81,18 +84,23 @@ class Fellowship:
             JOURNAL_PATH: self._tell_entries,
         }
         self._copying: asyncio.Task[None] | None = None
+        self._simulated = http is not None
+        self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Be listed among the servers, and copy the journal."""
         self._keeping = asyncio.create_task(self._members.keep(self._me))
+        if not self._simulated:  # a way that is given knows no /health
+            self._watching = asyncio.create_task(self._watch_leader())
         if self._replica.copy is not None:
             self._copying = asyncio.create_task(self._replica.copy.run(self))
 
     async def close(self) -> None:
         """Be listed no more."""
-        if self._copying is not None:
-            self._copying.cancel()
-            await asyncio.gather(self._copying, return_exceptions=True)
+        for task in (self._copying, self._watching):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
@@ -132,6 +140,28 @@ class Fellowship:
         if leader is None or leader.address != address or leader.name == self._me.name:
             return
         _log.warning("%s does not listen at %s any more; another server is to lead", leader.name, address)
+        await self._try_to_depose(leader)
+
+    async def _watch_leader(self) -> None:
+        """Depose a leader that has been silent for its lease's time while etcd's own leader changed.
+
+        The lease ends by itself, but etcd's new leader gives every lease its whole time anew, so that who is silent already leads that much longer.
+        While etcd's leader stays the lease alone decides: a leader that etcd hears and we do not is none to depose.
+        """
+        clock, seen, heard_at = self._clock, None, 0.0
+        while True:
+            await clock.sleep(WATCH_SECONDS)
+            leader = self._replica.role.leader
+            if leader is None or leader.name == self._me.name or leader != seen:
+                seen, heard_at = leader, clock.monotonic()
+            elif await self.forwarder.revision(leader.address, seconds=WATCH_SECONDS) is not None:
+                heard_at = clock.monotonic()
+            elif self._client.term_since > heard_at and clock.monotonic() - heard_at >= LEASE_SECONDS:
+                _log.warning("%s is silent at %s, and etcd has another leader; another server is to lead", leader.name, leader.address)
+                await self._try_to_depose(leader)
+                heard_at = clock.monotonic()
+
+    async def _try_to_depose(self, leader: Leader) -> None:
         try:
             await self._replica.depose(leader)
         except HomeportError as error:

@@ -308,7 +308,7 @@ def faults(servers: Servers, members: EtcdMembers) -> dict[str, Callable[[], Cal
         return lambda: servers.start(victim)
 
     def kill_member(leads: bool) -> Callable[[], None]:
-        victim = random.choice([member for member in members.members if _leads(member) == leads] or members.members)
+        victim = random.choice([member for member in members.members if leads(member) == leads] or members.members)
         victim.kill()
         return lambda: _start_member(victim)
 
@@ -323,7 +323,7 @@ def faults(servers: Servers, members: EtcdMembers) -> dict[str, Callable[[], Cal
             leader = servers.leader() or 0
             signals.append(lambda what: servers.signal(leader, what))
         if member:
-            signals.append(random.choice([each for each in members.members if _leads(each)] or members.members).signal)
+            signals.append(random.choice([each for each in members.members if leads(each)] or members.members).signal)
         for each in signals:
             each(signal.SIGSTOP)
         time.sleep(PAUSE_SECONDS)
@@ -350,7 +350,8 @@ def faults(servers: Servers, members: EtcdMembers) -> dict[str, Callable[[], Cal
     }
 
 
-def _leads(member: Member) -> bool:
+def leads(member: Member) -> bool:
+    """Whether `member` is etcd's leader."""
     try:
         with urllib.request.urlopen(f"{member.endpoint}/metrics", timeout=1) as answer:
             return b"\netcd_server_is_leader 1" in answer.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 import uuid
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.soak import Client, Servers, UnavailableError, wait_until_whole
+from tests.acceptance.soak import Client, Servers, UnavailableError, leads, wait_until_whole
 from tests.integration.etcd_members import EtcdMembers, etcd_members
 
 from homeport.agent.main import Agent
@@ -100,6 +101,43 @@ def test_without_a_majority_of_etcd_nothing_is_changed_or_told_and_503_says_so(g
     assert done is not None
     told = [{arn.rpartition("/")[2] for arn in client.call(server, "ListClusters")["clusterArns"]} for server in range(3)]
     assert told[0] == told[1] == told[2] >= {"before", "after"}
+
+
+def test_a_silent_leader_is_deposed_only_when_etcd_has_given_its_lease_the_whole_time_anew(group):
+    """By the lease alone, changes would wait for the election of etcd's leader and then once more as long as a lease lasts."""
+    servers, members = group.servers, group.members.members
+
+    def told_silent() -> bool:
+        return any(b" is silent at " in (servers.directory / f"soak-{number}.log").read_bytes() for number in range(3))
+
+    def pause_leader() -> int:
+        leader = servers.leader()
+        assert leader is not None
+        servers.signal(leader, signal.SIGSTOP)
+        return leader
+
+    def led_by_another_than(leader: int) -> bool:
+        return any(
+            health is not None and health["leader"] == health["server"]
+            for number in range(3)
+            if number != leader and (health := servers.health(number))
+        )
+
+    leader = pause_leader()
+    wait_until(lambda: led_by_another_than(leader))
+    assert not told_silent()
+    servers.signal(leader, signal.SIGCONT)
+    wait_until_whole(servers)
+    time.sleep(1)  # the leader was heard by both others
+    leader, member = pause_leader(), next(member for member in members if leads(member))
+    member.signal(signal.SIGSTOP)
+    wait_until(lambda: led_by_another_than(leader))
+    assert told_silent()
+    other = (leader + 1) % 3
+    assert group.client().call(other, "CreateCluster", clusterName="meanwhile")["cluster"]["status"] == "ACTIVE"
+    member.signal(signal.SIGCONT)
+    servers.signal(leader, signal.SIGCONT)
+    wait_until_whole(servers)
 
 
 def wait_until(condition: Any, seconds: float = 30.0) -> None:

@@ -248,6 +248,28 @@ async def test_a_full_etcd_is_reported_and_survived(tmp_path):
         await store.close()
 
 
+async def test_a_feed_leaves_a_member_that_let_a_call_time_out(tmp_path, prefix):
+    """It would wait there for seconds more: only gRPC's sign of life tells that a silent member's stream is dead."""
+    with etcd_members(tmp_path, 3) as three:
+        client = EtcdClient(three.endpoints, clock=CLOCK, call_seconds=0.5)
+        other = EtcdClient(three.endpoints[1:], clock=CLOCK)
+        key, end = prefix.encode(), prefix.encode() + b"\xff"
+        first = (await client.txn(messages.TxnRequest(success=[put(key, b"1")]))).header.revision
+        feed = Feed(client, key, end, start=first)
+        assert [event.kv.value for event in await feed.events()] == [b"1"]
+        waiting = asyncio.create_task(feed.events())
+        await asyncio.sleep(0.1)
+        three.members[0].signal(signal.SIGSTOP)
+        await client.read(messages.RangeRequest(key=key))
+        assert client.endpoint.address != three.endpoints[0].partition("//")[2]
+        await other.read(messages.TxnRequest(success=[put(key, b"2")]), name="Txn")
+        assert [event.kv.value for event in await asyncio.wait_for(waiting, 4)] == [b"2"]
+        three.members[0].signal(signal.SIGCONT)
+        feed.close()
+        await client.close()
+        await other.close()
+
+
 async def test_a_feed_resumes_and_says_when_it_cannot(members, prefix):
     client = EtcdClient(members.endpoints, clock=CLOCK)
     key, end = prefix.encode(), prefix.encode() + b"\xff"

@@ -21,10 +21,13 @@ from homeport.store.etcd.client import RETRY_SECONDS, EtcdClient, delete, equal,
 from homeport.store.etcd.feed import Feed
 
 LEASE_SECONDS: Final = 3
-"""Time to live of a leader's lease: how long after a leader's death another may lead."""
-RENEWALS: Final = 3
-"""Renewals in a time to live."""
-POLL_SECONDS: Final = 1.0
+"""Time to live of a leader's lease: how long after a leader's death another may lead. (etcd's own new leader gives every lease its whole time
+anew: see `Fellowship._watch_leader`.)"""
+RENEWALS: Final = 6
+"""Renewals in a time to live: so many that a leader that was held up loses little of it to the pause between two."""
+RENEWAL_SECONDS: Final = 1.0
+"""How long a member may take for one. A silent one leaves time for the next member."""
+POLL_SECONDS: Final = 0.5
 """How often a waiting server looks at the key, beside watching it: a watch at a silent member tells nothing."""
 
 
@@ -63,7 +66,7 @@ class Leadership:
             await self._client.clock.sleep(pause)
             pause = seconds / RENEWALS
             try:
-                left = await self._client.keep_alive(self.lease, seconds=seconds / RENEWALS)
+                left = await self._client.keep_alive(self.lease, seconds=RENEWAL_SECONDS)
             except EtcdUnavailableError:
                 pause = RETRY_SECONDS
                 continue

@@ -7,7 +7,8 @@ It is made inside the running event loop, which gRPC's channels are bound to.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -104,6 +105,11 @@ class EtcdClient:
         self._call_seconds = call_seconds
         self._endpoints = [address if isinstance(address, Endpoint) else Endpoint(address, tls) for address in endpoints]
         self._current = 0
+        self.term = 0
+        """The newest election of etcd's own leader that an answer told of."""
+        self.term_since = -math.inf
+        """When that was first heard; not before the second term that was heard of."""
+        self._silenced: dict[Callable[[Endpoint], None], None] = {}
 
     @property
     def endpoint(self) -> Endpoint:
@@ -114,6 +120,14 @@ class EtcdClient:
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All members of the configuration."""
         return tuple(self._endpoints)
+
+    def when_silent(self, tell: Callable[[Endpoint], None]) -> None:
+        """Call `tell` with every member that lets a call time out, until `no_more`: for streams, which would wait at it for seconds more."""
+        self._silenced[tell] = None
+
+    def no_more(self, tell: Callable[[Endpoint], None]) -> None:
+        """Call `tell` no more."""
+        self._silenced.pop(tell, None)
 
     def leave(self, endpoint: Endpoint, *, silent: bool = False) -> None:
         """`endpoint` failed: ask the next one, unless somebody has moved on already. One that was `silent` is passed over for a while."""
@@ -132,16 +146,27 @@ class EtcdClient:
         """
         endpoint = at or self.endpoint
         try:
-            return await endpoint.calls[name](request, timeout=seconds or self._call_seconds, metadata=HAS_LEADER)
+            answer = await endpoint.calls[name](request, timeout=seconds or self._call_seconds, metadata=HAS_LEADER)
         except grpc.aio.AioRpcError as error:
             raise self.failure(error, endpoint) from None
+        if answer.header.raft_term > self.term:
+            self._note_term(answer.header.raft_term)
+        return answer
+
+    def _note_term(self, term: int) -> None:
+        if self.term:
+            self.term_since = self.clock.monotonic()
+        self.term = term
 
     def failure(self, error: Any, endpoint: Endpoint) -> EtcdRefusedError | EtcdUnavailableError:
         """What a gRPC error at `endpoint` means. Moves on to another member when this one does not work."""
         code, details = error.code(), error.details()
         if code in REFUSALS:
             return EtcdRefusedError(f"etcd at {endpoint.address} refused: {details}", code.name)
-        self.leave(endpoint, silent=code is grpc.StatusCode.DEADLINE_EXCEEDED)
+        silent = code is grpc.StatusCode.DEADLINE_EXCEEDED
+        self.leave(endpoint, silent=silent)
+        for tell in tuple(self._silenced) if silent else ():
+            tell(endpoint)
         return EtcdUnavailableError(f"etcd at {endpoint.address} does not answer: {code.name}: {details}")
 
     async def txn(self, request: Any, *, seconds: float | None = None) -> Any:

@@ -13,7 +13,7 @@ import grpc
 
 from homeport.errors import EtcdCompactedError, EtcdRefusedError, EtcdUnavailableError
 from homeport.store.etcd import messages
-from homeport.store.etcd.client import HAS_LEADER, RETRY_SECONDS, EtcdClient
+from homeport.store.etcd.client import HAS_LEADER, RETRY_SECONDS, Endpoint, EtcdClient
 
 RETRY_SECONDS_MAX: Final = 0.5
 """Longest pause before another member is tried."""
@@ -75,6 +75,7 @@ class Feed:
     async def _start(self) -> None:
         self._kicked = False
         self._endpoint = self._client.endpoint
+        self._client.when_silent(self._is_silent)
         self._stream = self._endpoint.calls["Watch"](metadata=HAS_LEADER)
         create = messages.WatchCreateRequest(key=self._key, range_end=self._end, start_revision=self.position)
         await self._stream.write(messages.WatchRequest(create_request=create))
@@ -91,6 +92,10 @@ class Feed:
         self._pause = min(RETRY_SECONDS_MAX, self._pause * 2 or RETRY_SECONDS)
         await self._client.clock.sleep(self._pause)
 
+    def _is_silent(self, endpoint: Endpoint) -> None:
+        if endpoint is self._endpoint and not self._kicked:
+            self.kick()
+
     def kick(self) -> None:
         """The member seems to be silent: go on at another one."""
         if self._stream is not None:
@@ -98,6 +103,7 @@ class Feed:
             self._stream.cancel()
 
     def _stop(self) -> None:
+        self._client.no_more(self._is_silent)
         stream, self._stream = self._stream, None
         if stream is not None:
             with suppress(asyncio.InvalidStateError):
