@@ -9,6 +9,7 @@ Its keys are those of `Service`. An activation goes through the sets in order, u
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ import msgspec
 from homeport.config import Settings
 from homeport.controllers.loop import Activation
 from homeport.controllers.service import is_note, service_view
+from homeport.controllers.service import wake_at as coming_of_age
 from homeport.controllers.service_tasks import ServiceTasks, Waiting
 from homeport.ids import Ids
 from homeport.model.change import Change as PlannedChange
@@ -30,6 +32,7 @@ from homeport.model.ecs.task_set import TaskSet
 from homeport.model.record import Instant
 from homeport.placement.index import PlacementIndex
 from homeport.placement.reasons import Refusal
+from homeport.planner import health
 from homeport.planner import service as service_planner
 from homeport.planner import task_set as planner
 from homeport.planner.service import ServiceView
@@ -38,6 +41,9 @@ from homeport.store.table import Change, Reader, Transaction
 from homeport.store.tables import SERVICES, TASK_SETS, TASKS
 
 NAME: Final = "task_set"
+
+_STARTING: Final = (task_model.PROVISIONING, task_model.PENDING, task_model.ACTIVATING)
+_LOOKED_AT: Final = ("last_status", "desired_status", "health_status", "container_instance_id", "protected_until")
 
 
 class TaskSetController:
@@ -51,6 +57,7 @@ class TaskSetController:
         self._waiting = Waiting()
         # Services with task sets: a hint for `keys_of`, since a task does not say what kind its service is. Rebuilt by the sweep.
         self._mine: set[str] = set()
+        self._expected = _Expected()
 
     def keys_of(self, change: Change) -> Iterable[str]:
         """The service that changed or whose task or set did; the services that wait for room when there may be some."""
@@ -63,7 +70,8 @@ class TaskSetController:
             return (record.service_key,)
         if isinstance(record, Task):
             before, after = (item if isinstance(item, Task) else None for item in (change.before, change.after))
-            keys = [record.service_key] if record.service_key in self._mine and _concerns(before, after) else []
+            mine = bool(self._mine) and record.service_key in self._mine
+            keys = [record.service_key] if mine and self._expected.concerns(before, after) else []
             stopped = after is None or after.last_status == task_model.STOPPED
             return [*keys, *self._waiting.of(record.cluster_key)] if stopped else keys
         return tuple(self._waiting.of(record.cluster_key)) if isinstance(record, ContainerInstance) else ()
@@ -88,6 +96,7 @@ class TaskSetController:
             return Activation()
         view = service_view(tx, service)
         task_sets = planner.in_order(tx.find(TASK_SETS, "service", key))
+        self._expected.note(key, failing=any(item.failures_to_start for item in task_sets))
         if service.status == service_model.DRAINING and not task_sets:
             self._apply(tx, service, service_planner.retire(view, tx.now), label=service.name)
             return Activation()
@@ -101,9 +110,9 @@ class TaskSetController:
             if plan.wake_at:
                 wake_at = min(wake_at, plan.wake_at) if wake_at else plan.wake_at
             if did:
-                return Activation(wake_at=wake_at, mark=((NAME, key),))
+                return Activation(mark=((NAME, key),))
         self._conclude(tx, view, task_sets, refusals)
-        return Activation(wake_at=wake_at)
+        return Activation(wake_at=coming_of_age(view, wake_at, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now))
 
     def _plan(self, tx: Transaction, view: ServiceView, task_set: TaskSet) -> Plan:
         stand_in = planner.stand_in(view.service, task_set)
@@ -175,14 +184,36 @@ def _write(tx: Transaction, change: PlannedChange) -> None:
             raise TypeError(f"{type(change).__name__} is not for a task set to do")
 
 
-def _concerns(before: Task | None, after: Task | None) -> bool:
-    """Whether the change of a task can change what becomes of its set: also a RUNNING that was expected, which makes a set stable."""
-    if before is None or after is None:
-        return True
-    return (before.last_status, before.desired_status, before.health_status, before.container_instance_id, before.protected_until) != (
-        after.last_status,
-        after.desired_status,
-        after.health_status,
-        after.container_instance_id,
-        after.protected_until,
-    )
+class _Expected:
+    """Which changes of tasks need an activation. A hint: what it forgets over a restart costs activations that find nothing to do.
+
+    A task that begins to run without a check can make its set stable only when no other of the set is on its way; with a thousand tasks that come
+    up together all but the last would be looked at for nothing. Where launches fail, the first that runs ends the delay.
+    """
+
+    def __init__(self) -> None:
+        self._starting: dict[str, set[str]] = defaultdict(set)
+        self._failing: set[str] = set()
+
+    def note(self, key: str, *, failing: bool) -> None:
+        """Whether the last launches of a set of the service `key` failed."""
+        (self._failing.add if failing else self._failing.discard)(key)
+
+    def concerns(self, before: Task | None, after: Task | None) -> bool:
+        """Whether a change of a task can change what becomes of its set, other than through time."""
+        record = after or before
+        if record is None:
+            return False
+        starting, group = self._starting, f"{record.service_key}/{record.deployment_id}"
+        if after is not None and after.last_status in _STARTING and after.desired_status != task_model.STOPPED:
+            starting[group].add(after.key)
+        else:
+            starting[group].discard(record.key)
+            if not starting[group]:
+                del starting[group]
+        if before is None or after is None:
+            return True
+        began = after.last_status == task_model.RUNNING != before.last_status and not health.has_check(after)
+        if began and group in starting and after.service_key not in self._failing:
+            return False
+        return any(getattr(before, name) != getattr(after, name) for name in _LOOKED_AT)
