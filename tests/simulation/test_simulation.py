@@ -69,3 +69,25 @@ def test_a_failing_seed_prints_itself_its_invariant_and_the_end_of_its_trace(
     assert "FAILED: service " in said
     assert "commit " in said
     assert "./dev sim --seeds 1 --first-seed" in said
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_capacity_provider_follows_its_tasks_whatever_happens(seed: int) -> None:
+    outcome = simulate(seed, Options(minutes=3.0, agents=4, services=1, pool=4))
+    assert not outcome.violation, simulation.told(outcome)
+    assert outcome.commits > 100
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "told"),
+    [
+        ("drains", lambda _provider, _instance: False, "without having drained"),
+        ("ready", lambda _provider, _item, **_: True, "tasks"),
+    ],
+)
+def test_managed_scaling_that_ends_machines_too_early_is_caught(monkeypatch: pytest.MonkeyPatch, name: str, wrong: object, told: str) -> None:
+    from homeport.planner import managed_scaling
+
+    monkeypatch.setattr(managed_scaling, name, wrong)
+    options = Options(minutes=6.0, agents=4, services=1, pool=4, faults=())
+    assert any(told in simulate(seed, options).violation for seed in range(1, 6))

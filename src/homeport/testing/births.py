@@ -59,6 +59,8 @@ class Births:
         instance = self._records["container_instances"].get(task.instance_key)
         if instance is None:
             return "" if not task.container_instance_id else f"task {task.id} was made on an instance that does not exist"
+        if task.capacity_provider and instance.capacity_provider != task.capacity_provider:
+            return f"task {task.id} of capacity provider {task.capacity_provider} was made on an instance of {instance.capacity_provider or 'none'}"
         if actor not in _SCHEDULERS:
             self.made_on[task.key] = instance
             return ""

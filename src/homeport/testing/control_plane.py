@@ -18,6 +18,8 @@ from homeport.api.homeport.operations import OPERATIONS as HOMEPORT_OPERATIONS
 from homeport.api.server import Application
 from homeport.api.signature import Principal, Verifier
 from homeport.config import Settings
+from homeport.controllers.capacity import keep_capacity
+from homeport.controllers.instance_provider import InstanceProvider
 from homeport.controllers.journal import keep_journal
 from homeport.controllers.lifecycle_hook import HookRunner, HookTasks
 from homeport.controllers.loop import Loop
@@ -151,6 +153,8 @@ class ControlPlane:
         self.context: Context | None = None
         self.controllers: Loop | None = None
         self.dispatcher: Dispatcher | None = None
+        self.instance_providers: dict[str, InstanceProvider] = {}
+        """Who makes machines, by capacity provider; they outlive the server."""
         self._network = network
         self._chance = chance
         self._settings = settings
@@ -203,8 +207,10 @@ class ControlPlane:
         self._running = asyncio.get_running_loop().create_task(controllers.run())
         targets = UnreliableTargets(self._chance.child(f"hooks{self.lives}"), self.clock)
         tasks = HookTasks(placement=placement, ids=ids.child("hook"))
-        asyncio.get_running_loop().create_task(HookRunner(store, self.clock, caller=targets, tasks=tasks, region=REGION).run())  # noqa: RUF006
-        asyncio.get_running_loop().create_task(keep_journal(store, self.clock, self._settings))  # noqa: RUF006 - the process keeps it
+        hooks = HookRunner(store, self.clock, caller=targets, tasks=tasks, region=REGION)
+        scaling = keep_capacity(store, self.clock, self._settings, region=REGION, providers=self.instance_providers)
+        for work in (hooks.run(), keep_journal(store, self.clock, self._settings), scaling):
+            asyncio.get_running_loop().create_task(work)  # noqa: RUF006 - the process keeps it
         self.store, self.context, self.controllers, self.dispatcher = store, context, controllers, dispatcher
         self._network.attach(SERVER, process, application, link=self.link)
 

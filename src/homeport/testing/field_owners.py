@@ -46,7 +46,8 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "execution_stopped_at": (*_REPORTS, *_ENDERS),
         "connectivity": _REPORTS,
         "connectivity_at": _REPORTS,
-        "containers": (*_REPORTS, *_ENDERS, "dispatcher", "controller/scheduler"),
+        # Who stops a task that has no instance yet ends its containers with it; the scheduler gives them their GPUs.
+        "containers": (*_REPORTS, *_ENDERS, "dispatcher", *_STOPPERS),
         "health_status": ("dispatcher",),
         "healthy_since": ("controller/deployment", "controller/task_set", "controller/daemon_deployment"),
         "version": (*_STOPPERS, "dispatcher", "controller/deployment"),

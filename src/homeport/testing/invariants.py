@@ -25,6 +25,7 @@ from homeport.store.store import Store
 from homeport.store.table import Change, Commit, Reader
 from homeport.store.tables import TABLES
 from homeport.testing.births import Births, lost_attributes
+from homeport.testing.departures import Departures
 from homeport.testing.field_owners import CREATORS, DELETERS, OWNERS, actor_of
 from homeport.testing.shifts import side_problem, stage_problem, stands_side_by_side
 from homeport.testing.task_set_rules import task_set_problem
@@ -56,6 +57,7 @@ class Invariants:
         self.records: dict[str, dict[str, Any]] = {table.name: {} for table in TABLES}
         """Table → key → record: what is durable, put together from the commits alone."""
         self._births = Births(self.records)
+        self._departures = Departures(self.records, settings)
         self._on_instance: dict[str, dict[str, Task]] = {}
         self._of_service: dict[str, dict[str, Task]] = {}
         self._starts: dict[tuple[str, str], str] = {}
@@ -135,6 +137,8 @@ class Invariants:
                     instances[record.instance_key] = None
             elif isinstance(record, ContainerInstance):
                 instances[record.key] = None
+                problem = self._departures.problem(change, actor, tasks=self._on_instance.get(record.key, {}).values(), now=commit.now)
+                _require(not problem, problem)
         for task in born:
             problem = self._births.problem(task, actor, self.tasks_of(task.service_key) if task.service else ())
             _require(not problem, problem)

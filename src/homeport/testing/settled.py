@@ -130,7 +130,8 @@ def _service_problems(plane: ControlPlane, invariants: Invariants, service: Serv
         yield from _daemon_problems(plane, invariants, service)
         return
     tasks = [task for task in invariants.tasks_of(service.key) if task.desired_status == "RUNNING"]
-    draining = [task for task in tasks if records["container_instances"][task.instance_key].status == "DRAINING"]
+    placed = [task for task in tasks if task.container_instance_id]
+    draining = [task for task in placed if records["container_instances"][task.instance_key].status == "DRAINING"]
     if draining and not service.placement_failure and not _cannot_roll(records, service, primary):
         yield f"service {service.name}: {len(draining)} tasks are still on draining instances"
     running = [task for task in tasks if task.last_status == "RUNNING" and task.deployment_id == primary.target_id]

@@ -32,6 +32,8 @@ from homeport.testing.faults import Trouble
 from homeport.testing.hosts import Host, host_settings
 from homeport.testing.invariants import Invariants
 from homeport.testing.network import Network, NetworkFaults
+from homeport.testing.pool import NAME as POOL
+from homeport.testing.pool import HostPool, PoolUsers
 from homeport.testing.settled import Patience, unsettled
 from homeport.testing.virtual_loop import Chance, LivelockError, NothingLeftToDoError, VirtualLoop, current_process
 from homeport.testing.workload import CLUSTER, Workload
@@ -43,6 +45,9 @@ LOOK_SECONDS: Final = 5.0
 """Between two looks at what need not hold after every commit."""
 INDEX_LOOKS: Final = 12
 """Every how many looks the tables' indexes are rebuilt and compared."""
+POOL_EVERY: Final = 3
+"""Every which seed, beginning with the first, has a capacity provider with managed scaling."""
+POOL_HOSTS: Final = 5
 SETTLE_SECONDS_MAX: Final = 900.0
 """Virtual time in which everything must be where it is wanted once faults and users have stopped."""
 END_ROUNDS_MAX: Final = 20
@@ -52,8 +57,10 @@ SETTINGS: Final = Settings(
     inactive_service_retention_seconds=120.0,
     inactive_instance_retention_seconds=150.0,
     deployment_retention_seconds=200.0,
+    managed_scaling_seconds=5.0,
+    managed_draining_seconds_max=200.0,
 )
-"""The product's defaults, but for retention, which would never come in ten minutes."""
+"""The product's defaults, but for retention and managed scaling, which would never come in ten minutes."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +72,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     services: int = 6
     faults: tuple[str, ...] | None = None
     """Kinds of faults; None: as the seed chooses."""
+    pool: int | None = None
+    """Hosts of a capacity provider with managed scaling; 0: there is none; None: as the seed has it, in every third."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +144,21 @@ class World:
         self.patience = Patience(self.plane, self.invariants, self.violated)
         self._errands: set[asyncio.Task[Any]] = set()
         self.settled_after = 0.0
+        self.pool = HostPool(self._pool_hosts(chance), chance=chance.child("pool"), clock=clock, errand=self._errand)
+        self._pool_users = PoolUsers(self.pool, self.workload, chance=chance.child("pool users"), clock=clock, note=self.note)
+        if self.has_pool:
+            self.plane.instance_providers = {POOL: self.pool}
+
+    @property
+    def has_pool(self) -> bool:
+        """Whether this run has a capacity provider with managed scaling."""
+        return self.seed % POOL_EVERY == 1 if self.options.pool is None else self.options.pool > 0
+
+    def _pool_hosts(self, chance: Chance) -> list[Host]:
+        hosts = [self._host(100 + number, chance) for number in range(self.options.pool or POOL_HOSTS)]
+        for host in hosts:
+            host.settings = msgspec.structs.replace(host.settings, capacity_provider=POOL, cpu=1024, memory_mib=1024)
+        return hosts
 
     def _host(self, number: int, chance: Chance) -> Host:
         name = f"host{number:02d}"
@@ -247,8 +271,10 @@ class World:
         for host in self.hosts:
             host.power_on()
         await self.workload.prepare()
+        if self.has_pool:
+            await self._pool_users.prepare()
         self.note(f"faults of this seed: {' '.join(self.trouble.kinds) or 'none'}")
-        people, trouble, looks = (self.loop.create_task(work) for work in (self.workload.run(), self.trouble.run(), self._look()))
+        people, trouble, looks = (self.loop.create_task(work) for work in (self._people(), self.trouble.run(), self._look()))
         sleeping = self.loop.create_task(asyncio.sleep(self.options.minutes * 60.0))  # noqa: TID251 - virtual time
         await asyncio.wait({people, trouble, looks, sleeping}, return_when=asyncio.FIRST_COMPLETED)
         for task in (people, trouble, looks):
@@ -261,6 +287,9 @@ class World:
         await self._settle()
         looks.cancel()
         await self._last_look()
+
+    async def _people(self) -> None:
+        await asyncio.gather(self.workload.run(), *([self._pool_users.run()] if self.has_pool else []))
 
     async def _look(self) -> None:
         looks = 0
@@ -278,7 +307,8 @@ class World:
             await asyncio.sleep(LOOK_SECONDS)  # noqa: TID251 - virtual time
             for arn in self._ghosts():
                 await self.workload.deregister(arn)
-            problems = unsettled(self.plane, self.invariants, self.hosts, self.workload)
+            hosts = [*self.hosts, *self.pool.machines.values()]
+            problems = [*unsettled(self.plane, self.invariants, hosts, self.workload), *self.pool.problems()]
             if not problems:
                 self.settled_after = self.loop.time() - began
                 self.note(f"settled after {self.settled_after:.1f} s")
@@ -287,7 +317,7 @@ class World:
 
     def _ghosts(self) -> list[str]:
         """Instances that no host speaks for: left by hosts that registered anew."""
-        living = {host.instance_arn for host in self.hosts}
+        living = {host.instance_arn for host in (*self.hosts, *self.pool.machines.values())}
         if "" in living:
             return []  # a host that registers right now does not know its instance yet
         found = []
