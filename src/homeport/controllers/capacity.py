@@ -188,6 +188,8 @@ def _members(reader: Reader, name: str, clusters: Sequence[str]) -> Iterator[Mem
 def _tasks(reader: Reader, instance: ContainerInstance, daemons: dict[str, bool]) -> int:
     """Live tasks on `instance`, 0 when all of them are daemons'. `daemons` remembers which services are."""
     for task in reader.find(TASKS, "instance_live", instance.key):
+        if task.daemon:
+            continue
         if task.service_key not in daemons:
             service = reader.get(SERVICES, task.service_key) if task.service else None
             daemons[task.service_key] = service is not None and service.scheduling_strategy == service_model.DAEMON

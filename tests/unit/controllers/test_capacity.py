@@ -183,6 +183,17 @@ async def test_daemons_do_not_keep_an_instance(make_pool):
     assert (state.instances, state.needed, state.reservation, state.desired) == (0, 0, 100.0, 0)
 
 
+async def test_a_task_of_a_daemon_keeps_no_instance_either(make_pool):
+    pool = await make_pool()
+    attribute = (Attribute(name=CAPACITY_PROVIDER_ATTRIBUTE, value="pool"),)
+    pool.machines.tells = False
+    await pool.cell.put(records.container_instance(id="9" * 32, ec2_instance_id="i-mine", attributes=attribute))
+    await pool.cell.put(records.task(1, container_instance_id="9" * 32, daemon="logs", service="", group="daemon:logs"))
+    await pool.minutes(1.1)
+    state = await pool.state()
+    assert (state.instances, state.needed) == (1, 0)
+
+
 async def test_an_instance_with_a_task_of_a_protected_pool_never_leaves(make_pool):
     pool = await make_pool(managedTerminationProtection="ENABLED")
     await pool.run_tasks(4)
