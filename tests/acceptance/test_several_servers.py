@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -74,6 +75,10 @@ def test_up_with_three_servers_and_again_after_some_died(three, unique):
     assert [member["name"] for member in facts["members"]] == list(SERVERS)
     assert all(member["answers"] and member["pid"] == three.pid(member["name"]) for member in facts["members"])
     assert [member["name"] for member in facts["members"] if member["leader"]] == [facts["leader"]]
+    assert until(lambda: all(member["journal"] for member in servers(three)["members"]))
+    shown = three.homeport("server", "status").stdout
+    for member in facts["members"]:  # each keeps the journal from its beginning on
+        assert re.search(rf"^{member['name']} .* 1-\d+$", shown, re.MULTILINE), shown
     client_of(three, 1).create_cluster(clusterName=unique)
     assert any(arn.endswith(unique) for arn in client_of(three, 2).list_clusters()["clusterArns"])
 

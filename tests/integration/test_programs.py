@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -96,3 +97,41 @@ def test_a_stale_lock_file_names_nobody(directory, hold):
     finally:
         bystander.kill()
         bystander.wait()
+
+
+def command_line(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+
+
+def test_a_server_in_the_background_starts_again_with_the_settings_it_had(directory):
+    environ = {**os.environ, "PYTHONPATH": str(Path(programs.__file__).parents[2])}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+
+    def homeport(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-m", "homeport", *arguments, "--data-dir", str(directory.path)]
+        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+    def settings() -> list[str]:
+        program = programs.find(directory, "server")
+        assert program is not None
+        words = command_line(program.pid)
+        return [words[place + 1] for place, word in enumerate(words) if word == "--set"]
+
+    terminal = Terminal(SystemClock())
+    try:
+        assert homeport("server", "--detach", "--port", port, "--set", "sweep_seconds=30", "--set", "heartbeat_seconds=20").returncode == 0
+        assert settings() == ["sweep_seconds=30", "heartbeat_seconds=20"]
+        programs.stop(directory, "server", terminal)
+        again = homeport("server", "--detach", "--set", "heartbeat_seconds=")
+        assert again.returncode == 0
+        assert settings() == ["sweep_seconds=30"]
+        assert "settings kept from an earlier start: sweep_seconds=30" in again.stderr + again.stdout
+        programs.stop(directory, "server", terminal)
+        refused = homeport("server", "--detach", "--set", "colour=red")
+        assert refused.returncode == 1
+        assert "colour" in refused.stderr
+        assert programs.find(directory, "server") is None
+    finally:
+        programs.stop(directory, "server", terminal)

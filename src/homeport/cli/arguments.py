@@ -133,7 +133,7 @@ def _control_plane(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="settings",
         metavar="NAME=VALUE",
-        help="change one of the server's settings; repeatable; up keeps it for the next up",
+        help="change one of the server's settings; repeatable; up and server --detach keep it for the next start",
     )
 
 

@@ -25,6 +25,7 @@ from homeport.cli.packages import FOR_TESTS, ensure
 from homeport.cli.prediction import plan, what_if
 from homeport.cli.reading import describe, list_resources
 from homeport.cli.servers import restart_servers, server_status
+from homeport.cli.settings import settings_for_start
 from homeport.cli.start import agent_environment, port_of, start_agent, start_server, wait_for_agent, wait_for_server
 from homeport.cli.status import status
 from homeport.cli.terminal import Terminal
@@ -42,7 +43,9 @@ def server(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str
     if options.action == "restart":
         return restart_servers(options, terminal)
     directory = DataDirectory(options.data_dir)
+    directory.make()
     _refuse_second(directory, options.name)
+    options.settings = settings_for_start(directory, options.settings, terminal)
     process = start_server(options, directory, environ)
     credentials = wait_for_server(process, directory, port=port_of(options, directory), terminal=terminal, name=options.name)
     terminal.say(f"the control plane (pid {process.pid}) answers at {credentials.endpoint}")

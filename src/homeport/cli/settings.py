@@ -1,4 +1,4 @@
-"""The server's settings that `up --set` was given: kept, so that the next `up` on this data directory starts the servers with the same.
+"""The server's settings that `up --set` or `server --detach --set` was given: kept, so that the next start on this data directory has the same.
 
 Owns: DATA_DIR/settings.json. Never tells a running server: settings are read at a server's start.
 """
@@ -29,7 +29,7 @@ def kept_settings(directory: DataDirectory) -> dict[str, str]:
         raise CommandError(f"{path} is damaged ({error}); without it the servers start with the settings' defaults") from None
 
 
-def settings_for_up(directory: DataDirectory, given: Sequence[str], terminal: Terminal) -> list[str]:
+def settings_for_start(directory: DataDirectory, given: Sequence[str], terminal: Terminal) -> list[str]:
     """Each `NAME=VALUE` that the servers are to start with: those kept, and over them `given`, which is kept from now on. `NAME=` ends a kept one.
 
     Says what was kept, and what waits for a server's next start. Raises CommandError, and UnknownSettingError before anything is kept.
@@ -54,5 +54,5 @@ def settings_for_up(directory: DataDirectory, given: Sequence[str], terminal: Te
             terminal.say(f"settings changed; {', '.join(running)} will read them at the next start: ./homeport down, then ./homeport up --detach")
     remembered = [pair for pair in pairs if pair not in given]
     if remembered:
-        terminal.say(f"settings kept from an earlier up: {', '.join(remembered)} (--set NAME=VALUE changes one, --set NAME= ends it)")
+        terminal.say(f"settings kept from an earlier start: {', '.join(remembered)} (--set NAME=VALUE changes one, --set NAME= ends it)")
     return pairs

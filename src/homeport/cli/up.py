@@ -20,7 +20,7 @@ from homeport.cli.engine import ensure_engine
 from homeport.cli.group import Starter, group_of
 from homeport.cli.installation import DataDirectory, LocalCredentials, default_data_dir
 from homeport.cli.packages import find_program
-from homeport.cli.settings import settings_for_up
+from homeport.cli.settings import settings_for_start
 from homeport.cli.start import (
     InstanceDrainingError,
     InstanceGoneError,
@@ -49,7 +49,7 @@ def up(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, st
     """
     directory = DataDirectory(options.data_dir)
     directory.make()
-    options.settings = settings_for_up(directory, options.settings, terminal)
+    options.settings = settings_for_start(directory, options.settings, terminal)
     run = _Run(options, directory, terminal, environ)
     for number in _heeded(signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _ask_to_end)
