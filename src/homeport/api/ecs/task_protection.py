@@ -23,8 +23,9 @@ from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.task import Task
 from homeport.model.record import Instant
 from homeport.planner.protection import is_protected
+from homeport.planner.task_set import desired_count_of
 from homeport.store.table import Reader, Transaction
-from homeport.store.tables import SERVICES, TASKS
+from homeport.store.tables import SERVICES, TASK_SETS, TASKS
 
 UPDATE_MAX: Final = 10
 GET_MAX: Final = 100
@@ -70,11 +71,15 @@ async def update_task_protection(call: Call, request: Any) -> dict[str, Any]:
 
 
 def _is_full(tx: Transaction, task: Task) -> bool:
-    """Whether one more protected task of its service would be more than the service is to have: then a deployment could never end."""
+    """Whether one more protected task of its service (or task set) would be more than that is to have: then a deployment could never end."""
     service = tx.get(SERVICES, task.service_key)
     if service is None or service.scheduling_strategy == service_model.DAEMON:  # a daemon's number is its instances', whatever it says
         return False
     live = tx.find(TASKS, "service_desired", f"{task.service_key}/{model.RUNNING}")
+    if service.has_task_sets:
+        task_set = tx.get(TASK_SETS, f"{service.key}/{task.deployment_id}")
+        own = sum(is_protected(other, tx.now) for other in live if other.deployment_id == task.deployment_id)
+        return task_set is not None and own >= desired_count_of(service, task_set)
     return sum(is_protected(other, tx.now) for other in live) >= service.desired_count
 
 

@@ -610,3 +610,24 @@ async def test_tasks_of_a_set_wait_for_capacity_of_their_provider_and_are_placed
     assert (shown[blue["id"]]["runningCount"], shown[blue["id"]]["stabilityStatus"]) == (2, "STEADY_STATE")
     placed = [task for task in await aws.cell.all(TASKS) if task.started_by == blue["id"]]
     assert {task.container_instance_id for task in placed} == {f"{3:032x}"}
+
+
+async def test_as_many_tasks_of_a_set_can_be_protected_as_it_is_to_have(running):
+    aws = running
+    await aws.service(desiredCount=2)
+    await aws.create(100.0)
+    green = await aws.create(50.0, taskDefinition="web:2")
+    await aws.cell.clock.advance(60)
+    ids = [task.id for task in await aws.cell.all(TASKS)]
+    answer = await aws("UpdateTaskProtection", cluster="default", tasks=ids, protectionEnabled=True)
+    assert (len(answer["protectedTasks"]), answer["failures"]) == (3, [])
+    await aws.scale(green, 100.0)
+    await aws.cell.clock.advance(60)
+    await aws.scale(green, 50.0)
+    await aws.cell.clock.advance(60)
+    assert [counts[:2] for counts in await aws.counts()] == [(2, 2), (1, 1)]  # the protected one stayed
+    await aws("UpdateTaskProtection", cluster="default", tasks=ids, protectionEnabled=False)
+    await aws.scale(green, 0.0)
+    (one,) = [task.id for task in await aws.cell.all(TASKS) if task.revision == 2 and task.id in ids]
+    answer = await aws("UpdateTaskProtection", cluster="default", tasks=[one], protectionEnabled=True)
+    assert [failure["reason"] for failure in answer["failures"]] in (["DEPLOYMENT_BLOCKED"], ["TASK_NOT_VALID"])
