@@ -24,11 +24,12 @@ from homeport.api.signature import AccessKeys, Verifier
 from homeport.config import Settings
 from homeport.iam import sigv4
 from homeport.ids import Ids
+from homeport.model.ecs.deployment import LifecycleHook
 from homeport.model.iam.access_key import AccessKey
 from homeport.placement.index import PlacementIndex
 from homeport.store.backend import Backend
 from homeport.store.store import Store
-from homeport.store.tables import ACCESS_KEYS, CONTAINER_INSTANCES, TABLES, TASKS
+from homeport.store.tables import ACCESS_KEYS, CONTAINER_INSTANCES, DEPLOYMENTS, TABLES, TASKS
 from homeport.testing import records
 from homeport.testing.wire import HttpPool
 from homeport.virtual_clock import VirtualClock
@@ -133,6 +134,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "ListServicesByNamespace": {"namespace": "internal"},
     "ListGateways": {"names": ["shop"]},
     "UpdateGateway": {"gateway": "shop", "configuration": {"hostSharedAlb": {"httpDesync": "monitor"}}},
+    "ContinueServiceDeployment": {"serviceDeploymentArn": "PAUSED", "hookId": "ecs-pause-1"},
     "CreateCluster": {"clusterName": "new"},
     "CreateDaemon": {"daemonName": "new", "daemonTaskDefinitionArn": "agents:1", "capacityProviderArns": ["edge"]},
     "UpdateDaemon": {"daemonArn": "DAEMON", "daemonTaskDefinitionArn": "agents:2", "capacityProviderArns": ["edge"]},
@@ -167,7 +169,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "DeleteTaskSet": {"cluster": "default", "service": "shared", "taskSet": "SET", "force": True},
     "UpdateServicePrimaryTaskSet": {"cluster": "default", "service": "shared", "primaryTaskSet": "SET"},
 }
-"""Members of requests that succeed; INSTANCE, TASK, SET and DAEMON stand for ARNs."""
+"""Members of requests that succeed; INSTANCE, TASK, SET, DAEMON and PAUSED stand for ARNs."""
 
 
 def good(made: World, operation: str) -> dict[str, Any]:
@@ -179,6 +181,7 @@ def good(made: World, operation: str) -> dict[str, Any]:
         .replace("DAEMON", made.known["daemonarn"][0])
         .replace("EXPRESS", made.known["expressservice"][0])
         .replace("SET", made.known["taskset"][0])
+        .replace("PAUSED", made.known["servicedeploymentarn"][-1])
     )
     found: dict[str, Any] = msgspec.json.decode(text)
     return found
@@ -303,6 +306,31 @@ async def furnish(made: World) -> None:
     made.known["service"] += ["shared", "shared"]
     made.known["resourcearn"].append(task_set["taskSetArn"])
     await furnish_daemons(made)
+    await furnish_shift(made)
+
+
+async def furnish_shift(made: World) -> None:
+    """A deployment that shifts traffic and that a hook of it has paused."""
+    hooks = [{"targetType": "PAUSE", "lifecycleStages": ["PRE_SCALE_UP"]}]
+    configuration = {"strategy": "CANARY", "lifecycleHooks": hooks}
+    await made.good("CreateService", serviceName="paused", taskDefinition="web", desiredCount=1, deploymentConfiguration=configuration)
+    (brief,) = (await made.good("ListServiceDeployments", service="paused"))["serviceDeployments"]
+    key = f"{records.ACCOUNT}/default/paused/{brief['serviceDeploymentArn'].rpartition('/')[2]}"
+    run = LifecycleHook(
+        id="ecs-pause-1", target_type="PAUSE", target="", stage="PRE_SCALE_UP", status="AWAITING_ACTION", expires_at=2e9, timeout_action="ROLLBACK"
+    )
+
+    def pause(tx: Any) -> None:
+        deployment = tx.get(DEPLOYMENTS, key)
+        changed = {"hooks": (run,), "lifecycle_stage": "PRE_SCALE_UP", "service_deployment_status": "IN_PROGRESS"}
+        tx.put(DEPLOYMENTS, msgspec.structs.replace(deployment, **changed))
+
+    await made.context.store.update(pause, cause="test")
+    arn = f"arn:aws:ecs:{records.REGION}:{records.ACCOUNT}:task-definition/web:1"
+    made.known |= {"hookid": ["ecs-pause-1", "ecs-pause-2"], "hooktargetarn": ["http://100.64.0.1/", arn]}
+    for name in ("servicedeploymentarn", "servicedeploymentarns"):
+        made.known[name].append(brief["serviceDeploymentArn"])
+    made.known["service"].append("paused")
 
 
 async def furnish_daemons(made: World) -> None:

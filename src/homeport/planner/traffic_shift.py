@@ -62,9 +62,13 @@ def shares(deployment: Deployment, asked: Configuration) -> tuple[float, ...]:
     return (100.0,)
 
 
+def _share_of_target(deployment: Deployment) -> float:
+    return next((item.production for item in deployment.weights if item.service_revision_id == deployment.target_id), 0.0)
+
+
 def _step_bake_seconds(deployment: Deployment, asked: Configuration) -> float:
     """How long to wait after the present step; none after the last."""
-    if deployment.step >= len(shares(deployment, asked)):
+    if _share_of_target(deployment) >= 100.0:
         return 0.0
     if deployment.strategy == model.LINEAR:
         return (asked.linear_configuration or Linear()).step_bake_time_in_minutes * 60.0
@@ -98,7 +102,7 @@ def advance(view: ServiceView, deployment: Deployment, *, reached: bool, healthy
         return msgspec.structs.replace(deployment, bake_started_at=now, updated_at=now)
     if seconds and now < deployment.bake_started_at + seconds:
         return deployment
-    following = _following(deployment, asked)
+    following = _following(deployment)
     return _entered(deployment, following, asked, now) if following else deployment
 
 
@@ -182,7 +186,8 @@ def _wanted(deployment: Deployment, asked: Configuration) -> tuple[TrafficWeight
     if deployment.lifecycle_stage == model.RECONCILE_SERVICE:
         return _shared(weights, {blue: 100.0}, test={}) if blue else weights
     if deployment.lifecycle_stage == model.PRODUCTION_TRAFFIC_SHIFT:
-        green = shares(deployment, asked)[deployment.step - 1] if deployment.step <= len(shares(deployment, asked)) else 100.0
+        # The next above what it has: the configuration may have been changed on the way.
+        green = next((share for share in shares(deployment, asked) if share > _share_of_target(deployment)), 100.0)
         return _shared(weights, {target: green, blue: round(100.0 - green, 1)})
     if deployment.lifecycle_stage == model.TEST_TRAFFIC_SHIFT:
         return _shared(weights, None, test={} if deployment.rollback_of else {target: 100.0})
@@ -222,7 +227,7 @@ def _is_done(view: ServiceView, deployment: Deployment, *, after: float, now: In
     return healthy >= view.service.desired_count
 
 
-def _following(deployment: Deployment, asked: Configuration) -> str:
+def _following(deployment: Deployment) -> str:
     """The stage after the present one, which is over; "": the caller has to say that it is through."""
     stage = deployment.lifecycle_stage
     if deployment.rollback_of:
@@ -230,8 +235,7 @@ def _following(deployment: Deployment, asked: Configuration) -> str:
     if not shifts(deployment) and stage == model.POST_SCALE_UP:
         return ""
     if stage == model.PRODUCTION_TRAFFIC_SHIFT:
-        last = deployment.step >= len(shares(deployment, asked))
-        return model.POST_PRODUCTION_TRAFFIC_SHIFT if last else model.PRE_PRODUCTION_TRAFFIC_SHIFT
+        return model.PRE_PRODUCTION_TRAFFIC_SHIFT if _share_of_target(deployment) < 100.0 else model.POST_PRODUCTION_TRAFFIC_SHIFT
     return _NEXT.get(stage, "")
 
 

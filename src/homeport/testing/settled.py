@@ -191,9 +191,11 @@ def _cannot_roll(records: dict[str, dict[str, Any]], service: Service, primary: 
 
 def _host_problems(records: dict[str, dict[str, Any]], arn: str, host: Host) -> Iterable[str]:
     instance = next((item for item in records["container_instances"].values() if arn and item.id == arn.rpartition("/")[2]), None)
-    if instance is None or not host.on:
+    if not arn or not host.on:
         yield f"{host.name} is no instance"
         return
+    if instance is None:
+        return  # deregistered, and forgotten by now: deployments may bake for longer than such an instance is remembered
     if instance.status == "INACTIVE":
         return  # deregistered, with an agent that waits for the operator
     if not instance.agent_connected:

@@ -256,6 +256,20 @@ async def test_scaling_amid_a_deployment_scales_both(aws):
     assert await aws.running() == [1, 2]
 
 
+async def test_other_steps_amid_a_deployment_go_on_from_where_it_is(aws):
+    await serving(aws, **LINEAR)
+    await aws.update(taskDefinition="web:2")
+    await until(aws, "PRODUCTION_TRAFFIC_SHIFT", 1)
+    await aws.update(deploymentConfiguration={"linearConfiguration": {"stepPercent": 30.0, "stepBakeTimeInMinutes": 1}})
+    seen = []
+    while (deployment := await primary(aws)).lifecycle_stage != "BAKE_TIME":
+        green = next(item.production for item in deployment.weights if item.service_revision_id == deployment.target_id)
+        seen += [green] if not seen or seen[-1] != green else []
+        await aws.cell.clock.advance(1)
+    assert seen == [40.0, 60.0, 90.0]
+    assert weights(await aws.newest())[:2] == (0.0, 100.0)
+
+
 async def test_deleting_the_service_amid_a_deployment(aws):
     await serving(aws, **BLUE_GREEN)
     await aws.update(taskDefinition="web:2", deploymentConfiguration={"lifecycleHooks": [pause("POST_SCALE_UP")]})
