@@ -194,7 +194,7 @@ class HookRunner:
             if run.open and run.target_type == model.AWS_LAMBDA and run.call_at:
                 self._start(deployment, run, f"call {run.call_at}", partial(self._call, deployment.key, run))
             elif run.task_id and not run.open:
-                self._start(deployment, run, "stop", partial(self._write, partial(_stop_task, deployment=deployment, run=run)))
+                self._start(deployment, run, "stop", partial(self._write, run.id, partial(_stop_task, deployment=deployment, run=run)))
             elif run.task_id and fresh:
                 self._look(deployment, run)
 
@@ -208,7 +208,7 @@ class HookRunner:
 
     def _look(self, deployment: Deployment, run: LifecycleHook) -> None:
         """Write down what came of the task of `run`, if it is over."""
-        self._start(deployment, run, "look", partial(self._write, partial(_end, key=deployment.key, hook_id=run.id)))
+        self._start(deployment, run, "look", partial(self._write, run.id, partial(_end, key=deployment.key, hook_id=run.id)))
 
     def _start(self, deployment: Deployment, run: LifecycleHook, what: str, errand: Callable[[], Awaitable[None]]) -> None:
         key = (deployment.key, run.id, what)
@@ -226,11 +226,11 @@ class HookRunner:
         self._errands[key] = task = asyncio.create_task(logged())
         task.add_done_callback(lambda _: self._errands.pop(key, None))
 
-    async def _write(self, change: Callable[[Transaction], None]) -> None:
-        """One transaction, again until the store takes it."""
+    async def _write(self, hook_id: str, change: Callable[[Transaction], None]) -> None:
+        """One transaction for a hook, again until the store takes it."""
         while True:
             try:
-                await self._store.update(change, cause=f"controller/{NAME}")
+                await self._store.update(change, cause=f"controller/{NAME} {hook_id}")
                 return
             except HomeportError as error:
                 _log.warning("what became of a hook could not be written down and is tried again: %s", error)
@@ -244,7 +244,7 @@ class HookRunner:
             return
         told = payload(self._region, deployment, run)
         if not run.target.startswith(("http://", "https://")):
-            await self._write(lambda tx: self._tasks.start(tx, key, run, told=told))
+            await self._write(run.id, lambda tx: self._tasks.start(tx, key, run, told=told))
             return
         seconds = max(1.0, run.expires_at - self._clock.now())
         try:
@@ -257,7 +257,7 @@ class HookRunner:
                 return planner.answered(run, answer, now)
             return planner.ended(run, str(trouble)) if trouble.final else planner.unanswered(run, str(trouble), now)
 
-        await self._write(lambda tx: _put(tx, key, run, judged(tx.now)))
+        await self._write(run.id, lambda tx: _put(tx, key, run, judged(tx.now)))
 
 
 def _with_hooks(reader: Reader) -> list[Deployment]:
