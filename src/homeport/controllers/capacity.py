@@ -7,6 +7,7 @@ store; it keeps nothing, so a sample that was interrupted is taken again by whoe
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -43,13 +44,29 @@ _log: Final = log.logger("controllers.capacity")
 async def keep_capacity(store: Store, clock: Clock, settings: Settings, *, region: str, providers: Mapping[str, InstanceProvider]) -> None:
     """Run until cancelled: a sample of every pool each `settings.managed_scaling_seconds`. `providers` by capacity provider's name."""
     pools = Pools(store, clock, settings, region=region, providers=providers)
-    while True:
-        await clock.sleep(settings.managed_scaling_seconds)
-        for key in await store.view(pools.keys):
+    under_way: set[str] = set()
+    async with asyncio.TaskGroup() as group:
+        while True:
+            await clock.sleep(settings.managed_scaling_seconds)
             try:
-                await pools.sample(key)
+                keys = await store.view(pools.keys)
             except HomeportError as error:
-                _log.warning("the pool of %s is looked at again with the next sample: %s", key, error)
+                _log.warning("no pool can be looked at now: %s", error)
+                continue
+            for key in keys:
+                if key not in under_way:  # whoever makes one pool's machines may take long to answer, and holds up no other pool
+                    under_way.add(key)
+                    group.create_task(_sampled(pools, key)).add_done_callback(lambda _, key=key: under_way.discard(key))  # type: ignore[misc]
+
+
+async def _sampled(pools: Pools, key: str) -> None:
+    """A sample of one pool, whose failure is nobody else's."""
+    try:
+        await pools.sample(key)
+    except HomeportError as error:
+        _log.warning("the pool of %s is looked at again with the next sample: %s", key, error)
+    except Exception:
+        _log.exception("the pool of %s could not be sampled", key)
 
 
 class Pools:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 import pytest
@@ -295,3 +296,26 @@ async def test_describe_capacity_tells_what_a_sample_saw(make_pool):
     (leaving,) = (await told())["leaving"]
     assert leaving["ec2InstanceId"] == machine
     assert leaving["containerInstanceArn"].endswith(busy)
+
+
+async def test_a_provider_that_hangs_or_breaks_holds_up_no_other_pool(make_pool):
+    pool = await make_pool(served=False)
+
+    class Broken(SimulatedMachines):
+        async def fleet(self, pool):
+            raise ValueError("not what anybody expects")
+
+    class Hanging(SimulatedMachines):
+        async def fleet(self, pool):
+            await asyncio.get_running_loop().create_future()
+
+    for name in ("broken", "hanging"):
+        await pool.aws("CreateCapacityProvider", name=name, autoScalingGroupProvider={"autoScalingGroupArn": name})
+    store, clock = pool.cell.store, pool.cell.clock
+    providers = {"pool": pool.machines, "broken": Broken(store, clock), "hanging": Hanging(store, clock)}
+    pool.cell.scale(providers)
+    await pool.run_tasks(1)
+    await pool.minutes(3)
+    assert "set-desired 2" in pool.machines.calls
+    assert await pool.tasks() == {"RUNNING": 1}
+    assert pool.machines.calls.count("fleet") == 3
