@@ -139,8 +139,9 @@ class Pools:
             if task.capacity_provider == provider.name and waits(task)
         )
         members = tuple(_members(tx, provider.name, clusters))
-        found = planner.sample(View(provider=provider, members=members, waiting=waiting, fleet=fleet), now=tx.now)
-        _put(tx, provider, msgspec.structs.replace(found.state, trouble=trouble))
+        view = View(provider=provider, members=members, waiting=waiting, fleet=fleet)
+        found = planner.sample(view, now=tx.now)
+        _put(tx, provider, msgspec.structs.replace(found.state, trouble=trouble or planner.unlisted(view)))
         return found
 
     # -- what is done ----------------------------------------------------------------------------------------------------

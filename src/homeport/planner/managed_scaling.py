@@ -1,6 +1,6 @@
 """One sample of a capacity provider: what its pool is, what is asked of the instance provider, and which instances drain and end.
 
-Owns: `sample`, `ready`, `drains`. Never computes the formula (`planner/capacity.py` does), never asks anybody, never writes.
+Owns: `sample`, `unlisted`, `ready`, `drains`. Never computes the formula (`planner/capacity.py` does), never asks anybody, never writes.
 Source: ecs-reference 3.2. The state that is handed in and given back is kept in the provider's record.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -17,6 +18,8 @@ from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.task import Task
 from homeport.model.record import Instant
 from homeport.planner.capacity import Instance, Pool, Samples, Size, Waiting, instances_needed, plan
+
+UNLISTED: Final = "their machines are gone, or their agents have another HOMEPORT_INSTANCE_ID than it gives them."
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +120,15 @@ def _staying(view: View, leaving: Iterable[Leaving]) -> list[Member]:
     return [
         member for member in view.members if member.instance.key not in gone and (machines is None or member.instance.ec2_instance_id in machines)
     ]
+
+
+def unlisted(view: View) -> str:
+    """What is wrong when the instance provider lists its machines and instances of the pool are none of them; "" when nothing is."""
+    listed = {machine.id for machine in view.fleet.machines or ()}
+    names = sorted(member.instance.ec2_instance_id for member in view.members if member.instance.ec2_instance_id not in listed)
+    if view.fleet.machines is None or not names:
+        return ""
+    return f"The instance provider does not list {len(names)} instances of the pool, which are not counted ({', '.join(names[:3])}): {UNLISTED}"
 
 
 def _sizes(members: Sequence[Member]) -> tuple[InstanceSize, ...]:

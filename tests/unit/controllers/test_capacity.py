@@ -10,6 +10,7 @@ from tests.unit.api.test_history import own
 
 from homeport.api.ecs.operations import OPERATIONS
 from homeport.config import Settings
+from homeport.errors import InvalidParameterError
 from homeport.model.ecs.container_instance import CAPACITY_PROVIDER_ATTRIBUTE, Attribute
 from homeport.store.tables import CAPACITY_PROVIDERS, CONTAINER_INSTANCES, TASKS
 from homeport.testing import records
@@ -319,3 +320,37 @@ async def test_a_provider_that_hangs_or_breaks_holds_up_no_other_pool(make_pool)
     assert "set-desired 2" in pool.machines.calls
     assert await pool.tasks() == {"RUNNING": 1}
     assert pool.machines.calls.count("fleet") == 3
+
+
+async def test_instances_that_the_instance_provider_does_not_list_are_told_and_not_counted(make_pool):
+    pool = await make_pool()
+    attribute = (Attribute(name=CAPACITY_PROVIDER_ATTRIBUTE, value="pool"),)
+    await pool.cell.put(records.container_instance(id="9" * 32, ec2_instance_id="i-stranger", attributes=attribute))
+    await pool.minutes(1.1)
+    state = await pool.state()
+    assert (state.instances, "i-stranger" in state.trouble) == (0, True)
+    await pool.minutes(30)
+    assert pool.machines.ended == []
+
+
+async def test_a_machine_that_is_gone_by_itself_counts_no_more_and_its_tasks_wait_for_nobody_else(make_pool):
+    pool = await make_pool()
+    await pool.run_tasks(2)
+    await pool.minutes(3)
+    busy = (await pool.cell.all(TASKS))[0].container_instance_id
+    machine = next(item.ec2_instance_id for item in await pool.cell.all(CONTAINER_INSTANCES) if item.id == busy)
+    before = (await pool.state()).instances
+    await pool.machines.lose(machine)
+    await pool.minutes(1)
+    state = await pool.state()
+    assert state.instances == before - 1
+    assert machine in state.trouble
+
+
+async def test_describe_capacity_of_named_providers_and_of_what_is_none(make_pool):
+    pool = await make_pool()
+    arn = f"arn:aws:ecs:{records.REGION}:{records.ACCOUNT}:capacity-provider/pool"
+    for names, count in ((["pool"], 1), ([arn], 1), (["other"], 0)):
+        assert len((await own(pool.cell, "DescribeCapacity", capacityProviders=names))["capacities"]) == count
+    with pytest.raises(InvalidParameterError):
+        await own(pool.cell, "DescribeCapacity", capacityProviders=[arn.replace("capacity-provider", "cluster")])
