@@ -115,6 +115,48 @@ def test_an_image_that_is_not_there_fails_with_a_reason(installation: Installati
     assert task["stoppedReason"].startswith("CannotPullContainerError")
 
 
+def test_a_program_that_is_not_there_fails_to_start(installation: Installation) -> None:
+    arn = run(installation.ecs, register(installation.ecs, "nothing", command=["/bin/no-such-program"]))
+    installation.ecs.get_waiter("tasks_stopped").wait(tasks=[arn], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    task = describe(installation.ecs, arn)
+    assert task["stopCode"] == "TaskFailedToStart"
+    assert task["stoppedReason"] == task["containers"][0]["reason"]
+    assert task["stoppedReason"].startswith("CannotStartContainerError: ")
+    assert "startedAt" not in task
+
+
+def test_a_side_car_that_takes_its_time_to_stop_holds_no_service_up(installation: Installation) -> None:
+    """About 8 s: the essential container exits; its service replaces the task while the side car uses its stop timeout."""
+    containers = [
+        {
+            "name": "main",
+            "image": IMAGE,
+            "memory": 16,
+            "command": ["sh", "-c", "until test -e /tmp/end; do sleep 0.1; done; exit 5"],
+            "stopTimeout": 1,
+        },
+        {"name": "slow", "image": IMAGE, "memory": 16, "essential": False, "command": ["sh", "-c", "trap '' TERM; sleep 600"], "stopTimeout": 5},
+    ]
+    installation.ecs.register_task_definition(family="sidecar", containerDefinitions=containers)
+    installation.ecs.create_service(serviceName="sidecar", taskDefinition="sidecar", desiredCount=1)
+    installation.ecs.get_waiter("services_stable").wait(services=["sidecar"], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    (arn,) = installation.ecs.list_tasks(serviceName="sidecar")["taskArns"]
+    docker("exec", describe(installation.ecs, arn)["containers"][0]["runtimeId"], "touch", "/tmp/end")  # noqa: S108 - in the container
+    assert until(lambda: describe(installation.ecs, arn)["desiredStatus"] == "STOPPED")
+    assert until(lambda: arn not in (now := installation.ecs.list_tasks(serviceName="sidecar")["taskArns"]) and len(now) == 1)
+    (other,) = installation.ecs.list_tasks(serviceName="sidecar")["taskArns"]
+    assert until(lambda: describe(installation.ecs, other)["lastStatus"] == "RUNNING")
+    assert until(lambda: describe(installation.ecs, arn)["lastStatus"] == "STOPPED")
+    old, new = describe(installation.ecs, arn), describe(installation.ecs, other)
+    assert (old["stopCode"], old["stoppedReason"]) == ("EssentialContainerExited", "Essential container in task exited")
+    assert [container["exitCode"] for container in old["containers"]] == [5, 137]
+    assert new["createdAt"] < old["stoppedAt"], "it was replaced before its side car had stopped"
+    assert old["createdAt"] <= old["pullStartedAt"] <= old["pullStoppedAt"] <= old["startedAt"] <= old["executionStoppedAt"]
+    assert old["executionStoppedAt"] <= old["stoppingAt"] <= old["stoppedAt"]
+    installation.ecs.delete_service(service="sidecar", force=True)
+    assert until(lambda: not installation.containers(running=True))
+
+
 def test_a_client_token_has_one_effect(installation: Installation) -> None:
     definition = register(installation.ecs, "token", command=["sleep", "600"])
     first = installation.ecs.run_task(taskDefinition=definition, clientToken="once")["tasks"][0]["taskArn"]  # noqa: S106
