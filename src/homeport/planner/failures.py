@@ -36,6 +36,7 @@ UNCOUNTED_MAX: Final = 50
 _KILLED = (130, 137, 143)
 """Exit codes of containers that somebody interrupted, killed or stopped; that is no crash."""
 _ORDERED = (task_model.SERVICE_SCHEDULER_INITIATED, task_model.USER_INITIATED)
+_LOST = (task_model.INFRASTRUCTURE_HEALTH, task_model.TERMINATION_NOTICE)
 _CHECK_FAILED = "Task failed container health checks"
 
 
@@ -98,7 +99,7 @@ def _end_kind(task: Task) -> str:
         return "crashed"
     if task.healthy_since:
         return "ordered"
-    return "lost" if task.stop_code == task_model.INFRASTRUCTURE_HEALTH else "failed"
+    return "lost" if task.stop_code in _LOST else "failed"
 
 
 def _exited_by_itself(container: Container) -> bool:

@@ -1,7 +1,7 @@
 """What becomes of the tasks of an instance that left or drains: one pure function.
 
 Owns: `plan`, and when an instance left. Never touches its status, which belongs to the operations on container instances.
-Source: ecs-reference 3.3 (deregistration by force orphans tasks: they leave the books and service schedulers replace them).
+Sources: ecs-reference 3.3 (deregistration by force orphans tasks: they leave the books and service schedulers replace them), 3.6 (reasons).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from homeport.model.record import Instant
 
 ENDS_MAX: Final = 80
 """Tasks ended in one activation; under a transaction's 100 records. The rest follows at once."""
-REASON: Final = "The container instance was deregistered."
+FORGOTTEN: Final = "The container instance was deregistered."
 
 
 def plan(instance: ContainerInstance | None, tasks: Sequence[Task], now: Instant) -> Plan:
@@ -30,7 +30,15 @@ def plan(instance: ContainerInstance | None, tasks: Sequence[Task], now: Instant
     """
     if instance is not None and instance.status != model.INACTIVE:
         return Plan()
-    changes: list[Change] = [EndTask(task, task_model.INFRASTRUCTURE_HEALTH, REASON) for task in tasks[:ENDS_MAX]]
+    code, reason = _why(instance)
+    changes: list[Change] = [EndTask(task, code, reason) for task in tasks[:ENDS_MAX]]
     if instance is not None and not instance.left_at:
         changes.append(UpdateInstance(msgspec.structs.replace(instance, left_at=now), "it left"))
     return Plan(tuple(changes))
+
+
+def _why(instance: ContainerInstance | None) -> tuple[str, str]:
+    """Stop code and reason. DeregisterContainerInstance leaves no tasks behind, so an instance that still has some was terminated with its machine."""
+    if instance is None:
+        return task_model.INFRASTRUCTURE_HEALTH, FORGOTTEN
+    return task_model.TERMINATION_NOTICE, f"Host EC2 (instance {instance.ec2_instance_id}) terminated."

@@ -37,8 +37,8 @@ _ROLLOUT_MOVES: Final = {("IN_PROGRESS", "COMPLETED"), ("IN_PROGRESS", "FAILED")
 _OBSERVED: Final = {"": 0, "PENDING": 1, "RUNNING": 2, "STOPPED": 3}
 _ONCE: Final = ("started_at", "stopped_at", "stopping_at", "pull_started_at", "pull_stopped_at", "execution_stopped_at", "healthy_since")
 _SCHEDULER: Final = "ServiceSchedulerInitiated"
-_ORPHANED: Final = ("Container instance deregistration forced by user.", "The container instance was deregistered.")
-"""Reasons of tasks whose books were closed without their agent; their containers may run on (ecs-reference 3.3)."""
+_ORPHANED: Final = ("Container instance deregistration forced by user.", "The container instance was deregistered.", "Host EC2 (instance ")
+"""How the reasons begin of tasks whose books were closed without their agent; their containers may run on (ecs-reference 3.3)."""
 
 
 class Violation(Exception):
@@ -358,7 +358,7 @@ class Invariants:
         task = self.task(task_arn)
         if not self.was_made(task_arn):
             self._violated(f"{host} runs a container of {task_arn}, which was never durable")
-        elif task is not None and task.last_status == "STOPPED" and task.stopped_reason not in _ORPHANED:
+        elif task is not None and task.last_status == "STOPPED" and not task.stopped_reason.startswith(_ORPHANED):
             self._violated(f"{host} starts container {container} of {task_arn}, which is STOPPED")
 
     # -- now and then ----------------------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ async def test_without_managed_draining_it_ends_at_once_and_its_tasks_with_it(ma
     assert pool.machines.ended == [busy.ec2_instance_id]
     ended = [task for task in await pool.cell.all(TASKS) if task.last_status == "STOPPED"]
     assert ended
-    assert {task.stop_code for task in ended} == {"InfrastructureHealth"}
+    assert {task.stop_code for task in ended} == {"TerminationNotice"}
 
 
 async def test_a_standalone_task_holds_the_end_up_and_no_longer_than_the_limit(make_pool):

@@ -14,7 +14,7 @@ async def test_tasks_of_an_instance_that_left_are_ended_and_replaced(make_cell):
     await cell.clock.settle()
     tasks = [task for task in await cell.all(TASKS) if task.service]
     assert {(task.last_status, task.stop_code, task.stopped_reason) for task in tasks} == {
-        ("STOPPED", "InfrastructureHealth", "The container instance was deregistered.")
+        ("STOPPED", "TerminationNotice", "Host EC2 (instance i-0123456789abcdef0) terminated.")
     }
     (service,) = await cell.all(SERVICES)
     assert "No Container Instances were found" in service.placement_failure

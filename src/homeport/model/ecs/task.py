@@ -29,6 +29,7 @@ TASK_FAILED_TO_START: Final = "TaskFailedToStart"
 ESSENTIAL_CONTAINER_EXITED: Final = "EssentialContainerExited"
 USER_INITIATED: Final = "UserInitiated"
 SERVICE_SCHEDULER_INITIATED: Final = "ServiceSchedulerInitiated"
+TERMINATION_NOTICE: Final = "TerminationNotice"
 INFRASTRUCTURE_HEALTH: Final = "InfrastructureHealth"
 
 HEALTHY: Final = "HEALTHY"
