@@ -29,6 +29,7 @@ LISTED_KINDS: Final = (
     "daemon-task-definitions",
     "capacity-providers",
     "gateways",
+    "express-gateway-services",
 )
 
 

@@ -164,6 +164,13 @@ def _reservation(item: Mapping[str, Any]) -> tuple[str, str]:
     return f"{capacity['instances']}, {capacity['instancesNeeded']} needed", f"{capacity['capacityProviderReservation']:g} %"
 
 
+def _express_gateway_services(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
+    arns = [
+        arn for cluster in _scopes(api, options) for arn in api.listed("ListServices", "serviceArns", cluster=cluster, resourceManagementType="ECS")
+    ]
+    return [api.call("DescribeExpressGatewayService", serviceArn=arn, include=["TAGS"])["service"] for arn in arns]
+
+
 def _gateways(api: Api, options: argparse.Namespace) -> list[dict[str, Any]]:
     scope = {"cluster": options.cluster} if options.cluster else {}
     associations = api.listed("ListGatewayClusterAssociations", "gatewayClusterAssociations", **scope)
@@ -185,6 +192,7 @@ _LISTS: Final = {
     "daemon-task-definitions": _daemon_task_definitions,
     "capacity-providers": _capacity_providers,
     "gateways": _gateways,
+    "express-gateway-services": _express_gateway_services,
 }
 _COLUMNS: Final[dict[str, Any]] = {
     "clusters": (
@@ -249,6 +257,10 @@ _COLUMNS: Final[dict[str, Any]] = {
         ("CAPACITY PROVIDER", "STATUS", "AUTO SCALING GROUP", "INSTANCES", "RESERVATION"),
         lambda item: (item["name"], item["status"], item.get("autoScalingGroupProvider", {}).get("autoScalingGroupArn", ""), *_reservation(item)),
     ),
+    "express-gateway-services": (
+        ("EXPRESS SERVICE", "CLUSTER", "STATUS", "IMAGE OR TASK DEFINITION"),
+        lambda item: (item["serviceName"], item["cluster"], item["status"]["statusCode"], _runs(item["activeConfigurations"][0])),
+    ),
     "gateways": (
         ("GATEWAY", "STATUS", "CLUSTERS"),
         lambda item: (item["name"], item["status"], ", ".join(_last(arn) for arn in item["clusterArns"])),
@@ -266,6 +278,10 @@ _COLUMNS: Final[dict[str, Any]] = {
     "daemon-task-definitions": (("DAEMON TASK DEFINITION", "STATUS"), lambda item: (_last(item["arn"]), item["status"])),
     "task-definitions": (("TASK DEFINITION", "STATUS"), lambda item: (_last(item["taskDefinitionArn"]), item["status"])),
 }
+
+
+def _runs(configuration: dict[str, Any]) -> str:
+    return configuration.get("primaryContainer", {}).get("image") or _last(configuration.get("taskDefinitionArn", ""))
 
 
 def _last(arn: str) -> str:
@@ -288,6 +304,8 @@ def _described(api: Api, resource: str, cluster: str | None) -> Iterator[dict[st
         raise CommandError(f"{resource} is none of {', '.join(f'{known}/…' for known in (*_DESCRIBES, 'task-set'))}")
     scope, _, inner = name.rpartition("/")
     yield from _ask(api, kind, inner, scope or cluster)
+    if kind == "service":
+        yield from _ask(api, "express-gateway-service", inner, scope or cluster)
 
 
 def _bare(api: Api, resource: str, cluster: str | None) -> Iterator[dict[str, Any]]:
@@ -300,6 +318,7 @@ def _bare(api: Api, resource: str, cluster: str | None) -> Iterator[dict[str, An
             yield from _ask(api, "task", resource, scope)
             yield from _ask(api, "container-instance", resource, scope)
     yield from _ask(api, "service", resource, cluster)
+    yield from _ask(api, "express-gateway-service", resource, cluster)
     yield from _ask(api, "daemon", resource, cluster)
     yield from _ask(api, "cluster", resource, None)
     yield from _ask(api, "capacity-provider", resource, None)
@@ -335,17 +354,35 @@ _DESCRIBES: Final[dict[str, tuple[str, str, list[str]]]] = {
     "daemon-task-definition": ("DescribeDaemonTaskDefinition", "daemonTaskDefinition", []),
     "capacity-provider": ("DescribeCapacityProviders", "capacityProviders", ["TAGS"]),
     "gateway": ("DescribeGateway", "gateway", []),
+    "express-gateway-service": ("DescribeExpressGatewayService", "service", ["TAGS"]),
     "daemon": ("DescribeDaemon", "daemon", []),
     "daemon-deployment": ("DescribeDaemonDeployments", "daemonDeployments", []),
     "daemon-revision": ("DescribeDaemonRevisions", "daemonRevisions", []),
 }
-_ONE: Final = {"task-definition": "taskDefinition", "daemon-task-definition": "daemonTaskDefinition", "gateway": "gateway", "daemon": "daemonArn"}
+_ONE: Final = {
+    "task-definition": "taskDefinition",
+    "daemon-task-definition": "daemonTaskDefinition",
+    "gateway": "gateway",
+    "daemon": "daemonArn",
+    "express-gateway-service": "serviceArn",
+}
 """What is described one at a time, by the parameter that names it."""
-_MISSING: Final = ("ClusterNotFoundException", "GatewayNotFoundException", "DaemonNotFoundException", "ClientException", "InvalidParameterException")
+_MISSING: Final = (
+    "ClusterNotFoundException",
+    "GatewayNotFoundException",
+    "DaemonNotFoundException",
+    "ResourceNotFoundException",
+    "ClientException",
+    "InvalidParameterException",
+)
 
-
-_BY_ARN: Final = ("daemon", "daemon-deployment", "daemon-revision")
-"""What operations name by its ARN alone."""
+_BY_ARN: Final = {
+    "daemon": "daemon",
+    "daemon-deployment": "daemon-deployment",
+    "daemon-revision": "daemon-revision",
+    "express-gateway-service": "service",
+}
+"""What operations name by its ARN alone, and the word of that."""
 
 
 def _arn(api: Api, resource: str) -> str:
@@ -357,7 +394,7 @@ def _arn(api: Api, resource: str) -> str:
 def _ask(api: Api, kind: str, name: str, cluster: str | None) -> Iterator[dict[str, Any]]:
     operation, member, include = _DESCRIBES[kind]
     if kind in _BY_ARN:
-        name = _arn(api, f"{kind}/{cluster or 'default'}/{name}")
+        name = _arn(api, f"{_BY_ARN[kind]}/{_last(cluster or 'default')}/{name}")
     if kind in _ONE:
         parameters: dict[str, Any] = {_ONE[kind]: name}
     elif kind in _BY_ARN:

@@ -117,6 +117,20 @@ async def test_a_gateway_has_a_story(cell):
         assert [entry["cause"]["operation"] for entry in told["entries"]] == ["CreateGateway", "UpdateGateway", "DeleteGateway"]
 
 
+async def test_an_express_service_has_a_story(cell):
+    role = f"arn:aws:iam::{ACCOUNT}:role/r"
+    container = {"image": "a", "environment": []}
+    await ecs(cell, "CreateExpressGatewayService", serviceName="shop", infrastructureRoleArn=role, executionRoleArn=role, primaryContainer=container)
+    arn = f"arn:aws:ecs:{REGION}:{ACCOUNT}:service/default/shop"
+    await ecs(cell, "UpdateExpressGatewayService", serviceArn=arn, cpu="512", memory="1024")
+    for name in ("shop", "service/shop", "service/default/shop", arn):
+        told = await own(cell, "DescribeHistory", resource=name)
+        assert told["resourceArn"] == arn
+        assert [entry["cause"]["operation"] for entry in told["entries"]] == ["CreateExpressGatewayService", "UpdateExpressGatewayService"]
+    changed = {item["field"]: (item["old"], item["new"]) for item in told["entries"][1]["changes"]}
+    assert changed["configuration.cpu"] == ("256", "512")
+
+
 async def test_what_is_not_known_or_not_ours_is_said(cell):
     with pytest.raises(ResourceNotFoundError, match="knows nothing of nobody"):
         await own(cell, "DescribeHistory", resource="nobody")

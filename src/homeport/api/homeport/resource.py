@@ -25,6 +25,7 @@ from homeport.store.tables import (
     DAEMON_TASK_DEFINITIONS,
     DAEMONS,
     DEPLOYMENTS,
+    EXPRESS_GATEWAY_SERVICES,
     GATEWAYS,
     SERVICE_REVISIONS,
     SERVICES,
@@ -69,14 +70,20 @@ def places(reader: Reader, call: Call, text: str, cluster: str | None) -> list[P
 
     Raises InvalidParameterError for what can mean nothing, and for an ARN of another account or region.
     """
-    name = lookup.cluster_name(call, cluster)
+    found = dict.fromkeys(_places(reader, call, text, lookup.cluster_name(call, cluster)))
+    express = (Place(EXPRESS_GATEWAY_SERVICES, place.key) for place in found if place.table is SERVICES)  # they share names and ARNs
+    return [*found, *express]
+
+
+def _places(reader: Reader, call: Call, text: str, cluster: str) -> Iterator[Place]:
     if text.startswith("arn:"):
-        return [_of_kind(call, _own(call, text), name)]
-    if text.partition("/")[0] in KINDS:
-        return [_of_kind(call, text, name)]
-    if "/" in text:
+        yield _of_kind(call, _own(call, text), cluster)
+    elif text.partition("/")[0] in KINDS:
+        yield _of_kind(call, text, cluster)
+    elif "/" in text:
         raise InvalidParameterError(f"{text} is none of {', '.join(f'{kind}/…' for kind in KINDS)}")
-    return list(dict.fromkeys(_bare(reader, call, text, name)))
+    else:
+        yield from _bare(reader, call, text, cluster)
 
 
 def arn_of(call: Call, place: Place) -> str:
@@ -101,6 +108,7 @@ def arn_of(call: Call, place: Place) -> str:
 
 _ARNS: Final[dict[str, Callable[..., str]]] = {
     SERVICES.name: arn.service_arn,
+    EXPRESS_GATEWAY_SERVICES.name: arn.service_arn,
     TASKS.name: arn.task_arn,
     CONTAINER_INSTANCES.name: arn.container_instance_arn,
     DEPLOYMENTS.name: arn.service_deployment_arn,
