@@ -50,6 +50,13 @@ DEPLOYMENT = {
     "minimumHealthyPercent": 50,
     "strategy": "ROLLING",
 }
+DAEMON = {
+    "deploymentConfiguration": {"drainPercent": 50.0, "bakeTimeInMinutes": 0},
+    "propagateTags": "DAEMON",
+    "enableECSManagedTags": True,
+    "enableExecuteCommand": False,
+    "critical": False,
+}
 EXPRESS = {
     "executionRoleArn": ROLE,
     "healthCheckPath": "/health",
@@ -99,6 +106,13 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "CreateGateway": {"name": "new", "infrastructureRoleArn": ROLE, "configuration": {"hostSharedAlb": {}}},
     "CreateService": {"serviceName": "new", "taskDefinition": "web", "desiredCount": 0},
     "CreateTaskSet": {"service": "shared", "cluster": "default", "taskDefinition": "web"},
+    "CreateDaemon": {"daemonName": "new", "daemonTaskDefinitionArn": "agents:1", "capacityProviderArns": ["edge"]},
+    "DeleteDaemon": {"daemonArn": "AGENTS"},
+    "DescribeDaemon": {"daemonArn": "AGENTS"},
+    "DescribeDaemonDeployments": {"daemonDeploymentArns": ["ROLLOUT"]},
+    "DescribeDaemonRevisions": {"daemonRevisionArns": ["VERSION"]},
+    "ListDaemonDeployments": {"daemonArn": "AGENTS"},
+    "UpdateDaemon": {"daemonArn": "AGENTS", "daemonTaskDefinitionArn": "agents:1", "capacityProviderArns": ["edge"]},
     "DeleteAccountSetting": {"name": "containerInsights"},
     "DeleteAttributes": {"attributes": [{"name": "stack", "targetId": "INSTANCE"}]},
     "DeleteCapacityProvider": {"capacityProvider": "unused"},
@@ -131,7 +145,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "PutAccountSetting": {"name": "containerInsights", "value": "enabled"},
     "PutAccountSettingDefault": {"name": "containerInsights", "value": "enabled"},
     "PutAttributes": {"attributes": [{"name": "stack", "targetId": "INSTANCE"}]},
-    "PutClusterCapacityProviders": {"cluster": "default", "capacityProviders": [], "defaultCapacityProviderStrategy": []},
+    "PutClusterCapacityProviders": {"cluster": "empty", "capacityProviders": [], "defaultCapacityProviderStrategy": []},
     "RegisterContainerInstance": {"totalResources": RESOURCES},
     "RegisterDaemonTaskDefinition": {"family": "new", "containerDefinitions": [APP]},
     "RegisterTaskDefinition": {"family": "new", "containerDefinitions": [APP]},
@@ -166,6 +180,22 @@ FULL: dict[str, list[dict[str, Any]]] = {
     "CreateCluster": [
         {"clusterName": "new", "tags": TAGS, "capacityProviders": ["pool"], "defaultCapacityProviderStrategy": STRATEGY, **CLUSTER},
     ],
+    "CreateDaemon": [
+        {
+            "daemonName": "new",
+            "clusterArn": PREFIX + "cluster/default",
+            "daemonTaskDefinitionArn": PREFIX + "daemon-task-definition/agents:2",
+            "capacityProviderArns": [PREFIX + "capacity-provider/edge"],
+            "tags": TAGS,
+            "clientToken": "token",
+            **DAEMON,
+        },
+    ],
+    "ListDaemons": [{"clusterArn": PREFIX + "cluster/default", "capacityProviderArns": [PREFIX + "capacity-provider/edge"], "maxResults": 1}],
+    "ListDaemonDeployments": [
+        {"daemonArn": "AGENTS", "status": ["PENDING", "IN_PROGRESS"], "createdAt": {"before": 4e9, "after": 0.0}, "maxResults": 1}
+    ],
+    "UpdateDaemon": [{"daemonArn": "AGENTS", "daemonTaskDefinitionArn": "agents:2", "capacityProviderArns": ["edge"], **DAEMON}],
     "CreateExpressGatewayService": [
         {"infrastructureRoleArn": ROLE, "serviceName": "new", "cluster": "other", "tags": TAGS, **EXPRESS},
         {"infrastructureRoleArn": ROLE, "serviceName": "new", "taskDefinitionArn": "express:1", "healthCheckPath": "/"},
