@@ -300,15 +300,15 @@ class Workload:
 def faults(servers: Servers, members: EtcdMembers) -> dict[str, Callable[[], Callable[[], None]]]:
     """Name → does harm, and gives what mends it."""
 
-    def kill_server(leads: bool) -> Callable[[], None]:
+    def kill_server(leading: bool) -> Callable[[], None]:
         leader = servers.leader()
-        victims = [number for number in range(3) if (number == leader) == leads]
+        victims = [number for number in range(3) if (number == leader) == leading]
         victim = random.choice(victims or [0])
         servers.kill(victim)
         return lambda: servers.start(victim)
 
-    def kill_member(leads: bool) -> Callable[[], None]:
-        victim = random.choice([member for member in members.members if leads(member) == leads] or members.members)
+    def kill_member(leading: bool) -> Callable[[], None]:
+        victim = random.choice([member for member in members.members if leads(member) == leading] or members.members)
         victim.kill()
         return lambda: _start_member(victim)
 
