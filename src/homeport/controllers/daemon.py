@@ -14,6 +14,7 @@ import msgspec
 from homeport.model.change import Plan
 from homeport.model.ecs import container_instance as instance_model
 from homeport.model.ecs import service as service_model
+from homeport.model.ecs import task as task_model
 from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
@@ -49,6 +50,14 @@ def _has_replicas(reader: Reader, instance_key: str) -> bool:
     services = {task.service_key for task in reader.find(TASKS, "instance_live", instance_key) if task.service}
     found = (reader.get(SERVICES, key) for key in services)
     return any(service is not None and service.scheduling_strategy != service_model.DAEMON for service in found)
+
+
+def makes_room(change: Change) -> bool:
+    """Whether a change of a task may let another one be placed: it stopped, or it is a daemon's and what waited for it to run need wait no more."""
+    after = change.after
+    if not isinstance(after, Task) or after.last_status == task_model.STOPPED:
+        return True
+    return bool(after.daemon) and after.last_status == task_model.RUNNING
 
 
 class DaemonHints:

@@ -15,9 +15,11 @@ from typing import Final
 import msgspec
 
 from homeport.config import Settings
+from homeport.controllers.daemon import makes_room
 from homeport.controllers.loop import Activation
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.daemon import Daemon
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition, task_definition_key
 from homeport.placement.index import PlacementIndex
@@ -53,9 +55,8 @@ class SchedulerController:
             if isinstance(change.after, Task) and waits(change.after):
                 self._waiting.add(record.cluster_key)
                 return (record.cluster_key,) if change.before is None else ()
-            freed = not isinstance(change.after, Task) or change.after.last_status == task_model.STOPPED
-            return (record.cluster_key,) if freed and record.cluster_key in self._waiting else ()
-        if isinstance(record, ContainerInstance) and record.cluster_key in self._waiting:
+            return (record.cluster_key,) if makes_room(change) and record.cluster_key in self._waiting else ()
+        if isinstance(record, ContainerInstance | Daemon) and record.cluster_key in self._waiting:
             return (record.cluster_key,)
         return ()
 

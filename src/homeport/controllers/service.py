@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from homeport.config import Settings
-from homeport.controllers.daemon import DaemonHints, plan_daemon
+from homeport.controllers.daemon import DaemonHints, makes_room, plan_daemon
 from homeport.controllers.loop import Activation
 from homeport.controllers.rebalancing import Rebalancing
 from homeport.controllers.service_launch import launch_of
@@ -23,6 +23,7 @@ from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import service as service_model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.daemon import Daemon
 from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
@@ -108,11 +109,13 @@ class ServiceController:
             stopped = after is None or after.last_status == task_model.STOPPED
             concerned = record.service and health.concerns(before, after, self._settings.healthy_after_seconds)
             keys = [*([record.service_key] if concerned else []), *self._daemons.of_task(record, stopped=stopped)]
-            return [*keys, *self._waiting.of(record.cluster_key)] if stopped else keys
+            return [*keys, *self._waiting.of(record.cluster_key)] if makes_room(change) else keys
         if isinstance(record, Deployment):
             return (record.service_key,)
         if isinstance(record, ContainerInstance):
             return (*self._daemons.of_instance(change), *self._waiting.of(record.cluster_key))
+        if isinstance(record, Daemon):
+            return self._waiting.of(record.cluster_key)
         return ()
 
     def keys(self, reader: Reader) -> Iterable[str]:

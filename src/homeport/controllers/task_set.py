@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from homeport.config import Settings
+from homeport.controllers.daemon import makes_room
 from homeport.controllers.loop import Activation
 from homeport.controllers.service import is_note, service_view
 from homeport.controllers.service import wake_at as coming_of_age
@@ -26,6 +27,7 @@ from homeport.model.change import Event, ForgetTaskSet, Plan, StartTask, StopTas
 from homeport.model.ecs import service as service_model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.daemon import Daemon
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_set import TaskSet
@@ -72,9 +74,8 @@ class TaskSetController:
             before, after = (item if isinstance(item, Task) else None for item in (change.before, change.after))
             mine = bool(self._mine) and record.service_key in self._mine
             keys = [record.service_key] if mine and self._expected.concerns(before, after) else []
-            stopped = after is None or after.last_status == task_model.STOPPED
-            return [*keys, *self._waiting.of(record.cluster_key)] if stopped else keys
-        return tuple(self._waiting.of(record.cluster_key)) if isinstance(record, ContainerInstance) else ()
+            return [*keys, *self._waiting.of(record.cluster_key)] if makes_room(change) else keys
+        return tuple(self._waiting.of(record.cluster_key)) if isinstance(record, ContainerInstance | Daemon) else ()
 
     def keys(self, reader: Reader) -> Iterable[str]:
         """Every service with task sets that is not INACTIVE."""

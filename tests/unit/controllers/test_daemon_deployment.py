@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from homeport.api.ecs.operations import OPERATIONS
+from homeport.controllers.capacity import _members
 from homeport.controllers.daemon_deployment import DaemonDeploymentController
 from homeport.model.ecs.container_instance import CAPACITY_PROVIDER_ATTRIBUTE, Attribute
 from homeport.store.tables import CONTAINER_INSTANCES, DAEMON_DEPLOYMENTS, DAEMONS, TASKS
@@ -279,3 +280,39 @@ async def test_a_hundred_instances(daemons):
     (deployment,) = [item for item in await daemons.cell.all(DAEMON_DEPLOYMENTS) if made["deploymentArn"].endswith(item.id)]
     assert deployment.status == "SUCCESSFUL"
     assert len(await daemons.cell.all(CONTAINER_INSTANCES)) == 94
+
+
+async def health(daemons, instance_id):
+    found = await daemons.call("DescribeContainerInstances", containerInstances=[instance_id], include=["CONTAINER_INSTANCE_HEALTH"])
+    return {detail["type"]: detail["status"] for detail in found["containerInstances"][0]["healthStatus"]["details"]}.get("DAEMON")
+
+
+async def test_the_health_of_an_instance_tells_of_its_daemons(daemons):
+    one, other = f"{2:032x}", "1" * 32
+    assert await health(daemons, one) is None
+    await daemons.create()
+    assert (await health(daemons, one), await health(daemons, other)) == ("INITIALIZING", None)
+    await daemons.pass_seconds(2)
+    assert await health(daemons, one) == "OK"
+
+
+async def test_a_service_gets_its_room_when_the_daemon_runs(daemons):
+    """Nobody waits for the sweep: a daemon that begins to run, or is gone, lets those in that were refused."""
+    await daemons.call("RegisterTaskDefinition", family="web2", containerDefinitions=[{"name": "a", "image": "a", "memory": 6}])
+    await daemons.create()
+    on_edge = [{"type": "memberOf", "expression": f"attribute:{CAPACITY_PROVIDER_ATTRIBUTE} == edge"}]
+    await daemons.call("CreateService", serviceName="web", taskDefinition="web2", desiredCount=1, placementConstraints=on_edge)
+
+    async def count():
+        return len([task for task in await daemons.cell.all(TASKS) if task.service == "web"])
+
+    assert await count() == 0
+    await daemons.pass_seconds(1.5)
+    assert await count() == 1
+
+
+async def test_a_pool_with_nothing_but_daemons_is_empty(daemons):
+    await daemons.create()
+    await daemons.pass_seconds(60)
+    found = await daemons.cell.view(lambda reader: [member.tasks for member in _members(reader, "edge", [f"{records.ACCOUNT}/default"])])
+    assert found == [0, 0, 0]

@@ -14,7 +14,7 @@ from homeport.model.ecs import task as task_model
 from homeport.model.ecs.container_instance import Attribute, ContainerInstance
 from homeport.planner.gpus import free
 from homeport.store.table import Reader
-from homeport.store.tables import TASKS
+from homeport.store.tables import DAEMONS, TASKS
 
 OK: Final = "OK"
 IMPAIRED: Final = "IMPAIRED"
@@ -48,7 +48,7 @@ def container_instance_json(reader: Reader, region: str, instance: ContainerInst
     if instance.agent_update_status:
         rendered["agentUpdateStatus"] = instance.agent_update_status
     if "CONTAINER_INSTANCE_HEALTH" in include:
-        rendered["healthStatus"] = _health(instance)
+        rendered["healthStatus"] = _health(reader, instance)
     return rendered
 
 
@@ -102,8 +102,9 @@ def _strings(name: str, values: Iterable[str]) -> dict[str, Any]:
     return {"name": name, "type": "STRINGSET", "doubleValue": 0.0, "longValue": 0, "integerValue": 0, "stringSetValue": list(values)}
 
 
-def _health(instance: ContainerInstance) -> dict[str, Any]:
-    """Container runtime as the agent reported it, connectivity as the dispatcher knows it; the whole is as bad as the worse of them."""
+def _health(reader: Reader, instance: ContainerInstance) -> dict[str, Any]:
+    """Container runtime as the agent reported it, connectivity as the dispatcher knows it, daemons where there are some; the whole is as bad as the
+    worst of them."""
     runtime: dict[str, Any] = {"type": "CONTAINER_RUNTIME", "status": instance.health or INSUFFICIENT_DATA}
     if instance.health_updated_at:
         runtime.update(lastUpdated=instance.health_updated_at, lastStatusChange=instance.health_changed_at or instance.health_updated_at)
@@ -111,6 +112,20 @@ def _health(instance: ContainerInstance) -> dict[str, Any]:
     changed_at = instance.session.since if instance.agent_connected and instance.session else instance.disconnected_at
     if changed_at:
         connectivity.update(lastUpdated=changed_at, lastStatusChange=changed_at)
-    details = [runtime, connectivity]
+    details = [runtime, connectivity, *_daemons(reader, instance)]
     worst = next((status for status in _WORST_FIRST if any(detail["status"] == status for detail in details)), INSUFFICIENT_DATA)
     return {"overallStatus": worst, "details": details}
+
+
+def _daemons(reader: Reader, instance: ContainerInstance) -> list[dict[str, Any]]:
+    """How the daemons fare that belong on the instance, as one detail: as bad as the worst of them. None where none belongs."""
+    found = reader.find(DAEMONS, "capacity_provider", f"{instance.cluster_key}/{instance.capacity_provider}") if instance.capacity_provider else ()
+    names = [daemon.name for daemon in found if daemon.share is not None]
+    if not names:
+        return []
+    live = reader.find(TASKS, "instance_live", instance.key)
+    tasks = {task.daemon: task for task in live if task.daemon and task.desired_status == task_model.RUNNING == task.last_status}
+    sick = any(task.health_status == task_model.UNHEALTHY for task in tasks.values())
+    status = IMPAIRED if sick else OK if all(name in tasks for name in names) else INITIALIZING
+    changed_at = max((task.started_at for task in tasks.values()), default=0.0)
+    return [{"type": "DAEMON", "status": status, **({"lastUpdated": changed_at, "lastStatusChange": changed_at} if changed_at else {})}]
