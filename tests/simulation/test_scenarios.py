@@ -20,9 +20,9 @@ import pytest
 
 from homeport.api.ecs.operations import OPERATIONS
 from homeport.model.ecs.capacity_provider import InstanceSize
-from homeport.model.ecs.container_instance import Attribute
+from homeport.model.ecs.container_instance import CAPACITY_PROVIDER_ATTRIBUTE, Attribute
 from homeport.model.ecs.deployment import Deployment
-from homeport.store.tables import CAPACITY_PROVIDERS, CONTAINER_INSTANCES, DEPLOYMENTS, SERVICE_EVENTS, TASK_SETS, TASKS
+from homeport.store.tables import CAPACITY_PROVIDERS, CONTAINER_INSTANCES, DAEMON_DEPLOYMENTS, DEPLOYMENTS, SERVICE_EVENTS, TASK_SETS, TASKS
 from homeport.testing import records
 from homeport.testing.cell import MemoryCell
 from homeport.testing.machines import SimulatedMachines
@@ -261,6 +261,73 @@ async def daemon_on_a_hundred_instances() -> Scenario:
     return scenario
 
 
+class DaemonScenario(Scenario):
+    """The timeline of the daemon `logs` on the instances of the capacity provider `edge`, beside a service `web`."""
+
+    @classmethod
+    async def of(cls, instances: int) -> DaemonScenario:
+        """A cluster with so many instances, and the daemon task definitions logs:1 to logs:3."""
+        cell = await MemoryCell.open(seed="scenario")
+        await cell.put(records.cluster(), records.task_definition())
+        made = cls(cell)
+        for number in range(instances):
+            await made.join_edge(number + 1)
+        cell.start()
+        group = {"autoScalingGroupArn": "group"}
+        await cell.call("CreateCapacityProvider", OPERATIONS["CreateCapacityProvider"], {"name": "edge", "autoScalingGroupProvider": group})
+        associated = {"cluster": "default", "capacityProviders": ["edge"], "defaultCapacityProviderStrategy": []}
+        await cell.call("PutClusterCapacityProviders", OPERATIONS["PutClusterCapacityProviders"], associated)
+        for revision in (1, 2, 3):
+            container = {"name": "agent", "image": f"agent:{revision}", "cpu": 128, "memory": 128}
+            request = {"family": "logs", "containerDefinitions": [container]}
+            await cell.call("RegisterDaemonTaskDefinition", OPERATIONS["RegisterDaemonTaskDefinition"], request)
+        return made
+
+    async def join_edge(self, number: int) -> None:
+        """One instance more of the capacity provider."""
+        attributes = (Attribute(name=CAPACITY_PROVIDER_ATTRIBUTE, value="edge"),)
+        await self.cell.put(records.container_instance(id=f"{number:032x}", cpu=4096, attributes=attributes))
+
+    async def _state(self) -> list[str]:
+        tasks = [task for task in await self.cell.all(TASKS) if task.last_status != "STOPPED"]
+        state = []
+        for revision in sorted({task.revision for task in tasks if task.daemon}):
+            of_it = [task for task in tasks if task.daemon and task.revision == revision]
+            counted = Counter("stopping" if task.desired_status == "STOPPED" else task.last_status.lower() for task in of_it)
+            state.append(f"logs:{revision} " + ", ".join(f"{counted[name]} {name}" for name in ("running", "pending", "stopping") if counted[name]))
+        web = Counter("stopping" if task.desired_status == "STOPPED" else task.last_status.lower() for task in tasks if task.service)
+        state.append("web " + ", ".join(f"{web[name]} {name}" for name in ("running", "pending", "stopping") if web[name]) if web else "no web")
+        deployments = sorted(await self.cell.all(DAEMON_DEPLOYMENTS), key=lambda item: item.created_at)
+        newest = deployments[-1] if deployments else None
+        return [*state, *([f"[{newest.status}, step {newest.steps}, {newest.circuit_breaker.failure_count} failed]"] if newest else ["[none]"])]
+
+
+async def daemon_deployment_with_rollback() -> Scenario:
+    """A daemon on 100 instances comes before a service; one joins; an update by tenths with bake time; a bad one goes back; one is lost; deletion."""
+    scenario = await DaemonScenario.of(100)
+    spec = {"daemonTaskDefinitionArn": "logs:1", "capacityProviderArns": ["edge"]}
+    made = await scenario.call("CreateDaemon", daemonName="logs", **spec, deploymentConfiguration={"drainPercent": 10.0, "bakeTimeInMinutes": 1})
+    await scenario.call("CreateService", serviceName="web", taskDefinition="web:1", desiredCount=50)
+    await scenario.run(180)
+    scenario.lines.append(f"{scenario._now():>7}  an instance joins")
+    await scenario.join_edge(101)
+    await scenario.run(60)
+    where = {"daemonArn": made["daemonArn"]}
+    await scenario.call("UpdateDaemon", **where, **(spec | {"daemonTaskDefinitionArn": "logs:2"}))
+    await scenario.run(1500)
+    scenario.cell.agents.failure = "CannotPullContainerError: no such image"
+    scenario.cell.agents.failing = {3}
+    await scenario.call("UpdateDaemon", **where, **(spec | {"daemonTaskDefinitionArn": "logs:3"}))
+    await scenario.run(600)
+    lost = min((task for task in await scenario.cell.all(TASKS) if task.daemon and task.last_status == "RUNNING"), key=lambda task: task.instance_key)
+    scenario.lines.append(f"{scenario._now():>7}  the daemon ends on one instance")
+    await scenario.cell.report(lost, "STOPPED")
+    await scenario.run(60)
+    await scenario.call("DeleteDaemon", **where)
+    await scenario.run(60)
+    return scenario
+
+
 async def drain_of_a_third_of_the_fleet() -> Scenario:
     """Three of nine instances drain: their tasks are replaced before they go, within both bounds."""
     scenario = await Scenario.open(zones="abcabcabc")
@@ -433,6 +500,7 @@ SCENARIOS: tuple[Callable[[], Awaitable[Scenario]], ...] = (
     zone_loss_during_a_deployment,
     rebalancing_after_a_zone_returns,
     daemon_on_a_hundred_instances,
+    daemon_deployment_with_rollback,
     drain_of_a_third_of_the_fleet,
     scale_in_past_protected_tasks,
     managed_scaling,

@@ -126,7 +126,8 @@ class DaemonDeploymentController:
         occupied = {task.instance_key for task in tasks if task.desired_status == task_model.RUNNING}
         free = [key for key, connected in targets.items() if connected and key not in occupied] if request else []
         tried = {key: self._placement.place_on(request, key) for key in free} if request else {}
-        draining = frozenset(key for key in occupied if _drains(tx.get(CONTAINER_INSTANCES, key)))
+        hosts = {task.instance_key: tx.get(CONTAINER_INSTANCES, task.instance_key) for task in tasks}
+        draining = frozenset(key for key in occupied if _drains(hosts[key]))
         completed = tx.get(DAEMON_REVISIONS, f"{daemon.key}/{daemon.completed_revision_id}") if daemon.completed_revision_id else None
         return DaemonView(
             daemon=daemon,
@@ -135,6 +136,7 @@ class DaemonDeploymentController:
             tasks=tasks,
             targets=targets,
             draining=draining,
+            away=frozenset(key for key, host in hosts.items() if host is None or not host.agent_connected),
             busy=frozenset(key for key in draining if any(_others(tx, key))),
             refused={key: found.closest.reason for key, found in tried.items() if isinstance(found, Refusal)},
             bereft=tuple(self._bereft(tx, daemon, [key for key in free if daemon.critical])),

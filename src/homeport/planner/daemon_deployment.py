@@ -67,6 +67,8 @@ class DaemonView(msgspec.Struct, frozen=True, kw_only=True):
     """Key of every ACTIVE instance that it is for → whether its agent is connected."""
     draining: frozenset[str] = frozenset()
     """Keys of instances with tasks of it that are DRAINING or on their way out."""
+    away: frozenset[str] = frozenset()
+    """Keys of instances with tasks of it whose agent is not connected."""
     busy: frozenset[str] = frozenset()
     """Those of them on which other tasks still are: the daemon stops after them."""
     refused: Mapping[str, str] = {}
@@ -106,7 +108,7 @@ def plan(view: DaemonView, ended: Iterable[Task], *, settings: Settings, now: In
     healthy = tuple(task for task in view.tasks if not task.healthy_since and is_healthy(task, after, now))[:HEALTH_WRITES_MAX]
     marked = tuple(msgspec.structs.replace(task, healthy_since=now) for task in healthy)
     revision = pinned(view.revision, view.tasks, now) or view.revision
-    counted = monitors.counted(view.deployment, len(view.targets), monitors.Moments(view.tasks, ended), settings=settings, now=now)
+    counted = monitors.counted(view.deployment, _at_a_time(view), monitors.Moments(view.tasks, ended), settings=settings, now=now)
     failure = monitors.failure_of(view.deployment, counted)
     if failure:
         daemon, deployment = monitors.failed(view.daemon, counted, failure, completed=view.completed, now=now)
@@ -141,11 +143,23 @@ def was_lost(task: Task) -> bool:
     return task.stop_code != task_model.SERVICE_SCHEDULER_INITIATED or task.stopped_reason.startswith(SICK)
 
 
+def batch(view: DaemonView) -> int:
+    """How many instances an update takes at a time."""
+    share = len(view.targets) * configuration_of(view.deployment.configuration).drain_percent / 100
+    return max(1, int(share))
+
+
+def _at_a_time(view: DaemonView) -> int:
+    """How many instances can fail together: what the circuit breaker's threshold is worked out of."""
+    return batch(view) if view.deployment.source_revision_ids else len(view.targets)
+
+
 def _retire(view: DaemonView, now: Instant) -> DaemonPlan:
-    """Stop what is left of a deleted daemon; over when nothing is left that is wanted."""
+    """Stop what is left of a deleted daemon; over when nothing is left but what an agent that is away will stop when it is back."""
     deployment, wanted = view.deployment, [task for task in view.tasks if task.desired_status == task_model.RUNNING]
     stops = tuple(StopTask(task, task_model.SERVICE_SCHEDULER_INITIATED, _scaling(deployment)) for task in wanted[:STOPS_MAX])
-    over = not wanted and deployment.status == model.IN_PROGRESS
+    gone = all(task.desired_status == task_model.STOPPED and task.instance_key in view.away for task in view.tasks)
+    over = gone and deployment.status == model.IN_PROGRESS
     if deployment.status == model.PENDING:
         deployment = msgspec.structs.replace(deployment, status=model.IN_PROGRESS, started_at=now, updated_at=now)
     elif over:
@@ -207,8 +221,7 @@ class _Choice:
             self._stop(self._serving.pop(key))
         if not self._serving or self._unsettled() or self.stops or not self._baked():
             return
-        share = int(len(self._view.targets) * configuration_of(self._deployment.configuration).drain_percent / 100)
-        for key in list(self._serving)[: max(1, share)]:
+        for key in list(self._serving)[: batch(self._view)]:
             self._stop(self._serving[key])
         self._deployment = msgspec.structs.replace(self._deployment, steps=self._deployment.steps + 1, bake_started_at=0.0, updated_at=self._now)
 

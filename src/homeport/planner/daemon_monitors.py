@@ -43,7 +43,8 @@ class Moments(msgspec.Struct, frozen=True):
 
 
 def counted(deployment: DaemonDeployment, instances: int, tasks: Moments, *, settings: Settings, now: Instant) -> DaemonDeployment:
-    """`deployment` begun, watched, and with its counters brought up to `tasks`. `instances`: how many it is for."""
+    """`deployment` begun, watched, and with its counters brought up to `tasks`. `instances`: how many of those that it
+    is for may fail together."""
     if deployment.status == model.PENDING:
         deployment = msgspec.structs.replace(deployment, status=model.IN_PROGRESS, started_at=now, updated_at=now)
     if deployment.status == model.IN_PROGRESS:

@@ -34,7 +34,7 @@ def old(number):
     return task(number, deployment_id=OLD, family="logs")
 
 
-def decide(tasks, targets, *, draining=(), busy=(), refused=(), ended=(), bereft=(), completed=None, now=LATER, deployment=None, **daemon):
+def decide(tasks, targets, *, draining=(), away=(), busy=(), refused=(), ended=(), bereft=(), completed=None, now=LATER, deployment=None, **daemon):
     """(instances that get a task, numbers of the stopped tasks, the plan). `targets`: numbers of instances; negative: agent away."""
     view = DaemonView(
         daemon=records.daemon(**daemon),
@@ -43,6 +43,7 @@ def decide(tasks, targets, *, draining=(), busy=(), refused=(), ended=(), bereft
         tasks=tuple(tasks),
         targets={at(abs(n)): n > 0 for n in targets},
         draining=frozenset(at(n) for n in draining),
+        away=frozenset(at(n) for n in away),
         busy=frozenset(at(n) for n in busy),
         refused={at(n): "RESOURCE:MEMORY" for n in refused},
         bereft=tuple(bereft),
@@ -232,8 +233,19 @@ def test_a_deleted_daemon_stops_its_tasks_and_is_over():
     _, stopped, answer = decide([task(1), old(2)], [1, 2], deployment=pending, status="DELETE_IN_PROGRESS")
     assert (stopped, answer.deployment.status, answer.over) == ([1, 2], "IN_PROGRESS", False)
     leaving = task(1, desired_status="STOPPED", last_status="STOPPING")
-    answer = decide([leaving], [1], deployment=answer.deployment, status="DELETE_IN_PROGRESS")[2]
-    assert (answer.stops, answer.deployment.status, answer.over) == ((), "SUCCESSFUL", True)
+    going = answer.deployment
+    assert decide([leaving], [1], deployment=going, status="DELETE_IN_PROGRESS")[2].over is False
+    for tasks, away in (([], ()), ([leaving], [1])):  # what an agent that is away still has is not waited for
+        answer = decide(tasks, [], away=away, deployment=going, status="DELETE_IN_PROGRESS")[2]
+        assert (answer.stops, answer.deployment.status, answer.over) == ((), "SUCCESSFUL", True)
+
+
+@pytest.mark.parametrize(("sources", "threshold"), [((), 20), ((OLD,), 5)])
+def test_the_breaker_goes_by_how_many_can_fail_together(sources, threshold):
+    """All instances of a first deployment, a batch of an update."""
+    deployment = records.daemon_deployment(source_revision_ids=sources)
+    answer = decide([], range(1, 41), deployment=deployment)[2]
+    assert answer.deployment.circuit_breaker.threshold == threshold
 
 
 def test_a_great_many_are_taken_in_portions():
