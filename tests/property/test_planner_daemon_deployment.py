@@ -71,9 +71,7 @@ class World:
         for key in answer.starts:
             assert not self.on(int(key[-32:], 16)), "a second task on an instance"
             fields = {"deployment_id": self.daemon.revision_id, "container_instance_id": key[-32:], "started_by": self.deployment.started_by}
-            made = records.daemon_task(
-                next(self.numbers), last_status="PENDING", observed_status="", started_at=0.0, created_at=self.now, **fields
-            )
+            made = records.daemon_task(next(self.numbers), last_status="PENDING", observed_status="", started_at=0.0, created_at=self.now, **fields)
             self.tasks[made.id] = made
         return answer
 
@@ -100,6 +98,15 @@ class World:
     def report(self, task: Task, status: str) -> None:
         self.tasks[task.id] = observed(task, Seen(status=status), self.now)
 
+    def begin(self, count: int) -> None:
+        """So many instances that have it, and an update."""
+        self.connected = dict.fromkeys(range(count), True)
+        while self.deployment.status not in model.TERMINAL:
+            self.activate()
+            self.obey()
+            self.now += AFTER + 30.0
+        self.update()
+
     def obey(self) -> None:
         """Every agent does at once what is wanted."""
         for task in self.live():
@@ -107,17 +114,19 @@ class World:
                 self.report(task, "STOPPED" if task.desired_status == "STOPPED" else "RUNNING")
 
 
-STEPS = ("activate", "join", "away", "back", "leave", "run", "end", "fail", "update", "wait")
+STEPS = ("activate", "join", "away", "back", "leave", "run", "end", "end", "fail", "update", "wait", "wait")
 
 
 @settings(max_examples=120, deadline=None)
 @given(
+    count=st.integers(0, 8),
     percent=st.sampled_from((0.0, 10.0, 34.0, 50.0, 100.0)),
     minutes=st.sampled_from((0, 0, 1)),
     steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 9)), max_size=60),
 )
-def test_a_daemon_gets_everywhere_by_batches(percent: float, minutes: int, steps: list[tuple[str, int]]) -> None:
+def test_a_daemon_gets_everywhere_by_batches(count: int, percent: float, minutes: int, steps: list[tuple[str, int]]) -> None:
     world = World(percent, minutes)
+    world.begin(count)
     for step, number in steps:
         here = world.on(number)
         if step == "join":
@@ -128,9 +137,7 @@ def test_a_daemon_gets_everywhere_by_batches(percent: float, minutes: int, steps
             world.connected.pop(number, None)
         elif step == "run" and here and here[0].desired_status == "RUNNING":
             world.report(here[0], "RUNNING")
-        elif step == "end" and here and here[0].desired_status == "STOPPED":
-            world.report(here[0], "STOPPED")
-        elif step == "fail" and here:
+        elif step == "end" and here and here[0].desired_status == "STOPPED" or step == "fail" and here:
             world.report(here[0], "STOPPED")
         elif step == "update":
             world.update()
