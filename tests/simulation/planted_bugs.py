@@ -22,8 +22,10 @@ from homeport.dispatcher import liveness
 from homeport.dispatcher.session import Session
 from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs import task as task_model
+from homeport.placement import daemons
 from homeport.placement.constraints import Demand
 from homeport.placement.fleet import Fleet
+from homeport.planner import daemon_deployment as daemon_planner
 from homeport.planner import lifecycle_hook, side_by_side
 from homeport.planner import service as service_planner
 from homeport.planner import task as task_planner
@@ -296,6 +298,22 @@ def round_a_share_down() -> None:
     _replace(task_set_planner, "computed_desired_count", lambda desired_count, scale: int(desired_count * scale // 100))
 
 
+def start_a_daemon_beside_its_last_task() -> None:
+    """A daemon's next task does not wait until the one before is gone."""
+    right = daemon_planner._Choice.starts
+
+    def starts(self: Any) -> Any:
+        self._live = set(self._kept)
+        return right(self)
+
+    _replace(daemon_planner._Choice, "starts", starts)
+
+
+def place_before_a_critical_daemon_runs() -> None:
+    """An instance keeps no more than the share of a critical daemon that does not run there."""
+    _replace(daemons.Whole, "keeps", lambda self, node: False)
+
+
 def keep_the_tasks_of_a_deleted_set() -> None:
     """The record of a deleted task set goes at once, its tasks run on."""
     right = task_set_planner._retire
@@ -354,6 +372,8 @@ BUGS: dict[str, Plant] = {
         take_blue_down_while_it_bakes,
         pass_hooks_by,
         start_green_before_its_stage,
+        start_a_daemon_beside_its_last_task,
+        place_before_a_critical_daemon_runs,
     )
 }
 

@@ -18,6 +18,7 @@ import msgspec
 from homeport.config import Settings
 from homeport.controllers.daemon import suits_as_before
 from homeport.controllers.loop import Activation
+from homeport.controllers.service import MANY_TASKS, TOGETHER_SECONDS, TOGETHER_SECONDS_MAX
 from homeport.ids import Ids
 from homeport.model.ecs import container_instance as instance_model
 from homeport.model.ecs import daemon as model
@@ -33,9 +34,10 @@ from homeport.placement.daemons import managed_request
 from homeport.placement.index import PlacementIndex
 from homeport.placement.reasons import Refusal
 from homeport.planner import daemon_deployment as planner
+from homeport.planner import health
 from homeport.planner.daemon_deployment import DaemonPlan, DaemonView
 from homeport.planner.task import Placed, new_task, stop
-from homeport.planner.version_consistency import digests_of
+from homeport.planner.version_consistency import digests_of, needs_digests
 from homeport.store.table import Change, Reader, Transaction
 from homeport.store.tables import CONTAINER_INSTANCES, DAEMON_DEPLOYMENTS, DAEMON_REVISIONS, DAEMON_TASK_DEFINITIONS, DAEMONS, TASKS
 
@@ -56,6 +58,8 @@ class DaemonDeploymentController:
         # Hints for `keys_of`, rebuilt by the sweep: the daemons of a cluster, and those that wait for other tasks to go.
         self._daemons: dict[str, set[str]] = defaultdict(set)
         self._waiting: dict[str, set[str]] = defaultdict(set)
+        # Daemons that look at the first task that runs: its images' digests are wanted, or it ends the launch throttle.
+        self._attentive: set[str] = set()
 
     def keys_of(self, change: Change) -> Iterable[str]:
         """The daemon that changed or whose task or deployment did; the cluster's daemons when an instance changed; those that wait when a task
@@ -67,7 +71,7 @@ class DaemonDeploymentController:
         if isinstance(record, Task):
             stopped = not isinstance(after, Task) or after.last_status == task_model.STOPPED
             waiting = self._waiting.get(record.cluster_key, ()) if stopped else ()
-            return (record.daemon_key, *waiting) if record.daemon else tuple(waiting)
+            return (record.daemon_key, *waiting) if record.daemon and self._concerned(record, change) else tuple(waiting)
         if isinstance(record, DaemonDeployment):
             return (record.daemon_key,)
         if isinstance(record, ContainerInstance):
@@ -75,6 +79,10 @@ class DaemonDeploymentController:
                 return ()
             return tuple(self._daemons.get(record.cluster_key, ()))
         return ()
+
+    def _concerned(self, task: Task, change: Change) -> bool:
+        before, after = (item if isinstance(item, Task) else None for item in (change.before, change.after))
+        return task.daemon_key in self._attentive or health.concerns(before, after, self._settings.healthy_after_seconds)
 
     def keys(self, reader: Reader) -> Iterable[str]:
         """Every daemon."""
@@ -107,7 +115,13 @@ class DaemonDeploymentController:
             self._waiting[daemon.cluster_key].add(key)
         else:
             self._waiting[daemon.cluster_key].discard(key)
-        return Activation(wake_at=plan.wake_at, mark=((NAME, key),) if plan.more else ())
+        if needs_digests(plan.revision) or plan.deployment.failures_to_start:
+            self._attentive.add(key)
+        else:
+            self._attentive.discard(key)
+        count = len(view.tasks)
+        together = min(TOGETHER_SECONDS_MAX, count * TOGETHER_SECONDS) if count >= MANY_TASKS else 0.0
+        return Activation(wake_at=plan.wake_at + together if plan.wake_at else 0.0, mark=((NAME, key),) if plan.more else ())
 
     @staticmethod
     def _with_share(tx: Transaction, daemon: Daemon, deployment: DaemonDeployment, definition: TaskDefinition | None) -> Daemon:

@@ -97,7 +97,7 @@ class DaemonPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def more(self) -> bool:
         """Whether there may be more to do at once."""
-        return len(self.stops) >= STOPS_MAX or len(self.starts) >= STARTS_MAX or len(self.healthy) >= HEALTH_WRITES_MAX
+        return self.deployment.step_left > 0 or len(self.stops) >= STOPS_MAX or len(self.starts) >= STARTS_MAX or len(self.healthy) >= HEALTH_WRITES_MAX
 
 
 def plan(view: DaemonView, ended: Iterable[Task], *, settings: Settings, now: Instant) -> DaemonPlan:
@@ -219,11 +219,16 @@ class _Choice:
         broken = [key for key, tasks in self._serving.items() if any(task.last_status != task_model.RUNNING or is_unhealthy(task) for task in tasks)]
         for key in broken:
             self._stop(self._serving.pop(key))
-        if not self._serving or self._unsettled() or self.stops or not self._baked():
-            return
-        for key in list(self._serving)[: batch(self._view)]:
+        left = self._deployment.step_left if self._serving else 0
+        if not left and self._serving and not self._unsettled() and not self.stops and self._baked():
+            left = batch(self._view)
+            self._deployment = msgspec.structs.replace(self._deployment, steps=self._deployment.steps + 1, bake_started_at=0.0, updated_at=self._now)
+        taken = list(self._serving)[: max(0, min(left, STOPS_MAX - len(self.stops)))]
+        for key in taken:
             self._stop(self._serving[key])
-        self._deployment = msgspec.structs.replace(self._deployment, steps=self._deployment.steps + 1, bake_started_at=0.0, updated_at=self._now)
+        left = min(left, len(self._serving)) - len(taken)
+        if left != self._deployment.step_left:
+            self._deployment = msgspec.structs.replace(self._deployment, step_left=left)
 
     def _unsettled(self) -> list[str]:
         """Connected instances that are to have the task and have no healthy one of this revision, nor an older one that serves."""
@@ -289,5 +294,8 @@ class _Choice:
         baked_at = (
             deployment.bake_started_at + 60.0 * configuration_of(deployment.configuration).bake_time_in_minutes if deployment.bake_started_at else 0
         )
-        instants = [healthy_at(task, self._after) for tasks in self._kept.values() for task in tasks]
+        kept = [task for tasks in self._kept.values() for task in tasks]
+        instants = [healthy_at(task, self._after) for task in kept]
+        if any(task.last_status != task_model.RUNNING for task in kept):  # that one begins to run brings no activation (`health.concerns`)
+            instants.append(self._now + self._after)
         return min((at for at in (*instants, deployment.throttled_until, baked_at) if at > self._now), default=0.0)

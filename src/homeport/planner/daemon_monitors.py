@@ -101,6 +101,7 @@ def failed(
         rollback=rollback,
         updated_at=now,
         bake_started_at=0.0,
+        step_left=0,
         failed_tasks=0,
         failures_to_start=0,
         crashes=0,

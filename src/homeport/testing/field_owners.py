@@ -147,6 +147,7 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "started_at": (_DAEMONS,),
         "rollback": (_DAEMONS,),
         "steps": (_DAEMONS,),
+        "step_left": (_DAEMONS,),
         "bake_started_at": (_DAEMONS,),
         "failed_tasks": (_DAEMONS,),
         "failures_to_start": (_DAEMONS,),

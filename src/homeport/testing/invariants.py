@@ -25,6 +25,7 @@ from homeport.store.store import Store
 from homeport.store.table import Change, Commit, Reader
 from homeport.store.tables import TABLES
 from homeport.testing.births import Births, lost_attributes
+from homeport.testing.daemon_rules import daemon_problem
 from homeport.testing.departures import Departures
 from homeport.testing.field_owners import CREATORS, DELETERS, OWNERS, actor_of
 from homeport.testing.shifts import side_problem, stage_problem, stands_side_by_side
@@ -142,6 +143,8 @@ class Invariants:
         for task in born:
             problem = self._births.problem(task, actor, self.tasks_of(task.service_key) if task.service else ())
             _require(not problem, problem)
+        problem = daemon_problem(self.records, self._on_instance, born)
+        _require(not problem, problem)
         for key in instances:
             self._resources(key)
         if actor == "controller/task_set":

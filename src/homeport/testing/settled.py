@@ -18,6 +18,7 @@ from homeport.placement.request import placement_request
 from homeport.testing import task_set_rules
 from homeport.testing.births import expressions_of, suits
 from homeport.testing.control_plane import ControlPlane
+from homeport.testing.daemon_rules import daemons_at_rest
 from homeport.testing.hosts import Host
 from homeport.testing.invariants import Invariants
 from homeport.testing.shifts import holds_back
@@ -105,6 +106,8 @@ def unsettled(plane: ControlPlane, invariants: Invariants, hosts: Iterable[Host]
             problems.append(f"task {task.id} is wanted STOPPED and is {task.last_status}")
         elif task.last_status in ("PENDING", "PROVISIONING"):
             problems.append(f"task {task.id} of {task.family} is still {task.last_status}")
+    live = [task for task in records["tasks"].values() if task.last_status != "STOPPED"]
+    problems.extend(daemons_at_rest(records, live, plane.context.placement))
     for arn, host in sorted(by_arn.items()):
         problems.extend(_host_problems(records, arn, host))
     return problems

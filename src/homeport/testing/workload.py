@@ -14,6 +14,7 @@ import msgspec
 
 from homeport.agent.client import CallFailedError, UnreachableError
 from homeport.testing.births import expressions_of, suits
+from homeport.testing.daemon_owner import ManagedDaemonOwner
 from homeport.testing.definitions import (
     BREAKER_SHARE,
     DEFINITIONS,
@@ -38,6 +39,8 @@ CLUSTER: Final = "default"
 ATTEMPTS_MAX: Final = 30
 RETRY_SECONDS: Final = 1.0
 TIMEOUT_SECONDS: Final = 20.0
+MANAGED_DAEMON_SHARE: Final = 0.4
+"""Of all runs, those with a daemon."""
 DAEMON_SHARE: Final = 0.4
 """Of all runs, those with a DAEMON service."""
 TASK_SETS_SHARE: Final = 0.5
@@ -116,6 +119,8 @@ class Workload:
         people += [user(self, self._chance.child(user.__name__)).run() for user in (Starter, Tagger, Labeller, Approver)]
         if self._chance.child("daemon").happens(DAEMON_SHARE):
             people.append(DaemonOwner(self, self._chance.child("daemon"), "daemon").run())
+        if self._chance.child("managed daemon").happens(MANAGED_DAEMON_SHARE):
+            people.append(ManagedDaemonOwner(self, self._chance.child("managed daemon"), "logs").run())
         if self._chance.child("task sets").happens(TASK_SETS_SHARE):
             people.append(TaskSetOwner(self, self._chance.child("task sets"), "sets").run())
         await asyncio.gather(*people)

@@ -120,6 +120,8 @@ class DaemonDeployment(Record, frozen=True, kw_only=True):
     ends_counted_at: Instant = 0.0
     failure_round_at: Instant = 0.0
     crashes: int = 0
+    step_left: int = 0
+    """Instances of the present step whose older task is still to be stopped; a step of many takes several transactions."""
 
     @property
     def key(self) -> str:
