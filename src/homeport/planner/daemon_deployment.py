@@ -97,7 +97,9 @@ class DaemonPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def more(self) -> bool:
         """Whether there may be more to do at once."""
-        return self.deployment.step_left > 0 or len(self.stops) >= STOPS_MAX or len(self.starts) >= STARTS_MAX or len(self.healthy) >= HEALTH_WRITES_MAX
+        return (
+            self.deployment.step_left > 0 or len(self.stops) >= STOPS_MAX or len(self.starts) >= STARTS_MAX or len(self.healthy) >= HEALTH_WRITES_MAX
+        )
 
 
 def plan(view: DaemonView, ended: Iterable[Task], *, settings: Settings, now: Instant) -> DaemonPlan:

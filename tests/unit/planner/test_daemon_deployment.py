@@ -270,3 +270,26 @@ def test_twice_in_a_row_changes_nothing_the_second_time():
     second = decide(tasks, [1, 2, 3], deployment=first.deployment)[2]
     third = decide(tasks, [1, 2, 3], deployment=second.deployment)[2]
     assert (third.deployment, third.starts, third.stops) == (second.deployment, (), ())
+
+
+def test_a_step_of_many_is_taken_in_portions_without_waiting():
+    numbers = range(1, 101)
+    deployment = records.daemon_deployment(configuration=configuration(50.0))
+    taken: set[int] = set()
+    for portion in (30, 20):
+        tasks = [msgspec.structs.replace(old(n), healthy_since=records.NOW) for n in numbers if n not in taken]
+        tasks += [task(n, deployment_id=OLD, desired_status="STOPPED", last_status="STOPPING") for n in sorted(taken)]
+        _, stopped, answer = decide(tasks, numbers, deployment=deployment)
+        assert (len(stopped), answer.deployment.steps, answer.more) == (portion, 1, portion == 30)
+        taken.update(stopped)
+        deployment = answer.deployment
+    assert len(taken) == 50
+    tasks = [old(n) for n in numbers if n not in taken]
+    assert decide(tasks, numbers, deployment=deployment)[1] == [], "the next step waits until the last one is done"
+
+
+def test_when_to_look_again():
+    pending = task(1, last_status="PENDING", started_at=0.0)
+    assert decide([pending], [1])[2].wake_at == LATER + 40, "that it begins to run is not told"
+    assert decide([task(1, started_at=LATER - 10)], [1])[2].wake_at == LATER + 30
+    assert decide([task(1)], [1])[2].wake_at == 0.0
