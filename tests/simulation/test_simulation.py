@@ -81,7 +81,7 @@ def test_a_capacity_provider_follows_its_tasks_whatever_happens(seed: int) -> No
 @pytest.mark.parametrize(
     ("name", "wrong", "told"),
     [
-        ("drains", lambda _provider, _instance: False, "without having drained"),
+        ("drains", lambda _provider, _item, _instance: False, "without having drained"),
         ("ready", lambda _provider, _item, **_: True, "tasks"),
     ],
 )

@@ -98,10 +98,11 @@ class Pools:
         except InstanceProviderError as error:
             await self._trouble(key, str(error))
             return
-        found = await self._store.update(lambda tx: self._sampled(tx, key, fleet, "" if asked else NOBODY), cause=_cause(key))
+        found = await self._store.update(lambda tx: self._sampled(tx, key, fleet, served=asked is not None), cause=_cause(key))
         if found is None:
             return
-        await self._drain(key)
+        while await self._store.update(lambda tx: _drain(tx, key), cause=_cause(key)):
+            pass
         if asked is not None:
             await self._carry_out(key, pool, asked, found)
 
@@ -115,7 +116,7 @@ class Pools:
                 _log.info("capacity provider %s: CapacityProviderReservation %g %%, asks for %d", pool.name, found.state.reservation, found.ask)
                 await asked.set_desired(pool, found.ask)
         except InstanceProviderError as error:
-            await self._trouble(key, str(error))
+            await self._trouble(key, str(error), unasked=found.ask is not None)
 
     # -- what is seen ----------------------------------------------------------------------------------------------------
 
@@ -127,7 +128,8 @@ class Pools:
         its_arn = arn.capacity_provider_arn(self._region, provider.account, provider.name)
         return Pool(name=provider.name, arn=its_arn, auto_scaling_group=provider.auto_scaling_group, clusters=clusters)
 
-    def _sampled(self, tx: Transaction, key: str, fleet: Fleet, trouble: str) -> planner.Sample | None:
+    @staticmethod
+    def _sampled(tx: Transaction, key: str, fleet: Fleet, *, served: bool) -> planner.Sample | None:
         provider = tx.get(CAPACITY_PROVIDERS, key)
         if provider is None or provider.status != model.ACTIVE:
             return None
@@ -139,26 +141,13 @@ class Pools:
             if task.capacity_provider == provider.name and waits(task)
         )
         members = tuple(_members(tx, provider.name, clusters))
-        view = View(provider=provider, members=members, waiting=waiting, fleet=fleet)
+        view = View(provider=provider, members=members, waiting=waiting, fleet=fleet, served=served)
         found = planner.sample(view, now=tx.now)
-        _put(tx, provider, msgspec.structs.replace(found.state, trouble=trouble or planner.unlisted(view)))
+        _put(tx, provider, msgspec.structs.replace(found.state, trouble=planner.unlisted(view) if served else NOBODY))
+        _drain(tx, key)  # in the same transaction, so that no task comes to an instance that was chosen for having none
         return found
 
     # -- what is done ----------------------------------------------------------------------------------------------------
-
-    async def _drain(self, key: str) -> None:
-        """Set the instances that leave DRAINING, some in each transaction."""
-
-        def drain(tx: Transaction) -> bool:
-            provider = tx.get(CAPACITY_PROVIDERS, key)
-            instances = [tx.get(CONTAINER_INSTANCES, item.instance_key) for item in provider.scaling.leaving] if provider else []
-            wanted = [instance for instance in instances if provider is not None and instance is not None and planner.drains(provider, instance)]
-            for instance in wanted[:INSTANCES_A_TRANSACTION]:
-                tx.put(CONTAINER_INSTANCES, msgspec.structs.replace(instance, status=instance_model.DRAINING, version=instance.version + 1))
-            return len(wanted) > INSTANCES_A_TRANSACTION
-
-        while await self._store.update(drain, cause=_cause(key)):
-            pass
 
     def _ready(self, reader: Reader, key: str, now: float) -> list[Leaving]:
         """Those that leave and may end now."""
@@ -175,16 +164,29 @@ class Pools:
             some = ended[start : start + INSTANCES_A_TRANSACTION]
             await self._store.update(lambda tx, some=some: _forget(tx, key, some), cause=_cause(key))  # type: ignore[misc]  # a default argument
 
-    async def _trouble(self, key: str, trouble: str) -> None:
-        """Keep why nobody could be asked; what was asked for counts as not asked, so that the next sample asks again."""
+    async def _trouble(self, key: str, trouble: str, *, unasked: bool = False) -> None:
+        """Keep why nobody could be asked. `unasked`: it was to be asked for more, so the next sample is to ask again."""
         _log.warning("capacity provider %s: %s", key, trouble)
 
         def note(tx: Transaction) -> None:
             provider = tx.get(CAPACITY_PROVIDERS, key)
             if provider is not None and provider.status == model.ACTIVE:
-                _put(tx, provider, msgspec.structs.replace(provider.scaling, trouble=trouble, asked_at=0.0))
+                asked_at = 0.0 if unasked else provider.scaling.asked_at
+                _put(tx, provider, msgspec.structs.replace(provider.scaling, trouble=trouble, asked_at=asked_at))
 
         await self._store.update(note, cause=_cause(key))
+
+
+def _drain(tx: Transaction, key: str) -> bool:
+    """Set instances that leave DRAINING; whether some are left for another transaction."""
+    provider = tx.get(CAPACITY_PROVIDERS, key)
+    if provider is None:
+        return False
+    leaving = ((item, tx.get(CONTAINER_INSTANCES, item.instance_key)) for item in provider.scaling.leaving)
+    wanted = [instance for item, instance in leaving if instance is not None and planner.drains(provider, item, instance)]
+    for instance in wanted[:INSTANCES_A_TRANSACTION]:
+        tx.put(CONTAINER_INSTANCES, msgspec.structs.replace(instance, status=instance_model.DRAINING, version=instance.version + 1))
+    return len(wanted) > INSTANCES_A_TRANSACTION
 
 
 def _cause(key: str) -> str:

@@ -19,6 +19,8 @@ from homeport.model.ecs.task import Task
 from homeport.model.record import Instant
 from homeport.planner.capacity import Instance, Pool, Samples, Size, Waiting, instances_needed, plan
 
+LEAVE_TOGETHER_MAX: Final = 80
+"""Instances that begin to leave in one sample: they are set DRAINING in the transaction of that sample, which writes 100 records at most."""
 UNLISTED: Final = "their machines are gone, or their agents have another HOMEPORT_INSTANCE_ID than it gives them."
 
 
@@ -56,6 +58,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     waiting: tuple[Task, ...]
     """Tasks that wait for an instance of it."""
     fleet: Fleet = Fleet()
+    served: bool = True
+    """Whether there is an instance provider to ask; without one nothing leaves, since nobody would end it."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +72,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 def sample(view: View, *, now: Instant) -> Sample:
     """The next state of the pool of `view`. Without managed scaling only what the instance provider takes away is seen."""
     provider, state = view.provider, view.provider.scaling
-    leaving = _leaving(view, state.leaving, now)
+    leaving = _leaving(view, state.leaving, now) if view.served else ()
     if not provider.managed_scaling.enabled:
         return Sample(state=_changed(state, now, leaving=leaving))
     staying = _staying(view, leaving)
@@ -82,16 +86,17 @@ def sample(view: View, *, now: Instant) -> Sample:
     )
     found = plan(provider.managed_scaling, pool, samples=Samples(state.below), now=now)
     ask = max(known, found.desired + len(leaving)) if found.desired > len(staying) else None
+    removed = found.remove[:LEAVE_TOGETHER_MAX] if view.served else ()
     machine_of = {member.instance.key: member.instance.ec2_instance_id for member in staying}
-    going = tuple(Leaving(machine_id=machine_of[key], instance_key=key, since=now) for key in found.remove)
+    going = tuple(Leaving(machine_id=machine_of[key], instance_key=key, since=now, scale_in=True) for key in removed)
     changed = _changed(
         state,
         now,
         instances=len(staying),
         needed=found.needed,
         reservation=round(found.reservation, 2),
-        desired=known if ask is None else ask,
-        asked_at=state.asked_at if ask is None else now,
+        desired=known if ask is None or not view.served else ask,
+        asked_at=state.asked_at if ask is None or not view.served else now,
         below=found.samples.below,
         leaving=leaving + going,
         sizes=sizes,
@@ -146,9 +151,9 @@ def _further(waiting: Sequence[Task], sizes: Sequence[InstanceSize]) -> int:
     return instances_needed(groups, [Size(size.cpu, size.memory_mib, size.gpus) for size in sizes])
 
 
-def drains(provider: CapacityProvider, instance: ContainerInstance | None) -> bool:
-    """Whether an instance that leaves is to be set DRAINING."""
-    return provider.managed_draining and instance is not None and instance.status == instance_model.ACTIVE
+def drains(provider: CapacityProvider, item: Leaving, instance: ContainerInstance | None) -> bool:
+    """Whether an instance that leaves is to be set DRAINING. One that scale-in chose is so in any case, lest a task come to it before it ends."""
+    return (provider.managed_draining or item.scale_in) and instance is not None and instance.status == instance_model.ACTIVE
 
 
 def ready(provider: CapacityProvider, item: Leaving, *, tasks: int, seconds_max: float, now: Instant) -> bool:

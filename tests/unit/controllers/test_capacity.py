@@ -223,6 +223,11 @@ async def test_a_pool_that_nobody_serves_has_its_reservation_all_the_same(make_p
     await pool.minutes(1.1)
     state = await pool.state()
     assert (state.reservation, "instance_providers" in state.trouble) == (200.0, True)
+    attribute = (Attribute(name=CAPACITY_PROVIDER_ATTRIBUTE, value="pool"),)
+    await pool.cell.put(*(records.container_instance(id=digit * 32, ec2_instance_id=f"i-{digit}", attributes=attribute) for digit in "89"))
+    await pool.minutes(60)
+    state = await pool.state()
+    assert (state.reservation, state.leaving, await pool.statuses()) == (50.0, (), {"ACTIVE": 2})  # nobody would end what it drained
 
 
 async def test_a_waiting_task_ends_when_nobody_comes_for_it(make_pool):
@@ -354,3 +359,33 @@ async def test_describe_capacity_of_named_providers_and_of_what_is_none(make_poo
         assert len((await own(pool.cell, "DescribeCapacity", capacityProviders=names))["capacities"]) == count
     with pytest.raises(InvalidParameterError):
         await own(pool.cell, "DescribeCapacity", capacityProviders=[arn.replace("capacity-provider", "cluster")])
+
+
+async def test_a_task_that_comes_while_a_machine_is_being_ended_goes_elsewhere(make_pool):
+    """Also without managed draining: what scale-in chose had no task, and protection promises that it has none when it ends."""
+    pool = await make_pool(managedDraining="DISABLED", managedTerminationProtection="ENABLED")
+    arns = await pool.run_tasks(3)
+    await pool.minutes(4)
+    for arn in arns[:2]:
+        await pool.aws("StopTask", task=arn)
+    real = pool.machines.terminate
+    going: list[str] = []
+    may_end = asyncio.Event()
+
+    async def slow(its_pool, machine_ids):
+        going.extend(machine_ids)
+        await may_end.wait()
+        await real(its_pool, machine_ids)
+
+    pool.machines.terminate = slow
+    await pool.minutes(20)
+    (machine,) = going
+    await pool.run_tasks(2)  # at the very moment
+    await pool.minutes(1)
+    on = {task.container_instance_id for task in await pool.cell.all(TASKS) if task.last_status != "STOPPED"}
+    assert machine not in {item.ec2_instance_id for item in await pool.cell.all(CONTAINER_INSTANCES) if item.id in on}
+    may_end.set()
+    await pool.minutes(5)
+    assert pool.machines.ended == [machine]
+    assert not [task for task in await pool.cell.all(TASKS) if task.stop_code == "InfrastructureHealth"]
+    assert (await pool.tasks())["RUNNING"] == 3

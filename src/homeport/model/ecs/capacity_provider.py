@@ -75,6 +75,8 @@ class Leaving(Record, frozen=True, kw_only=True):
     instance_key: str = ""
     """Key of its `ContainerInstance`, or "" for a machine that has none."""
     since: Instant = 0.0
+    scale_in: bool = False
+    """Whether managed scaling chose it, as one without tasks; else its instance provider takes it away."""
 
 
 class ScalingState(Record, frozen=True, kw_only=True):
