@@ -2,7 +2,7 @@
 """An instance provider whose machines are further agents on this machine: to try managed scaling, and to start from when you write your own.
 
 Environment: POOL_DIR (a directory for the agents' own), POOL_HOMEPORT (path of `homeport`), POOL_CREDENTIALS (credentials.json of the server).
-The contract is in capacity-providers.md.
+A file `leaving` in an agent's directory says that it is to be taken away. The contract is in capacity-providers.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,11 @@ def main() -> None:
     pool.mkdir(parents=True, exist_ok=True)
     if asked["action"] == "describe":
         machines = sorted(path.name for path in pool.iterdir())
-        print(json.dumps({"desired": len(machines), "instances": [{"id": name} for name in machines]}))
+        instances = [{"id": name, "leaving": (pool / name / "leaving").exists()} for name in machines]
+        print(json.dumps({"desired": len(machines), "instances": instances}))
     elif asked["action"] == "set-desired":
-        for number in range(10_000):
-            if len(list(pool.iterdir())) >= asked["desired"]:
-                break
-            name = f"i-{number:017x}"
-            if not (pool / name).exists():
-                start(pool / name, asked)
+        for _ in range(asked["desired"] - len(list(pool.iterdir()))):
+            start(Path(tempfile.mkdtemp(prefix="i-", dir=pool)), asked)  # an id that no other machine ever had
     elif asked["action"] == "terminate":
         for name in asked["instances"]:
             if (pool / name).exists():
@@ -39,7 +37,6 @@ def main() -> None:
 
 def start(directory: Path, asked: dict[str, Any]) -> None:
     """An agent with its own directory, in the background: whoever asked does not wait until it has joined."""
-    directory.mkdir()
     keys = json.loads(Path(os.environ["POOL_CREDENTIALS"]).read_text())
     environment = os.environ | {
         "AWS_ACCESS_KEY_ID": keys["access_key_id"],

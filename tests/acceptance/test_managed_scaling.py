@@ -1,4 +1,5 @@
-"""Managed scaling with real agents and containers: waiting tasks bring agents, and an agent that is not needed any more drains and ends (25 s)."""
+"""Managed scaling with real agents and containers: waiting tasks bring agents, one that is taken away drains under its service first, and
+one that is not needed any more ends (45 s)."""
 
 from __future__ import annotations
 
@@ -26,10 +27,12 @@ class Burst:
         self.pool = pool
         self.ecs = installation.ecs
 
+    def tasks(self) -> list[dict[str, Any]]:
+        arns = [arn for status in ("RUNNING", "STOPPED") for arn in self.ecs.list_tasks(desiredStatus=status)["taskArns"]]
+        return list(self.ecs.describe_tasks(tasks=arns)["tasks"]) if arns else []
+
     def statuses(self) -> Counter[str]:
-        arns = self.ecs.list_tasks()["taskArns"]
-        found = self.ecs.describe_tasks(tasks=arns)["tasks"] if arns else []
-        return Counter(task["lastStatus"] for task in found)
+        return Counter(task["lastStatus"] for task in self.tasks() if task["desiredStatus"] == "RUNNING")
 
     def instances(self) -> list[dict[str, Any]]:
         arns = self.ecs.list_container_instances()["containerInstanceArns"]
@@ -79,6 +82,19 @@ def test_a_pool_of_real_agents_follows_the_tasks(burst: Burst) -> None:
     assert len(burst.installation.containers(running=True)) == 3
     assert until(lambda: burst.capacity()["capacityProviderReservation"] == 100.0)
     assert burst.capacity()["instances"] == 2
+    leaving = max(burst.machines())
+    (burst.pool / "burst" / leaving / "leaving").touch()  # as a spot market does
+    running = []
+
+    def gone() -> bool:
+        running.append(ecs.describe_services(services=["web"])["services"][0]["runningCount"])
+        return leaving not in burst.machines()
+
+    assert until(gone, seconds=60)
+    assert min(running) == 3  # its tasks were replaced before they went, on a machine that came for them
+    assert until(lambda: burst.statuses() == {"RUNNING": 3})
+    assert until(lambda: leaving not in {item["ec2InstanceId"] for item in burst.instances()})
+    assert not [task for task in burst.tasks() if task.get("stopCode") == "InfrastructureHealth"]
     ecs.update_service(service="web", desiredCount=1)
     assert until(lambda: burst.statuses() == {"RUNNING": 1})
     before = burst.machines()
