@@ -1,8 +1,8 @@
 """What would happen: the controllers, their loop and the placement that act, let loose on a copy of one cluster, with simulated agents.
 
-Owns: `Fork`, the copy and its time, and `SimulatedAgents`. Never touches the store it was copied from. A start and a stop take their seconds,
-a health check passes as soon as the task runs, a lifecycle hook succeeds as soon as its stage begins; what fails in reality (an image that cannot be
-pulled, a container that exits) goes well here.
+Owns: `Fork`, the copy and its time, `SimulatedAgents` and `agree`. Never touches the store it was copied from. A start and a stop take their
+seconds, a health check passes as soon as the task runs, a lifecycle hook succeeds as soon as its stage begins, no alarm goes off; what fails in
+reality (an image that cannot be pulled, a container that exits) goes well here.
 """
 
 from __future__ import annotations
@@ -119,9 +119,9 @@ class SimulatedAgents:
 
 
 async def agree(store: Store) -> None:
-    """Run until cancelled: every lifecycle hook succeeds as soon as its stage begins, and nobody lets a deployment wait that pauses."""
+    """Run until cancelled: every lifecycle hook succeeds as soon as its stage begins, nobody lets a paused deployment wait, no alarm goes off."""
     watch = store.watch()
-    waiting = await store.view(lambda reader: list(reader.find(DEPLOYMENTS, "hooks", "hooks")))
+    waiting = await store.view(lambda reader: list(reader.scan(DEPLOYMENTS)))
     for deployment in waiting:
         await _agree(store, deployment)
     async for commit in watch:
@@ -131,16 +131,21 @@ async def agree(store: Store) -> None:
 
 
 async def _agree(store: Store, deployment: Deployment) -> None:
-    if not any(run.open for run in deployment.hooks):
+    if not any(run.open for run in deployment.hooks) and not _waits_for_alarms(deployment):
         return
 
     def succeed(tx: Transaction) -> None:
         now = tx.get(DEPLOYMENTS, deployment.key)
-        if now is not None and any(run.open for run in now.hooks):
+        if now is not None:
             hooks = tuple(lifecycle_hook.continued(run, deployment_model.CONTINUE) if run.open else run for run in now.hooks)
-            tx.put(DEPLOYMENTS, msgspec.structs.replace(now, hooks=hooks))
+            alarms = msgspec.structs.replace(now.alarms, seen_at=tx.now) if _waits_for_alarms(now) else now.alarms
+            tx.put(DEPLOYMENTS, msgspec.structs.replace(now, hooks=hooks, alarms=alarms))
 
     await store.update(succeed, cause="controller/hook")
+
+
+def _waits_for_alarms(deployment: Deployment) -> bool:
+    return deployment.alarms.status == deployment_model.MONITORING and not deployment.alarms.seen_at
 
 
 async def report(store: Store, key: str, seen: Seen, *, checks_pass: bool = False) -> None:

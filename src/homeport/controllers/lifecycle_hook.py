@@ -173,11 +173,11 @@ class HookRunner:
                 watch = self._store.watch()
                 try:
                     for deployment in await self._store.view(_with_hooks):
-                        self._follow(deployment, fresh=True)
+                        self._follow(deployment, None)
                     async for commit in watch:
                         for change in commit.changes:
                             if isinstance(change.after, Deployment) and change.after.hooks:
-                                self._follow(change.after)
+                                self._follow(change.after, change.before if isinstance(change.before, Deployment) else change.after)
                             elif isinstance(change.after, Task) and change.after.started_by.startswith("ecs-hook-"):
                                 await self._follow_task(change.after)
                     return
@@ -189,13 +189,15 @@ class HookRunner:
             for errand in self._errands.values():
                 errand.cancel()
 
-    def _follow(self, deployment: Deployment, *, fresh: bool = False) -> None:
+    def _follow(self, deployment: Deployment, before: Deployment | None) -> None:
+        """See to the hooks of `deployment`; `before`: what it was, None where nobody looked at it until now."""
+        ended = {run.id for run in before.hooks if not run.open} if before else set()
         for run in deployment.hooks:
             if run.open and run.target_type == model.AWS_LAMBDA and run.call_at:
                 self._start(deployment, run, f"call {run.call_at}", partial(self._call, deployment.key, run))
-            elif run.task_id and not run.open:
+            elif run.task_id and not run.open and run.id not in ended:
                 self._start(deployment, run, "stop", partial(self._write, run.id, partial(_stop_task, deployment=deployment, run=run)))
-            elif run.task_id and fresh:
+            elif run.task_id and run.open and before is None:
                 self._look(deployment, run)
 
     async def _follow_task(self, task: Task) -> None:

@@ -15,6 +15,7 @@ from homeport.api.ecs.operations import OPERATIONS as ECS
 from homeport.api.homeport.operations import OPERATIONS
 from homeport.api.protocol import json, model
 from homeport.cli.prediction import plan_screen, what_if_screen
+from homeport.config import Settings
 from homeport.errors import ApiError, InvalidParameterError
 from homeport.model.arn import root_arn
 from homeport.model.ecs.container_instance import Attribute
@@ -47,9 +48,9 @@ async def settle(cell: MemoryCell, seconds: float) -> None:
         await cell.clock.jump()
 
 
-async def cluster(chance: random.Random, *, instances: int, services: int) -> MemoryCell:
+async def cluster(chance: random.Random, *, instances: int, services: int, settings: Settings | None = None) -> MemoryCell:
     """A settled cluster in three zones."""
-    cell = await MemoryCell.open(seed=str(chance.random()))
+    cell = await MemoryCell.open(seed=str(chance.random()), settings=settings)
     await ecs(cell, "CreateCluster")
     for number in range(1, instances + 1):
         zone = Attribute(name="ecs.availability-zone", value="abc"[number % 3])

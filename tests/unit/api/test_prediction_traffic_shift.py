@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from tests.unit.api.test_prediction import START, STOP, cluster, definition, ecs, order_of, own, settle, steps_of
 
+from homeport.config import Settings
+
 HOOK = {"hookTargetArn": "http://100.64.0.1/", "lifecycleStages": ["POST_SCALE_UP", "PRODUCTION_TRAFFIC_SHIFT"]}
 PAUSE = {"targetType": "PAUSE", "lifecycleStages": ["POST_TEST_TRAFFIC_SHIFT"]}
 STRATEGIES: list[dict[str, Any]] = [
@@ -55,5 +57,17 @@ async def test_a_pause_is_taken_for_one_that_is_ended_at_once_and_a_long_bake_is
         assert told["afterSeconds"] == pytest.approx(7 * 60 + 40, abs=30)
         long = {**update, "deploymentConfiguration": {**configuration, "bakeTimeInMinutes": 120}}
         assert (await own(cell, "PredictServiceUpdate", request=long))["outcome"] == "UNFINISHED"
+    finally:
+        await cell.close()
+
+
+@pytest.mark.parametrize("strategy", [{}, *STRATEGIES])
+async def test_alarms_are_taken_for_quiet_ones(strategy):
+    cell = await cluster(random.Random(2), instances=4, services=1, settings=Settings(alarm_source="nowhere"))
+    try:
+        alarms = {"alarmNames": ["slow"], "enable": True, "rollback": True}
+        update = {"service": "s0", "forceNewDeployment": True, "deploymentConfiguration": {**strategy, "alarms": alarms}}
+        told = await own(cell, "PredictServiceUpdate", request=update)
+        assert told["outcome"] == "COMPLETED", told["message"]
     finally:
         await cell.close()
