@@ -14,6 +14,7 @@ from homeport.model.ecs import daemon as daemon_model
 from homeport.model.ecs import daemon_deployment as daemon_deployment_model
 from homeport.model.ecs import daemon_task_definition as daemon_definition_model
 from homeport.model.ecs import deployment as deployment_model
+from homeport.model.ecs import gateway as gateway_model
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs import task_set as task_set_model
 from homeport.model.ecs.account_setting import AccountSetting
@@ -110,6 +111,14 @@ def guard_capacity_provider(before: CapacityProvider | None, after: CapacityProv
         raise InvalidTransitionError(f"capacity provider {after.name}: status may not leave {before.status}")
 
 
+def guard_gateway(before: Gateway | None, after: Gateway | None) -> None:
+    """A gateway's status moves along its transition table."""
+    if before is None or after is None or before.status == after.status:
+        return
+    if after.status not in gateway_model.TRANSITIONS[before.status]:
+        raise InvalidTransitionError(f"gateway {after.name}: status may not go from {before.status} to {after.status}")
+
+
 INSTALLATION: Final = Table("installation", Installation, lambda r: "installation")
 ACCESS_KEYS: Final = Table("access_keys", AccessKey, lambda r: r.id, indexes={"principal": lambda r: (r.principal_arn,)})
 USERS: Final = Table(
@@ -162,7 +171,7 @@ CAPACITY_PROVIDERS: Final = Table(
     indexes={"cluster": lambda r: (f"{r.account}/{r.cluster}",) if r.cluster and r.status != capacity_provider_model.INACTIVE else ()},
     guard=guard_capacity_provider,
 )
-GATEWAYS: Final = Table("gateways", Gateway, lambda r: r.key)
+GATEWAYS: Final = Table("gateways", Gateway, lambda r: r.key, guard=guard_gateway)
 GATEWAY_ASSOCIATIONS: Final = Table(
     "gateway_associations",
     GatewayAssociation,

@@ -143,7 +143,7 @@ OPERATIONS: Final[dict[str, Handler]] = {
 
 NOTES: Final[dict[str, str]] = {
     "RunTask": "launch types EC2 and EXTERNAL; tasks wait for capacity where the provider has managed scaling; "
-    "awsvpc, roles, secrets, exec and volumes at launch are refused by name",
+    "awsvpc, roles, secrets, exec and volumes at launch are refused by name; referenceId, which is not for customers, is passed over",
     "StartTask": "as RunTask",
     "CreateCapacityProvider": "instances join by their attribute homeport.capacity-provider; managed scaling asks the program or URL of the setting "
     "instance_providers for machines, no Auto Scaling group of AWS; managed instances are "

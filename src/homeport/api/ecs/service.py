@@ -189,7 +189,8 @@ def _with_members(call: Call, service: Service, request: Any) -> Service:
     if request.placementConstraints is not None:
         changed["placement_constraints"] = service_input.placement_constraints(request.placementConstraints)
     if request.placementStrategy is not None:
-        changed["placement_strategy"] = task_input.strategies_of(request.placementStrategy)
+        given = [item for item in request.placementStrategy if item.type or item.field]  # an empty object removes what is, says the model
+        changed["placement_strategy"] = task_input.strategies_of(given)
     if request.enableECSManagedTags is not None:
         changed["enable_ecs_managed_tags"] = request.enableECSManagedTags
     if request.propagateTags is not None:

@@ -16,6 +16,9 @@ DELETED: Final = "DELETED"
 INACTIVE: Final = "INACTIVE"
 """Of an association, shown once, in the answer of DisassociateGatewayFromCluster."""
 
+TRANSITIONS: Final[dict[str, frozenset[str]]] = {ACTIVE: frozenset((UPDATE_COMPLETE,)), UPDATE_COMPLETE: frozenset()}
+"""Of a gateway; its owner is UpdateGateway."""
+
 INTERNET_FACING: Final = "internet-facing"
 
 

@@ -353,6 +353,8 @@ async def test_an_empty_list_clears_what_null_keeps(ecs):
     assert (kept["placementConstraints"], kept["placementStrategy"]) == (constraints, [{"type": "binpack", "field": "cpu"}])
     cleared = (await ecs("UpdateService", service="web", placementConstraints=[], placementStrategy=[]))["service"]
     assert (cleared["placementConstraints"], cleared["placementStrategy"]) == ([], [])
+    await ecs("UpdateService", service="web", placementStrategy=strategy)
+    assert (await ecs("UpdateService", service="web", placementStrategy=[{}]))["service"]["placementStrategy"] == []
 
 
 async def test_settings_that_are_not_given_stay(ecs):

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from tests.unit.api.ecs.caller import ACCOUNT, ARN, Ecs
 
 from homeport.api.ecs.gateway import NO_LOAD_BALANCER
-from homeport.errors import ClientError, ClusterNotFoundError, GatewayNotFoundError, InvalidParameterError, ResourceNotFoundError
+from homeport.errors import (
+    ClientError,
+    ClusterNotFoundError,
+    GatewayNotFoundError,
+    InvalidParameterError,
+    InvalidTransitionError,
+    ResourceNotFoundError,
+)
+from homeport.store.tables import GATEWAYS
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/infra"
 ACL = f"arn:aws:wafv2:us-east-1:{ACCOUNT}:regional/webacl/shop/0123"
@@ -140,6 +149,14 @@ async def test_an_update_changes_what_is_given_and_is_complete_at_once(ecs):
         await ecs("UpdateGateway", gateway="shop", configuration={})
     with pytest.raises(GatewayNotFoundError):
         await ecs("UpdateGateway", gateway="none")
+
+
+async def test_an_updated_gateway_is_not_new_again(ecs):
+    await made(ecs)
+    await ecs("UpdateGateway", gateway="shop")
+    gateway = await ecs.get(GATEWAYS, f"{ACCOUNT}/shop")
+    with pytest.raises(InvalidTransitionError, match="may not go from UPDATE_COMPLETE to ACTIVE"):
+        await ecs.put((GATEWAYS, msgspec.structs.replace(gateway, status="ACTIVE")))
 
 
 async def test_a_gateway_goes_when_nothing_protects_it_and_is_not_found_afterwards(ecs):
