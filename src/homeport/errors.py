@@ -195,6 +195,42 @@ class ConflictError(ApiError):
         self.resource_ids = resource_ids
 
 
+class NoSuchEntityError(ApiError):
+    """A user, group, role, policy or key that IAM does not have."""
+
+    code = "NoSuchEntity"
+
+
+class EntityAlreadyExistsError(ApiError):
+    """IAM has something of that name already."""
+
+    code = "EntityAlreadyExists"
+
+
+class DeleteConflictError(ApiError):
+    """What is to be deleted still has something that must go first."""
+
+    code = "DeleteConflict"
+
+
+class IamLimitExceededError(ApiError):
+    """A quota of IAM's."""
+
+    code = "LimitExceeded"
+
+
+class InvalidInputError(ApiError):
+    """A parameter of IAM's has no good value."""
+
+    code = "InvalidInput"
+
+
+class UnmodifiableEntityError(ApiError):
+    """A service-linked role, or a policy of Amazon's: only its owner changes it."""
+
+    code = "UnmodifiableEntity"
+
+
 class MalformedPolicyDocumentError(ApiError):
     """A policy's text is not one in IAM's policy language."""
 

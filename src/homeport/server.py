@@ -15,19 +15,26 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import uvicorn
 
 from homeport import log
+from homeport.api.authority import Authority
 from homeport.api.call import Context
+from homeport.api.ecs import permission as ecs_permission
 from homeport.api.ecs.operations import OPERATIONS as ECS_OPERATIONS
 from homeport.api.ecs.reports import REPORTS_PATH, StateReports
+from homeport.api.homeport import permission as homeport_permission
 from homeport.api.homeport.operations import OPERATIONS as HOMEPORT_OPERATIONS
+from homeport.api.iam import permission as iam_permission
+from homeport.api.iam.operations import OPERATIONS as IAM_OPERATIONS
+from homeport.api.permission import Asks, Guard, SessionVerifier
 from homeport.api.requestlog import RequestLog
 from homeport.api.server import SERVER_OPTIONS, Application
 from homeport.api.signature import AccessKeys, Verifier
+from homeport.api.sts import permission as sts_permission
 from homeport.api.sts.operations import OPERATIONS as STS_OPERATIONS
 from homeport.clock import Clock, SystemClock
 from homeport.config import Settings, parse_settings
@@ -154,7 +161,7 @@ def _require_same(installation: Installation, options: ServerOptions) -> None:
 
 def _root_key(reader: Reader, account: str) -> AccessKey | None:
     root = arn.root_arn(account)
-    return next((key for key in reader.scan(ACCESS_KEYS) if key.principal_arn == root), None)
+    return min(reader.find(ACCESS_KEYS, "principal", root), key=lambda key: (key.created_at, key.id), default=None)
 
 
 async def _joined(store: Store, options: ServerOptions, ids: Ids, clock: Clock) -> tuple[Installation, AccessKey]:
@@ -243,8 +250,8 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         lock = FileLock(options.data_dir / "server.lock")
         lock.take()
         stack.callback(lock.release)
-        placement, access_keys = PlacementIndex(), AccessKeys()
-        store, backend = await _open(options, settings, clock, (placement, access_keys), stack)
+        placement, access_keys, authority = PlacementIndex(), AccessKeys(), Authority()
+        store, backend = await _open(options, settings, clock, (placement, access_keys, authority), stack)
         if backend is None:
             installation, root_key = await store.update(lambda tx: _found(tx, options, ids), cause="server start")
         else:
@@ -265,26 +272,31 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         if fellowship is not None:
             stack.push_async_callback(fellowship.close)
         verifier = Verifier(access_keys, clock=clock, settings=settings, region=installation.region)
+        guard = Guard(authority, ASKS)
         reports = StateReports(context, on_leader=fellowship.on_leader if fellowship else None)
         if fellowship is not None:
             fellowship.internal[REPORTS_PATH] = reports.carry_out
-        dispatcher = _dispatcher(context, verifier, fellowship, name=options.name)
+        dispatcher = _dispatcher(context, SessionVerifier(verifier, guard, region=installation.region), fellowship, name=options.name)
         dispatcher.offer_reports(reports.take)
         stack.push_async_callback(dispatcher.close)
         requests = RequestLog(options.data_dir / "log" / "requests.log", clock=clock)
         stack.callback(requests.close)
-        application = _application(context, verifier, dispatcher, fellowship, requests)
+        application = _application(context, Door(verifier, guard, requests), dispatcher, fellowship)
         await dispatcher.start()
         if fellowship is not None:
             fellowship.start()
         leading = asyncio.create_task(while_leading(fellowship.leading() if fellowship else _always(), lambda: leader_work(context, fellowship)))
         stack.push_async_callback(_end, leading)
-        # What is loaded and built now lives as long as the server: the collector need not look at it again (worth 10 to 18 % in architecture trials).
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
+        _keep_out_of_the_collector()
         publish = functools.partial(write_credentials, options, installation, root_key)
         yield ControlPlane(application=application, store=store, context=context, dispatcher=dispatcher, fellowship=fellowship, publish=publish)
+
+
+def _keep_out_of_the_collector() -> None:
+    # What is loaded and built now lives as long as the server: the collector need not look at it again (worth 10 to 18 % in architecture trials).
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 async def _open(
@@ -320,7 +332,7 @@ def _fellowship(store: Store, backend: EtcdBackend, keys: Credentials, options: 
     return Fellowship(store, backend, keys=keys, own_etcd=options.own_etcd)
 
 
-def _dispatcher(context: Context, verifier: Verifier, fellowship: Fellowship | None, *, name: str) -> Dispatcher:
+def _dispatcher(context: Context, verifier: SessionVerifier, fellowship: Fellowship | None, *, name: str) -> Dispatcher:
     return Dispatcher(
         store=context.store,
         clock=context.clock,
@@ -333,13 +345,31 @@ def _dispatcher(context: Context, verifier: Verifier, fellowship: Fellowship | N
     )
 
 
-def _application(context: Context, verifier: Verifier, dispatcher: Dispatcher, fellowship: Fellowship | None, requests: RequestLog) -> Application:
+ASKS: Final[dict[str, Asks]] = {
+    "ecs": ecs_permission.asks,
+    "homeport": homeport_permission.asks,
+    "iam": iam_permission.asks,
+    "sts": sts_permission.asks,
+}
+"""What the operations of each service need."""
+
+
+class Door(NamedTuple):
+    """What the front door is made with beside its operations."""
+
+    verifier: Verifier
+    guard: Guard
+    requests: RequestLog
+
+
+def _application(context: Context, door: Door, dispatcher: Dispatcher, fellowship: Fellowship | None) -> Application:
     return Application(
         context,
-        {"ecs": ECS_OPERATIONS, "homeport": HOMEPORT_OPERATIONS, "sts": STS_OPERATIONS},
-        verifier=verifier,
+        {"ecs": ECS_OPERATIONS, "homeport": HOMEPORT_OPERATIONS, "iam": IAM_OPERATIONS, "sts": STS_OPERATIONS},
+        verifier=door.verifier,
+        guard=door.guard,
         websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs},
-        request_log=requests,
+        request_log=door.requests,
         elsewhere=fellowship.forwarder if fellowship else None,
         internal=fellowship.internal if fellowship else None,
         health=fellowship.health if fellowship else dict,

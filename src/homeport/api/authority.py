@@ -74,6 +74,10 @@ class Authority:
             return found
         return Policies(found.identity, found.boundary, tuple(self._parse(document, "session policy") for document in session))
 
+    def of(self, owner: User | Role | Group) -> Policies:
+        """What applies to a user, group or role, compiled for this question."""
+        return self._compile(owner)
+
     def trust(self, role: Role) -> Policy:
         """The compiled trust policy of `role`."""
         known = self._trusts.get(role.key)
@@ -89,7 +93,7 @@ class Authority:
             known = self._compiled[owner_arn] = self._compile(self._users.get(owner_arn) or self._roles.get(owner_arn))
         return known
 
-    def _compile(self, owner: User | Role | None) -> Policies:
+    def _compile(self, owner: User | Role | Group | None) -> Policies:
         if owner is None:
             return _NOTHING
         holders: list[User | Role | Group] = [owner]
@@ -97,7 +101,7 @@ class Authority:
             holders += [group for name in owner.groups if (group := self._groups.get(f"{owner.account}/{name.lower()}")) is not None]
         identity = [policy for holder in holders for policy in (*self._inline(holder.inline), *self._attached(holder.attached))]
         boundary = None
-        if owner.boundary:
+        if not isinstance(owner, Group) and owner.boundary:
             # A boundary that cannot be read allows nothing.
             boundary = next(self._attached((owner.boundary,)), Policy(owner.boundary, ()))
         return Policies(tuple(identity), boundary)

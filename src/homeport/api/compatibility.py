@@ -46,11 +46,31 @@ def compatibility_table(operations: Collection[str], notes: Mapping[str, str]) -
     return head + "".join(f"| {name} | {state} | {note.replace('|', '&#124;')} |\n" for name, state, note in rows)
 
 
+def others(title: str, service: str, operations: Collection[str]) -> str:
+    """The section of a service of which Homeport has a part: its operations by name; what is not listed answers InvalidAction.
+
+    Raises KeyError for a handler of an operation that the model does not have.
+    """
+    modelled = model.load(service).operations
+    if astray := set(operations) - modelled.keys():
+        raise KeyError(f"no such operations: {', '.join(sorted(astray))}")
+    names = ", ".join(sorted(operations))
+    count = f"{len(operations)} of {len(modelled)} operations"
+    return f'\n## {title}\n\n{count}, in the query protocol; the others answer `InvalidAction` with "is not built yet":\n{names}.\n'
+
+
+def whole_page() -> str:
+    """The page, from the handlers that there are."""
+    from homeport.api.ecs.operations import NOTES, OPERATIONS
+    from homeport.api.iam.operations import OPERATIONS as IAM
+    from homeport.api.sts.operations import OPERATIONS as STS
+
+    return compatibility_table(OPERATIONS, NOTES) + others("IAM", "iam", IAM) + others("STS", "sts", STS)
+
+
 def main() -> None:
     """Write the page into the checkout that is the current directory."""
-    from homeport.api.ecs.operations import NOTES, OPERATIONS
-
-    PAGE.write_text(compatibility_table(OPERATIONS, NOTES), encoding="utf-8")
+    PAGE.write_text(whole_page(), encoding="utf-8")
 
 
 def _state(name: str, operations: Collection[str], notes: Mapping[str, str]) -> str:

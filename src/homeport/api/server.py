@@ -17,6 +17,7 @@ from homeport.api import faults
 from homeport.api.call import Call, Context, Handler
 from homeport.api.connection import BoundedHttp
 from homeport.api.invocation import REPEATABLE, Invocation, invocation_of
+from homeport.api.permission import Guard, Origin
 from homeport.api.protocol import json, model, query
 from homeport.api.requestlog import Answered, RequestLog
 from homeport.api.signature import Principal, Verifier, joined
@@ -31,7 +32,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiHandler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-SERVICES: Final = ("ecs", "homeport", "sts")
+SERVICES: Final = ("ecs", "homeport", "iam", "sts")
 """The models whose operations this front door has. A request says by target, or by action and version, which it means, and is signed for it."""
 REQUEST_ID: Final = "homeport.request_id"
 """Key under which a websocket's scope holds the id of the handshake's request."""
@@ -123,6 +124,7 @@ class Application:
         operations: Mapping[str, Mapping[str, Handler]],
         *,
         verifier: Verifier,
+        guard: Guard | None = None,
         websockets: Mapping[str, AsgiHandler],
         request_log: RequestLog | None = None,
         elsewhere: Elsewhere | None = None,
@@ -131,8 +133,8 @@ class Application:
     ) -> None:
         """`operations`: service (of `SERVICES`) → name → handler; `websockets`: path → ASGI handler, which verifies the handshake itself.
 
-        No `request_log`: no log. With several servers `elsewhere` runs the calls, and `internal` has what other servers ask (path → function,
-        with the root key's signature). `health` adds members to the answer of /health.
+        No `guard`: whoever has a key may do everything. No `request_log`: no log. With several servers `elsewhere` runs the calls, and `internal`
+        has what other servers ask (path → function, with the root key's signature). `health` adds members to the answer of /health.
         Raises KeyError for a handler of an operation that no model has.
         """
         services = {name: model.load(name) for name in SERVICES}
@@ -141,6 +143,7 @@ class Application:
             raise KeyError(f"no such operations: {', '.join(sorted(unknown))}")
         self.context = context
         self.verifier = verifier
+        self.guard = guard
         self.routes: dict[bytes, Route] = {}
         """By X-Amz-Target."""
         self.actions: dict[tuple[str, str], Route] = {}
@@ -367,6 +370,35 @@ def decode(application: Application, exchange: Exchange) -> None:
     exchange.request = json.decode(operation, exchange.body) if exchange.form is None else query.decode(operation, exchange.form)
 
 
+def authorize(application: Application, exchange: Exchange) -> Awaitable[None] | None:
+    """Let pass what the caller's policies allow. The account's root has none and may do everything."""
+    found, principal, guard = exchange.route, exchange.principal, application.guard
+    if guard is None or found is None or principal is None or guard.needs_none(principal.arn, principal.account):
+        return None
+    service = found.operation.model.signing_name
+    return guard.check(_call(application, exchange, ""), exchange.request, service=service, origin=origin_of(exchange))
+
+
+def origin_of(exchange: Exchange) -> Origin:
+    """Where a request comes from."""
+    client = exchange.scope.get("client")
+    agent = exchange.headers.get(b"user-agent", b"").decode("latin-1")
+    return Origin(client[0] if client else "", exchange.scope.get("scheme") == "https", agent, exchange.now)
+
+
+def _call(application: Application, exchange: Exchange, invocation: str) -> Call:
+    if exchange.route is None or exchange.principal is None:
+        raise SerializationError("no operation")
+    return Call(
+        context=application.context,
+        operation=exchange.route.operation.name,
+        request_id=exchange.request_id,
+        account=exchange.principal.account,
+        principal_arn=exchange.principal.arn,
+        invocation=Invocation(invocation) if invocation else None,
+    )
+
+
 async def handle(application: Application, exchange: Exchange) -> None:
     """Call the operation's handler."""
     found, principal = exchange.route, exchange.principal
@@ -376,15 +408,7 @@ async def handle(application: Application, exchange: Exchange) -> None:
     invocation = invocation_of(found.operation.name, principal, exchange.headers, exchange.body)
 
     def attempt() -> Awaitable[Any]:
-        call = Call(
-            context=application.context,
-            operation=found.operation.name,
-            request_id=exchange.request_id,
-            account=principal.account,
-            principal_arn=principal.arn,
-            invocation=Invocation(invocation) if invocation else None,
-        )
-        return handler(call, exchange.request)
+        return handler(_call(application, exchange, invocation), exchange.request)
 
     if application.elsewhere is None:
         exchange.answer = await attempt()
@@ -413,6 +437,7 @@ STEPS: Final[tuple[Callable[[Application, Exchange], Awaitable[None] | None], ..
     throttle,
     refuse_not_built,
     decode,
+    authorize,
     handle,
     encode,
 )

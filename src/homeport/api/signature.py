@@ -77,6 +77,10 @@ class Verifier:
         sigv4.verify(request, authorization, secret=key.secret, now=self._clock.now(), skew_seconds=self._skew_seconds)
         return Principal(key.account, key.principal_arn, key.id)
 
+    def now(self) -> float:
+        """The instant that signatures are held against."""
+        return self._clock.now()
+
     def verify(self, method: str, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, str]:
         """(account, principal ARN) behind a request without a body, such as a websocket's handshake; raises as `principal` does.
 

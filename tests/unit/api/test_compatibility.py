@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from homeport.api.compatibility import compatibility_table
+from homeport.api.compatibility import compatibility_table, others
 from homeport.api.protocol import model
 
 
@@ -23,3 +23,10 @@ def test_notes_and_handlers_must_be_of_real_operations():
         compatibility_table(["ListClouds"], {})
     with pytest.raises(KeyError, match="RunTask"):
         compatibility_table([], {"RunTask": "a note on what is not built"})
+
+
+def test_other_services_are_told_by_name():
+    assert "2 of 180 operations" in others("IAM", "iam", ["GetUser", "CreateUser"])
+    assert "CreateUser, GetUser." in others("IAM", "iam", ["GetUser", "CreateUser"])
+    with pytest.raises(KeyError, match="GetCoffee"):
+        others("IAM", "iam", ["GetCoffee"])

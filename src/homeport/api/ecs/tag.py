@@ -76,6 +76,14 @@ async def list_tags_for_resource(call: Call, request: Any) -> dict[str, Any]:
     return await call.view(lambda reader: {"tags": tags_json(_resource(reader, call, request.resourceArn, ClientError)[1].tags)})
 
 
+def resource_tags(reader: Reader, call: Call, text: str) -> Tags:
+    """The tags of what an ARN names; none for what does not exist or cannot have any."""
+    try:
+        return tuple(_resource(reader, call, text, ResourceNotFoundError)[1].tags)
+    except ApiError:
+        return ()
+
+
 def _put(tx: Transaction, table: Table[Any], record: Taggable, tags: Tags) -> None:
     if tags != record.tags:
         tx.put(table, msgspec.structs.replace(record, tags=tags))

@@ -9,10 +9,21 @@ from typing import Any
 
 from homeport.api.call import Call
 from homeport.model import arn
+from homeport.store.table import Reader
+from homeport.store.tables import ROLES, USERS
 
 
 async def get_caller_identity(call: Call, request: Any) -> dict[str, Any]:
-    """The caller's account, ARN and unique id; the account's number is the root's id."""
-    if call.principal_arn != arn.root_arn(call.account):
-        raise AssertionError("only the root has keys")
-    return {"UserId": call.account, "Account": call.account, "Arn": call.principal_arn}
+    """The caller's account, ARN and unique id: the account's number for its root, a user's id, or a role's id with the name of the session."""
+    unique = await call.view(lambda reader: _unique_id(reader, call))
+    return {"UserId": unique, "Account": call.account, "Arn": call.principal_arn}
+
+
+def _unique_id(reader: Reader, call: Call) -> str:
+    parsed = arn.parse_arn(call.principal_arn)
+    kind, *path = parsed.resource.split("/") if parsed else [""]
+    if kind == "user" and (user := reader.get(USERS, f"{call.account}/{path[-1].lower()}")) is not None:
+        return str(user.id)
+    if kind == "assumed-role" and (role := reader.get(ROLES, f"{call.account}/{path[0].lower()}")) is not None:
+        return f"{role.id}:{path[-1]}"
+    return call.account

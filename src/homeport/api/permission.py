@@ -1,0 +1,148 @@
+"""May the caller do what the request wants: the step between reading a request and handling it.
+
+Owns: `Ask`, `Guard`. Never says what an operation needs (`api/SERVICE/permission.py` does) nor how a decision falls (`iam.evaluate` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import parse_qs
+
+from homeport.errors import AccessDeniedError
+from homeport.iam.evaluate import Request, evaluate, refusal
+from homeport.iam.principal import Principal, PrincipalKind
+from homeport.iam.wildcard import Context as Keys
+from homeport.model import arn
+
+if TYPE_CHECKING:
+    from homeport.api.authority import Authority
+    from homeport.api.call import Call
+    from homeport.api.signature import Verifier
+    from homeport.store.table import Reader
+
+
+class Ask(NamedTuple):
+    """One thing that must be allowed."""
+
+    action: str
+    """"ecs:RunTask"."""
+    resource: str
+    """An ARN, or "*"."""
+    context: Keys
+    """Condition keys in lower case, beside those that every request has."""
+
+
+Asks = Callable[["Call", Any, "Reader"], list[Ask]]
+"""(call, request, reader) → everything that must be allowed."""
+
+
+class Origin(NamedTuple):
+    """Where a request comes from."""
+
+    address: str
+    secure: bool
+    agent: str
+    now: float
+
+
+class SessionVerifier:
+    """The check of an agent's websockets: a good signature, and a principal that may poll for that instance."""
+
+    def __init__(self, verifier: Verifier, guard: Guard, *, region: str) -> None:
+        self._verifier = verifier
+        self._guard = guard
+        self._region = region
+
+    def verify(self, method: str, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, str]:
+        """As `Verifier.verify`; raises AccessDeniedError as well."""
+        account, principal_arn = self._verifier.verify(method, path, query, headers)
+        action = _SESSIONS.get(path)
+        if action is not None and not self._guard.needs_none(principal_arn, account):
+            named = parse_qs(query.decode("latin-1"))
+            clusters, instances = named.get("clusterArn") or named.get("cluster"), named.get("containerInstanceArn") or named.get("containerInstance")
+            keys = {"ecs:cluster": clusters[0]} if clusters else {}
+            asked = Ask(action, instances[0] if instances else "*", keys)
+            self._guard.judge(principal_of(principal_arn, account), self._region, [asked], origin=Origin("", False, "", self._verifier.now()))
+        return account, principal_arn
+
+
+_SESSIONS: Final = {"/acs/ws": "ecs:Poll", "/tcs/ws": "ecs:StartTelemetrySession"}
+
+
+class Guard:
+    """Asks the policies. The root of an account may do everything in it and is never asked."""
+
+    def __init__(self, authority: Authority, asks: Mapping[str, Asks]) -> None:
+        """`asks`: service → what its operations need."""
+        self._authority = authority
+        self._asks = asks
+
+    def needs_none(self, principal_arn: str, account: str) -> bool:
+        """Whether the caller is its account's root."""
+        return principal_arn == arn.root_arn(account)
+
+    async def check(self, call: Call, request: Any, *, service: str, origin: Origin) -> None:
+        """Return if the caller of `call` may do what `request` wants. Raises AccessDeniedError with the reason."""
+        asks = self._asks.get(service, _of_service(service))
+        principal = principal_of(call.principal_arn, call.account)
+        await call.view(lambda reader: self.judge(principal, call.region, asks(call, request, reader), origin=origin))
+
+    def judge(self, principal: Principal, region: str, asks: Iterable[Ask], *, origin: Origin) -> None:
+        """Return if `principal` may do all of `asks`. Raises AccessDeniedError with the reason."""
+        policies = self._authority.policies(principal)
+        shared = self.context(principal, region, origin)
+        for ask in asks:
+            account = _account_of(ask.resource, principal.account)
+            wanted = Request(principal, ask.action, ask.resource, account, {**shared, **ask.context})
+            decision = evaluate(wanted, policies)
+            if not decision.allowed:
+                raise AccessDeniedError(refusal(wanted, decision))
+
+    def context(self, principal: Principal, region: str, origin: Origin) -> dict[str, str | tuple[str, ...]]:
+        """The condition keys that every request has."""
+        found: dict[str, str | tuple[str, ...]] = {
+            "aws:principalarn": principal.source_arn or principal.arn,
+            "aws:principalaccount": principal.account,
+            "aws:principaltype": principal.kind.value,
+            "aws:currenttime": datetime.fromtimestamp(origin.now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "aws:epochtime": str(int(origin.now)),
+            "aws:securetransport": "true" if origin.secure else "false",
+            "aws:requestedregion": region,
+            "aws:viaawsservice": "false",
+        }
+        if origin.address:
+            found["aws:sourceip"] = origin.address
+        if origin.agent:
+            found["aws:useragent"] = origin.agent
+        user, role = self._authority.user(principal.arn), self._authority.role(principal.source_arn)
+        if user is not None:
+            found["aws:username"], found["aws:userid"] = user.name, user.id
+        if role is not None:
+            found["aws:userid"] = f"{role.id}:{principal.arn.rpartition('/')[2]}"
+        for key, value in (user or role).tags if (user or role) is not None else ():  # type: ignore[union-attr]  # one of the two is there
+            found[f"aws:principaltag/{key.lower()}"] = value
+        return found
+
+
+_KINDS: Final = {"user": PrincipalKind.USER, "assumed-role": PrincipalKind.ROLE_SESSION, "federated-user": PrincipalKind.FEDERATED_USER}
+
+
+def principal_of(principal_arn: str, account: str, source_arn: str = "") -> Principal:
+    """The caller behind an ARN."""
+    if principal_arn == arn.root_arn(account):
+        return Principal(PrincipalKind.ROOT, principal_arn, account)
+    parsed = arn.parse_arn(principal_arn)
+    kind = parsed.resource.partition("/")[0] if parsed else ""
+    return Principal(_KINDS.get(kind, PrincipalKind.USER), principal_arn, account, source_arn)
+
+
+def _of_service(service: str) -> Asks:
+    """For a service whose operations have no resources: the action of the operation's name."""
+    return lambda call, _request, _reader: [Ask(f"{service}:{call.operation}", "*", {})]
+
+
+def _account_of(resource: str, default: str) -> str:
+    parsed = arn.parse_arn(resource)
+    return parsed.account if parsed is not None and parsed.account else default

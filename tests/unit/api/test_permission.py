@@ -1,0 +1,362 @@
+"""What each operation needs to be allowed, and that the front door asks for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json as plain_json
+from typing import Any
+
+import msgspec
+import pytest
+from tests.unit.api.ecs.caller import ACCOUNT, ARN, REGION, ROOT, Ecs
+
+from homeport.api.authority import Authority
+from homeport.api.call import Call, Context
+from homeport.api.ecs import permission
+from homeport.api.ecs.operations import OPERATIONS
+from homeport.api.homeport import permission as homeport_permission
+from homeport.api.permission import Guard, Origin, SessionVerifier, principal_of
+from homeport.api.protocol import json, model
+from homeport.api.server import Application
+from homeport.api.signature import AccessKeys, Verifier
+from homeport.api.sts import permission as sts_permission
+from homeport.api.sts.operations import OPERATIONS as STS
+from homeport.clock import Clock
+from homeport.config import Settings
+from homeport.errors import AccessDeniedError
+from homeport.iam import sigv4
+from homeport.iam.actions import resource_types
+from homeport.ids import Ids
+from homeport.model.iam.access_key import AccessKey
+from homeport.model.iam.policy import InlinePolicy
+from homeport.model.iam.user import User
+from homeport.placement.index import PlacementIndex
+from homeport.store.memory import MemoryBackend
+from homeport.store.store import Store
+from homeport.store.tables import ACCESS_KEYS, TABLES, USERS
+from homeport.virtual_clock import VirtualClock
+
+MODELLED = sorted(model.load().operations)
+PROD, DEFAULT = f"{ARN}cluster/prod", f"{ARN}cluster/default"
+ID = "0123456789abcdef0123456789abcdef"
+BOB = f"arn:aws:iam::{ACCOUNT}:user/bob"
+
+
+class Installation:
+    """A store with a front door, its root and a user without policies."""
+
+    def __init__(self, store: Store, keys: AccessKeys, authority: Authority, clock: Clock) -> None:
+        self.context = Context(
+            store=store,
+            placement=PlacementIndex(),
+            clock=clock,
+            ids=Ids("permission"),
+            settings=Settings(),
+            region=REGION,
+            installation_id="0123456789abcdef",
+            endpoint="http://127.0.0.1:8470/",
+        )
+        asks = {"ecs": permission.asks, "homeport": homeport_permission.asks, "sts": sts_permission.asks}
+        self.guard = Guard(authority, asks)
+        self.verifier = Verifier(keys, clock=clock, settings=Settings(), region=REGION)
+        self.application = Application(self.context, {"ecs": OPERATIONS, "sts": STS}, verifier=self.verifier, guard=self.guard, websockets={})
+        self.ecs = Ecs(self.context)
+
+    async def allow(self, *statements: dict[str, Any], **more: Any) -> None:
+        """Give bob this policy and no other."""
+        document = plain_json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+        inline = (InlinePolicy(name="p", document=document),) if statements else ()
+        await self.ecs.put((USERS, User(account=ACCOUNT, name="bob", id="AIDABOB", created_at=1.0, inline=inline, **more)))
+
+    async def call(self, operation: str, key: str = "AKBOB", **members: Any) -> tuple[int, str, str]:
+        """(status, code, message) of a signed call."""
+        target = f"{model.load().target_prefix}.{operation}".encode()
+        headers = {b"host": b"h", b"content-type": b"application/x-amz-json-1.1", b"x-amz-target": target}
+        status, body = await self.send(headers, msgspec.json.encode(members), key, "ecs")
+        answer = msgspec.json.decode(body)
+        return status, answer.get("__type", ""), answer.get("message", "")
+
+    async def send(self, headers: dict[bytes, bytes], body: bytes, key: str, service: str) -> tuple[int, bytes]:
+        request = sigv4.Request("POST", b"/", b"", headers, hashlib.sha256(body).hexdigest())
+        signature = sigv4.sign(request, sigv4.Credentials(key, "secret", REGION, service), self.context.clock.now())
+        headers = headers | {name.lower().encode(): value.encode() for name, value in signature.items()}
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": body}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/",
+            "raw_path": b"/",
+            "query_string": b"",
+            "headers": list(headers.items()),
+            "client": ("100.64.0.7", 4000),
+            "scheme": "http",
+        }
+        await self.application(scope, receive, send)
+        return sent[0]["status"], sent[1]["body"]
+
+    async def asks(self, operation: str, **members: Any) -> list[Any]:
+        request = json.decode(model.load().operations[operation], msgspec.json.encode(members))
+        call = Call(context=self.context, operation=operation, request_id="r", account=ACCOUNT, principal_arn=BOB)
+        return await self.context.store.view(lambda reader: permission.asks(call, request, reader))
+
+
+@pytest.fixture
+async def installation():
+    clock, keys, authority = VirtualClock(), AccessKeys(), Authority()
+    store = await Store.open(MemoryBackend(), tables=TABLES, clock=clock, derived=(keys, authority))
+    made = Installation(store, keys, authority, clock)
+    await made.ecs.put(
+        (ACCESS_KEYS, AccessKey(id="AKROOT", secret="secret", account=ACCOUNT, principal_arn=ROOT, created_at=1.0)),
+        (ACCESS_KEYS, AccessKey(id="AKBOB", secret="secret", account=ACCOUNT, principal_arn=BOB, created_at=1.0)),
+    )
+    await made.allow()
+    yield made
+    await store.close()
+
+
+def statement(action: Any, resource: Any = "*", effect: str = "Allow", **condition: Any) -> dict[str, Any]:
+    return {"Effect": effect, "Action": action, "Resource": resource, "Condition": condition}
+
+
+# --- what is asked ---
+
+RESOURCES = [
+    ("CreateCluster", {}, [DEFAULT]),
+    ("CreateCluster", {"clusterName": "prod"}, [PROD]),
+    ("DescribeClusters", {}, [DEFAULT]),
+    ("DescribeClusters", {"clusters": ["prod", DEFAULT]}, [PROD, DEFAULT]),
+    ("DeleteCluster", {"cluster": PROD}, [PROD]),
+    ("ListClusters", {}, ["*"]),
+    ("ListTaskDefinitions", {}, ["*"]),
+    ("ListServices", {"cluster": "prod"}, ["*"]),
+    ("ListTasks", {"cluster": "prod"}, [f"{ARN}container-instance/prod/*"]),
+    ("ListTasks", {"cluster": "prod", "containerInstance": ID}, [f"{ARN}container-instance/prod/{ID}"]),
+    ("CreateService", {"serviceName": "web", "cluster": "prod"}, [f"{ARN}service/prod/web"]),
+    ("UpdateService", {"service": "web"}, [f"{ARN}service/default/web"]),
+    ("UpdateService", {"service": f"{ARN}service/web", "cluster": "prod"}, [f"{ARN}service/prod/web"]),
+    ("UpdateService", {"service": f"{ARN}service/test/web", "cluster": "prod"}, [f"{ARN}service/test/web"]),
+    ("DescribeServices", {"services": ["a", f"{ARN}service/default/b"]}, [f"{ARN}service/default/a", f"{ARN}service/default/b"]),
+    ("StopTask", {"task": ID, "cluster": "prod"}, [f"{ARN}task/prod/{ID}"]),
+    ("DescribeTasks", {"tasks": [ID, f"{ARN}task/{ID}"]}, [f"{ARN}task/default/{ID}"]),
+    ("GetTaskProtection", {"cluster": "prod"}, [f"{ARN}task/prod/*"]),
+    ("RegisterTaskDefinition", {"family": "web", "containerDefinitions": []}, [f"{ARN}task-definition/web:*"]),
+    ("RunTask", {"taskDefinition": "web:3"}, [f"{ARN}task-definition/web:3"]),
+    ("RunTask", {"taskDefinition": "web"}, [f"{ARN}task-definition/web:*"]),
+    ("DeregisterTaskDefinition", {"taskDefinition": "web:3"}, ["*"]),
+    ("DeregisterContainerInstance", {"containerInstance": ID}, [DEFAULT]),
+    ("UpdateContainerInstancesState", {"containerInstances": [ID], "status": "DRAINING"}, [f"{ARN}container-instance/default/{ID}"]),
+    ("PutAttributes", {"attributes": [{"name": "a", "targetId": ID}]}, [f"{ARN}container-instance/default/{ID}"]),
+    ("CreateCapacityProvider", {"name": "pool"}, [f"{ARN}capacity-provider/pool"]),
+    ("DescribeCapacityProviders", {}, [f"{ARN}capacity-provider/*"]),
+    ("PutClusterCapacityProviders", {"cluster": "prod", "capacityProviders": ["p"], "defaultCapacityProviderStrategy": []}, [PROD]),
+    ("CreateTaskSet", {"service": "web", "cluster": "prod", "taskDefinition": "web:1"}, [f"{ARN}task-set/prod/web/*"]),
+    ("DeleteTaskSet", {"service": "web", "cluster": "prod", "taskSet": "ecs-svc/1"}, [f"{ARN}task-set/prod/web/ecs-svc/1"]),
+    ("UpdateServicePrimaryTaskSet", {"service": "web", "cluster": "prod", "primaryTaskSet": "ecs-svc/1"}, [f"{ARN}service/prod/web"]),
+    (
+        "StopServiceDeployment",
+        {"serviceDeploymentArn": f"{ARN}service-deployment/prod/web/1"},
+        [f"{ARN}service/prod/web", f"{ARN}service-deployment/prod/web/1"],
+    ),
+    ("ExecuteCommand", {"cluster": "prod", "task": ID, "command": "sh", "interactive": True}, [PROD, f"{ARN}task/prod/{ID}"]),
+    ("TagResource", {"resourceArn": f"{ARN}service/prod/web", "tags": []}, [f"{ARN}service/prod/web"]),
+    ("CreateGateway", {"name": "g", "infrastructureRoleArn": "r", "configuration": {}}, [f"{ARN}gateway/g"]),
+    ("DeleteDaemon", {"daemonArn": f"{ARN}daemon/prod/d"}, [f"{ARN}daemon/prod/d"]),
+]
+
+
+@pytest.mark.parametrize(("operation", "members", "expected"), RESOURCES)
+async def test_resources(installation, operation, members, expected):
+    asked = await installation.asks(operation, **members)
+    assert [ask.resource for ask in asked if ask.action == f"ecs:{operation}"] == expected
+
+
+@pytest.mark.parametrize("operation", MODELLED)
+async def test_every_operation_is_an_action_with_resources_as_amazon_lists_them(installation, operation):
+    """Whatever a request leaves out: an action with resources is never asked for everything, one without never for something."""
+    empty = type("Request", (), {"__struct_fields__": (), "__getattr__": lambda self, name: None})()
+    call = Call(context=installation.context, operation=operation, request_id="r", account=ACCOUNT, principal_arn=BOB)
+    asked = await installation.context.store.view(lambda reader: permission.asks(call, empty, reader))
+    required = {each.name for each in resource_types("ecs", operation) if each.required}
+    kinds = {ask.resource.split(":", 5)[-1].partition("/")[0] for ask in asked}
+    assert {ask.action for ask in asked} == {f"ecs:{operation}"}
+    assert kinds == (required or {"*"})
+
+
+async def test_condition_keys(installation):
+    await installation.ecs("CreateCluster", clusterName="prod")
+    asked = await installation.asks(
+        "CreateService",
+        cluster="prod",
+        serviceName="web",
+        taskDefinition="web:3",
+        tags=[{"key": "Team", "value": "red"}],
+        enableExecuteCommand=True,
+        propagateTags="SERVICE",
+        capacityProviderStrategy=[{"capacityProvider": "pool"}],
+    )
+    context = asked[0].context
+    assert context["ecs:cluster"] == PROD
+    assert context["ecs:task-definition"] == f"{ARN}task-definition/web:3"
+    assert context["aws:requesttag/team"] == "red"
+    assert context["aws:tagkeys"] == ("Team",)
+    assert context["ecs:enable-execute-command"] == "true"
+    assert context["ecs:propagate-tags"] == "SERVICE"
+    assert context["ecs:capacity-provider"] == (f"{ARN}capacity-provider/pool",)
+    tagging = asked[1]
+    assert (tagging.action, tagging.resource, tagging.context["ecs:createaction"]) == ("ecs:TagResource", f"{ARN}service/prod/web", "CreateService")
+
+
+async def test_the_tags_of_a_resource_are_known(installation):
+    await installation.ecs("CreateCluster", clusterName="prod", tags=[{"key": "Stage", "value": "live"}])
+    asked = await installation.asks("DeleteCluster", cluster="prod")
+    assert asked[0].context["aws:resourcetag/stage"] == "live"
+
+
+CONTAINER = {"name": "app", "image": "busybox", "memory": 16}
+
+
+async def test_roles_are_passed_when_they_are_registered_and_when_they_run(installation):
+    role = f"arn:aws:iam::{ACCOUNT}:role/app"
+    asked = await installation.asks(
+        "RegisterTaskDefinition", family="web", containerDefinitions=[CONTAINER], taskRoleArn=role, executionRoleArn="exec"
+    )
+    passed = [(ask.resource, ask.context) for ask in asked if ask.action == "iam:PassRole"]
+    to_tasks = {"iam:passedtoservice": "ecs-tasks.amazonaws.com"}
+    assert passed == [(role, to_tasks), (f"arn:aws:iam::{ACCOUNT}:role/exec", to_tasks)]
+    await installation.ecs("RegisterTaskDefinition", family="web", containerDefinitions=[CONTAINER], taskRoleArn=role)
+    for operation, more in (("RunTask", {}), ("StartTask", {"containerInstances": [ID]}), ("CreateService", {"serviceName": "s"})):
+        asked = await installation.asks(operation, taskDefinition="web", **more)
+        assert [ask.resource for ask in asked if ask.action == "iam:PassRole"] == [role]
+    asked = await installation.asks("RunTask", taskDefinition="web", overrides={"taskRoleArn": "other"})
+    assert [ask.resource for ask in asked if ask.action == "iam:PassRole"] == [role, f"arn:aws:iam::{ACCOUNT}:role/other"]
+
+
+# --- that it is asked ---
+
+DENIED = [
+    # statements of bob's policy, operation, members, whether it may
+    ([], "ListClusters", {}, False),
+    ([statement("ecs:ListClusters")], "ListClusters", {}, True),
+    ([statement("ecs:*")], "CreateCluster", {"clusterName": "new"}, True),
+    ([statement("ecs:CreateCluster", PROD)], "CreateCluster", {"clusterName": "new"}, False),
+    ([statement("ecs:DescribeClusters", PROD)], "DescribeClusters", {"clusters": ["prod"]}, True),
+    ([statement("ecs:DescribeClusters", PROD)], "DescribeClusters", {"clusters": ["prod", "default"]}, False),
+    ([statement("ecs:ListServices", ArnEquals={"ecs:cluster": PROD})], "ListServices", {"cluster": "prod"}, True),
+    ([statement("ecs:ListServices", ArnEquals={"ecs:cluster": PROD})], "ListServices", {}, False),
+    ([statement("ecs:ListServices", IpAddress={"aws:SourceIp": "100.64.0.0/10"})], "ListServices", {"cluster": "prod"}, True),
+    ([statement("ecs:ListServices", IpAddress={"aws:SourceIp": "192.0.2.0/24"})], "ListServices", {"cluster": "prod"}, False),
+    ([statement("ecs:*"), statement("ecs:*", effect="Deny", Bool={"aws:SecureTransport": "false"})], "ListClusters", {}, False),
+    ([statement("ecs:CreateCluster")], "CreateCluster", {"clusterName": "new", "tags": [{"key": "a", "value": "b"}]}, False),
+    ([statement(["ecs:CreateCluster", "ecs:TagResource"])], "CreateCluster", {"clusterName": "new", "tags": [{"key": "a", "value": "b"}]}, True),
+    ([statement("ecs:RegisterTaskDefinition")], "RegisterTaskDefinition", {"family": "f", "containerDefinitions": [CONTAINER]}, True),
+    (
+        [statement("ecs:RegisterTaskDefinition")],
+        "RegisterTaskDefinition",
+        {"family": "f", "containerDefinitions": [CONTAINER], "taskRoleArn": "admin"},
+        False,
+    ),
+    (
+        [statement("ecs:RegisterTaskDefinition"), statement("iam:PassRole", StringEquals={"iam:PassedToService": "ecs-tasks.amazonaws.com"})],
+        "RegisterTaskDefinition",
+        {"family": "f", "containerDefinitions": [CONTAINER], "taskRoleArn": "admin"},
+        True,
+    ),
+    (
+        [statement("ecs:DeleteCluster", StringEquals={"aws:ResourceTag/stage": "${aws:PrincipalTag/stage}"})],
+        "DeleteCluster",
+        {"cluster": "prod"},
+        True,
+    ),
+    (
+        [statement("ecs:DeleteCluster", StringEquals={"aws:ResourceTag/stage": "${aws:PrincipalTag/stage}"})],
+        "DeleteCluster",
+        {"cluster": "default"},
+        False,
+    ),
+    ([statement("ecs:*", StringEquals={"aws:username": "bob", "aws:userid": "AIDABOB", "aws:PrincipalType": "User"})], "ListClusters", {}, True),
+]
+
+
+@pytest.mark.parametrize(("statements", "operation", "members", "allowed"), DENIED)
+async def test_the_front_door_asks(installation, statements, operation, members, allowed):
+    await installation.ecs("CreateCluster", clusterName="prod", tags=[{"key": "stage", "value": "live"}])
+    await installation.ecs("CreateCluster")
+    revision = installation.context.store.revision
+    await installation.allow(*statements, tags=(("stage", "live"),))
+    status, code, message = await installation.call(operation, **members)
+    if allowed:
+        assert (status, code) == (200, ""), message
+    else:
+        assert (status, code) == (400, "AccessDeniedException")
+        assert message.startswith(f"User: {BOB} is not authorized to perform: ")
+        assert installation.context.store.revision == revision + 1, "a refused call changed something"
+
+
+async def test_the_root_is_never_asked(installation):
+    assert await installation.call("ListClusters", key="AKROOT") == (200, "", "")
+
+
+async def test_a_deleted_user_may_nothing_whatever_its_key_says(installation):
+    await installation.allow(statement("*"))
+    assert (await installation.call("ListClusters"))[0] == 200
+    await installation.context.store.update(lambda tx: tx.delete(USERS, f"{ACCOUNT}/bob"), cause="test")
+    assert (await installation.call("ListClusters"))[1] == "AccessDeniedException"
+
+
+async def test_everybody_may_ask_who_they_are(installation):
+    headers = {b"host": b"h", b"content-type": b"application/x-www-form-urlencoded"}
+    status, body = await installation.send(headers, b"Action=GetCallerIdentity&Version=2011-06-15", "AKBOB", "sts")
+    assert status == 200, body
+    assert f"<Arn>{BOB}</Arn>".encode() in body
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "action"),
+    [("/acs/ws", "clusterArn={}&containerInstanceArn={}", "ecs:Poll"), ("/tcs/ws", "cluster={}&containerInstance={}", "ecs:StartTelemetrySession")],
+)
+async def test_a_websocket_is_for_those_who_may_poll_for_that_instance(installation, path, query, action):
+    mine, other = f"{ARN}container-instance/prod/{ID}", f"{ARN}container-instance/prod/{'f' * 32}"
+    sessions = SessionVerifier(installation.verifier, installation.guard, region=REGION)
+
+    def open_session(instance: str) -> tuple[str, str]:
+        text = query.format(PROD, instance).encode()
+        request = sigv4.Request("GET", path.encode(), text, {b"host": b"h"}, sigv4.EMPTY_BODY_SHA256)
+        signature = sigv4.sign(request, sigv4.Credentials("AKBOB", "secret", REGION), installation.context.clock.now())
+        headers = [(b"host", b"h"), *((name.lower().encode(), value.encode()) for name, value in signature.items())]
+        return sessions.verify("GET", path, text, headers)
+
+    with pytest.raises(AccessDeniedError):
+        open_session(mine)
+    await installation.allow(statement(action, mine, ArnEquals={"ecs:cluster": PROD}))
+    assert open_session(mine) == (ACCOUNT, BOB)
+    with pytest.raises(AccessDeniedError):
+        open_session(other)
+
+
+async def test_the_past_is_for_those_who_may_read_the_present(installation):
+    request = msgspec.convert(
+        {"operation": "DescribeClusters", "request": {"clusters": ["prod"]}}, model.load("homeport").operations["DescribeAt"].input_type
+    )
+    call = Call(context=installation.context, operation="DescribeAt", request_id="r", account=ACCOUNT, principal_arn=BOB)
+    asked = await installation.context.store.view(lambda reader: homeport_permission.asks(call, request, reader))
+    assert [(ask.action, ask.resource) for ask in asked] == [("homeport:DescribeAt", "*"), ("ecs:DescribeClusters", PROD)]
+
+
+def test_who_a_caller_is():
+    assert principal_of(ROOT, ACCOUNT).kind == "Root"
+    assert principal_of(BOB, ACCOUNT).kind == "User"
+    assert principal_of(f"arn:aws:sts::{ACCOUNT}:assumed-role/r/s", ACCOUNT).kind == "AssumedRole"
+    assert principal_of("nonsense", ACCOUNT).kind == "User"
+
+
+def test_an_origin_without_an_address_gives_no_key(installation):
+    found = installation.guard.context(principal_of(BOB, ACCOUNT), REGION, Origin("", True, "", 0.0))
+    assert "aws:sourceip" not in found
+    assert found["aws:securetransport"] == "true"
