@@ -1,7 +1,7 @@
 """Four machines with an agent and a dockerd each, in two availability zones: where tasks run, as `docker ps` on every machine shows, while machines
 drain, are lost and come back, and while a bad image is rolled back under a client's eyes.
 
-The machines are network namespaces (`engines.py`), shared by the tests of this module. About 45 s, 40 of them CPU.
+The machines are network namespaces (`engines.py`), shared by the tests of this module. About 45 s, 30 of them CPU.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def test_a_bad_image_is_rolled_back_while_the_old_tasks_answer_every_call(four: 
     before = four.running()
     with Client(four, "rolled") as client:
         four.ecs.update_service(service="rolled", taskDefinition=bad)
-        (deployment,) = four.ecs.list_service_deployments(service="rolled", status=["IN_PROGRESS"])["serviceDeployments"]
+        deployment = max(four.ecs.list_service_deployments(service="rolled")["serviceDeployments"], key=lambda item: item["createdAt"])
 
         def told() -> dict[str, Any]:
             arns = [deployment["serviceDeploymentArn"]]
@@ -271,7 +271,9 @@ def test_a_bad_image_is_rolled_back_while_the_old_tasks_answer_every_call(four: 
     assert (client.refusals, client.unanswered, set(client.answers)) == ([], 0, {"1"})
     assert four.running() == before, "the very tasks of before"
     assert told()["deploymentCircuitBreaker"]["status"] == "TRIGGERED"
-    failed = [task for task in tasks_of(four, "rolled", desiredStatus="STOPPED") if task["taskDefinitionArn"] == bad]
-    assert {task["stopCode"] for task in failed} == {"TaskFailedToStart"}
+    tried = [task for task in tasks_of(four, "rolled", desiredStatus="STOPPED") if task["taskDefinitionArn"] == bad]
+    failed = [task for task in tried if task["stopCode"] == "TaskFailedToStart"]
+    assert len(failed) >= 3
     assert all(task["stoppedReason"].startswith("CannotPullContainerError: ") for task in failed), failed
+    assert {task["stopCode"] for task in tried} <= {"TaskFailedToStart", "ServiceSchedulerInitiated"}, "the rollback stops those on their way"
     assert service(four, "rolled")["taskDefinition"] == good

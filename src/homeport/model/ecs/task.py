@@ -124,6 +124,7 @@ class Task(Record, frozen=True, kw_only=True):
     execution_stopped_at: Instant = 0.0
     stopped_at: Instant = 0.0
     connectivity: str = ""
+    """CONNECTED once its agent has spoken of it, which was first at `connectivity_at`. Whether it can be heard now is the instance's to say."""
     connectivity_at: Instant = 0.0
     stop_code: str = ""
     stopped_reason: str = ""
