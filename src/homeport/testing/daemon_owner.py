@@ -20,6 +20,15 @@ CLUSTER: Final = "default"
 PROVIDER: Final = "edge"
 FAMILIES: Final = ("web", "slow-to-stop", "checked", "missing")
 """Families of task definitions whose containers daemons have too; the last one never starts."""
+_ROLE: Final = f"arn:aws:iam::{ACCOUNT}:role/infrastructure"
+MANAGED: Final = {
+    "infrastructureRoleArn": _ROLE,
+    "instanceLaunchTemplate": {
+        "ec2InstanceProfileArn": f"arn:aws:iam::{ACCOUNT}:instance-profile/instances",
+        "networkConfiguration": {"subnets": ["subnet-1"]},
+    },
+}
+"""One of managed instances, which is its cluster's from the start."""
 PERCENTS: Final = (0.0, 25.0, 50.0, 100.0)
 _TOO_EARLY: Final = ("being deleted", "not idempotent", "not ACTIVE", "not found")
 
@@ -65,10 +74,8 @@ class ManagedDaemonOwner:
                 for family in FAMILIES:
                     request = {"family": family, "containerDefinitions": DEFINITIONS[family]}
                     await workload.call("RegisterDaemonTaskDefinition", request, repeated=True)
-                group = {"autoScalingGroupArn": "group"}
-                await workload.call("CreateCapacityProvider", {"name": PROVIDER, "autoScalingGroupProvider": group}, repeated=True)
-                associated = {"cluster": CLUSTER, "capacityProviders": [PROVIDER], "defaultCapacityProviderStrategy": []}
-                await workload.call("PutClusterCapacityProviders", associated, repeated=True)
+                provider = {"name": PROVIDER, "cluster": CLUSTER, "managedInstancesProvider": MANAGED}
+                await workload.call("CreateCapacityProvider", provider, repeated=True)
             except UnreachableError:
                 continue
             break

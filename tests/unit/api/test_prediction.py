@@ -18,7 +18,7 @@ from homeport.cli.prediction import plan_screen, what_if_screen
 from homeport.config import Settings
 from homeport.errors import ApiError, InvalidParameterError
 from homeport.model.arn import root_arn
-from homeport.model.ecs.container_instance import Attribute
+from homeport.model.ecs.container_instance import CAPACITY_PROVIDER_ATTRIBUTE, Attribute
 from homeport.store.tables import CONTAINER_INSTANCES, TASKS
 from homeport.testing.cell import MemoryCell
 from homeport.testing.records import ACCOUNT, container_instance
@@ -115,6 +115,29 @@ async def test_the_change_made_real_gives_the_predicted_placements(seed):
         await make_real(cell, change)
         await settle(cell, 600)
         assert predicted(told) == await where(cell), change
+        assert list(what_if_screen(told))
+    finally:
+        await cell.close()
+
+
+async def test_daemons_are_on_the_copy_too():
+    """They move and keep what they keep: a task goes to no instance of theirs before they run there."""
+    cell = await cluster(random.Random(7), instances=4, services=2)
+    try:
+        await ecs(cell, "CreateCapacityProvider", name="edge", autoScalingGroupProvider={"autoScalingGroupArn": "group"})
+        await ecs(cell, "PutClusterCapacityProviders", cluster="default", capacityProviders=["edge"], defaultCapacityProviderStrategy=[])
+        for number in (1, 2, 3):
+            attribute = {"name": CAPACITY_PROVIDER_ATTRIBUTE, "value": "edge", "targetId": f"{number:032x}", "targetType": "container-instance"}
+            await ecs(cell, "PutAttributes", attributes=[attribute])
+        await ecs(cell, "RegisterDaemonTaskDefinition", **definition("logs", 128, 128))
+        await ecs(cell, "CreateDaemon", daemonName="logs", daemonTaskDefinitionArn="logs:1", capacityProviderArns=["edge"])
+        await settle(cell, 120)
+        change = {"kind": "LOSE_INSTANCES", "containerInstances": [f"{1:032x}"]}
+        told = await own(cell, "PredictChanges", changes=[change], startSeconds=START, stopSeconds=STOP)
+        assert Counter(group for group, _ in predicted(told))["daemon:logs"] == 2
+        await make_real(cell, change)
+        await settle(cell, 600)
+        assert predicted(told) == await where(cell)
         assert list(what_if_screen(told))
     finally:
         await cell.close()

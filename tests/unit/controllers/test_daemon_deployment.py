@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 import msgspec
 import pytest
 
 from homeport.api.ecs.operations import OPERATIONS
+from homeport.config import Settings
+from homeport.controllers.alarm import keep_alarms
 from homeport.controllers.capacity import _members
 from homeport.controllers.daemon_deployment import DaemonDeploymentController
+from homeport.controllers.retention import RetentionController
 from homeport.model.ecs.container_instance import CAPACITY_PROVIDER_ATTRIBUTE, Attribute
-from homeport.store.tables import CONTAINER_INSTANCES, DAEMON_DEPLOYMENTS, DAEMONS, TASKS
+from homeport.planner.alarm import AlarmState
+from homeport.store.tables import CONTAINER_INSTANCES, DAEMON_DEPLOYMENTS, DAEMON_REVISIONS, DAEMONS, TASKS
 from homeport.testing import records
 
 EDGE = (Attribute(name=CAPACITY_PROVIDER_ATTRIBUTE, value="edge"),)
@@ -64,7 +69,11 @@ class Daemons:
 @pytest.fixture
 async def daemons(make_cell):
     """Three instances of the capacity provider `edge`, one of none, logs:1 and logs:2."""
-    cell = await make_cell(instance(2), instance(3), instance(4))
+    return await furnished(await make_cell(instance(2), instance(3), instance(4)))
+
+
+async def furnished(cell):
+    """The capacity provider `edge`, logs:1 and logs:2."""
     made = Daemons(cell)
     await made.call("CreateCapacityProvider", name="edge", autoScalingGroupProvider={"autoScalingGroupArn": "group"})
     await made.call("PutClusterCapacityProviders", cluster="default", capacityProviders=["edge"], defaultCapacityProviderStrategy=[])
@@ -316,3 +325,66 @@ async def test_a_pool_with_nothing_but_daemons_is_empty(daemons):
     await daemons.pass_seconds(60)
     found = await daemons.cell.view(lambda reader: [member.tasks for member in _members(reader, "edge", [f"{records.ACCOUNT}/default"])])
     assert found == [0, 0, 0]
+
+
+class Told:
+    """A source of alarms that the test speaks through."""
+
+    def __init__(self):
+        self.known = {"errors": AlarmState(False, 60.0)}
+
+    async def states(self):
+        return self.known
+
+
+async def test_an_alarm_during_the_bake_time_rolls_back(make_cell):
+    settings = Settings(alarm_source="told by the test", alarm_poll_seconds=2.0)
+    daemons, source = await furnished(await make_cell(instance(2), instance(3), settings=settings)), Told()
+    reading = asyncio.create_task(keep_alarms(daemons.cell.store, daemons.cell.clock, settings, source=source))
+    try:
+        alarms = {"alarms": {"enable": True, "alarmNames": ["errors"]}, "bakeTimeInMinutes": 2, "drainPercent": 50.0}
+        first = await daemons.create(deploymentConfiguration=alarms)
+        for _ in range(20):
+            await daemons.pass_seconds(10)
+        assert (await daemons.deployment(first))["status"] == "SUCCESSFUL"
+        made = await daemons.update()
+        for _ in range(6):
+            await daemons.pass_seconds(10)
+        shown = await daemons.deployment(made)
+        assert (shown["status"], shown["alarms"]["status"]) == ("IN_PROGRESS", "MONITORING")
+        assert Counter((await daemons.where()).values()) == {1: 1, 2: 1}, "one batch, which bakes"
+        source.known = {"errors": AlarmState(True, 60.0)}
+        for _ in range(10):
+            await daemons.pass_seconds(10)
+        shown = await daemons.deployment(made)
+        assert shown["status"] == "ROLLBACK_SUCCESSFUL"
+        assert shown["alarms"] == {"status": "TRIGGERED", "alarmNames": ["errors"], "triggeredAlarmNames": ["errors"]}
+        assert shown["rollback"]["reason"] == "Alarms were in state ALARM: errors."
+        assert await daemons.where() == {2: 1, 3: 1}
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+async def test_what_is_over_is_forgotten_in_time(make_cell):
+    """Old deployments first, then the revisions that nothing has any more; of a daemon that is there the newest deployment stays."""
+    settings = Settings(deployment_retention_seconds=600.0)
+    daemons = await furnished(await make_cell(instance(2), instance(3), settings=settings))
+    made = await daemons.create(deploymentConfiguration={"drainPercent": 100.0})
+    await daemons.pass_seconds(60)
+    await daemons.update()
+    await daemons.pass_seconds(60)
+    cell, retention = daemons.cell, RetentionController(settings=settings)
+
+    async def look_after(seconds):
+        await daemons.pass_seconds(seconds)
+        for _ in range(2):
+            await daemons.pass_seconds(61)
+            await cell.store.update(lambda tx: retention.activate(tx, "daemon_deployments"), cause="controller/retention")
+        return len(await cell.all(DAEMON_DEPLOYMENTS)), len(await cell.all(DAEMON_REVISIONS))
+
+    assert await look_after(60) == (2, 2)
+    assert await look_after(600) == (1, 2), "the newest deployment tells of the revision that it replaced"
+    await daemons.call("DeleteDaemon", daemonArn=made["daemonArn"])
+    await daemons.pass_seconds(5)
+    assert (await cell.all(DAEMONS), await look_after(700)) == ([], (0, 0))
