@@ -170,7 +170,12 @@ def _daemon_problems(plane: ControlPlane, invariants: Invariants, service: Servi
             if instance.status == "DRAINING" and _has_replicas(records, key):
                 continue  # it stops after the last of them, and that one may find no other place
             yield f"daemon {service.name} still has a task on instance {instance.id}"
-        elif task is not None and task.deployment_id != primary.target_id and not _cannot_roll(records, service, primary):
+        elif (
+            task is not None
+            and task.deployment_id != primary.target_id
+            and not (service.placement_failure or _cannot_roll(records, service, primary))
+        ):
+            # With an instance that has no room for it, its lower bound may forbid the next step.
             yield f"daemon {service.name} still has an older task on instance {instance.id}"
         elif task is None and suitable and instance.agent_connected and context is not None:
             found = context.placement.place_on(request, key)
