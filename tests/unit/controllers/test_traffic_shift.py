@@ -129,10 +129,13 @@ async def test_a_hook_that_fails_at_any_stage_brings_blue_back_without_restartin
     [
         ("BLUE_GREEN", "SCALE_UP", 0),
         ("BLUE_GREEN", "BAKE_TIME", 1),
+        ("LINEAR", "SCALE_UP", 0),
+        ("LINEAR", "PRODUCTION_TRAFFIC_SHIFT", 1),
         ("LINEAR", "PRODUCTION_TRAFFIC_SHIFT", 2),
         ("LINEAR", "BAKE_TIME", 3),
         ("CANARY", "SCALE_UP", 0),
         ("CANARY", "PRODUCTION_TRAFFIC_SHIFT", 1),
+        ("CANARY", "BAKE_TIME", 2),
     ],
 )
 async def test_a_stop_brings_blue_back(aws, name, stage, step):
@@ -222,6 +225,25 @@ async def test_an_update_amid_another_reconciles_first(aws):
     await aws.cell.clock.advance(1200)
     assert await aws.running() == [3, 3]
     assert [item["status"] for item in await aws.listed()] == ["SUCCESSFUL", "STOPPED", "SUCCESSFUL"]
+
+
+async def test_a_hook_of_the_reconciliation_that_fails(aws):
+    old = await serving(aws, **LINEAR)
+    await aws.update(taskDefinition="web:2")
+    await until(aws, "PRODUCTION_TRAFFIC_SHIFT", 1)
+    aws.cell.hook_targets.answers[URL] = lambda payload: {"hookStatus": "FAILED"}
+    await aws.update(taskDefinition="web:3", deploymentConfiguration={"lifecycleHooks": [hook("RECONCILE_SERVICE")]})
+    await aws.cell.clock.advance(120)
+    described = await aws.newest()
+    assert described["status"] == "ROLLBACK_SUCCESSFUL"
+    assert {task.id for task in await aws.cell.all(TASKS) if task.last_status == "RUNNING"} == old
+    (told,) = [payload for _, payload in aws.cell.hook_targets.calls if payload["lifecycleStage"] == "RECONCILE_SERVICE"]
+    assert sorted(told["productionTrafficWeights"].values()) == [0.0, 0.0, 100.0]
+    assert (
+        described["sourceServiceRevisions"][0]["requestedProductionTrafficWeight"]
+        + described["sourceServiceRevisions"][1]["requestedProductionTrafficWeight"]
+        == 100.0
+    )
 
 
 async def test_an_update_amid_the_first_deployment_keeps_what_serves(aws):
