@@ -26,6 +26,10 @@ from homeport.model.ecs.task import Container, HostPortUse, NetworkBinding, Task
 from homeport.model.ecs.task_definition import HostPort, TaskDefinition, TaskDefinitionFamily
 from homeport.model.ecs.task_set import TaskSet
 from homeport.model.iam.access_key import AccessKey
+from homeport.model.iam.group import Group
+from homeport.model.iam.policy import InlinePolicy, ManagedPolicy, PolicyVersion
+from homeport.model.iam.role import InstanceProfile, Role
+from homeport.model.iam.user import User
 from homeport.model.installation import Effect, IdempotencyToken, Installation
 from homeport.model.record import Record
 from homeport.store.codec import ENCODER, Codec
@@ -49,6 +53,58 @@ SAMPLES: dict[str, Record] = {
         principal_arn=f"arn:aws:iam::{ACCOUNT}:root",
         created_at=NOW,
         status="Active",
+    ),
+    "users": User(
+        account=ACCOUNT,
+        name="Ann",
+        path="/team/",
+        id="AIDAEXAMPLE",
+        created_at=NOW,
+        tags=(("k", "v"),),
+        boundary=f"arn:aws:iam::{ACCOUNT}:policy/bound",
+        groups=("ops",),
+        attached=(f"arn:aws:iam::{ACCOUNT}:policy/read",),
+        inline=(InlinePolicy(name="own", document="{}"),),
+    ),
+    "groups": Group(
+        account=ACCOUNT,
+        name="ops",
+        path="/team/",
+        id="AGPAEXAMPLE",
+        created_at=NOW,
+        attached=("arn:aws:iam::aws:policy/ReadOnlyAccess",),
+        inline=(InlinePolicy(name="own", document="{}"),),
+    ),
+    "roles": Role(
+        account=ACCOUNT,
+        name="infra",
+        path="/service/",
+        id="AROAEXAMPLE",
+        created_at=NOW,
+        trust='{"Statement":[]}',
+        description="d",
+        session_seconds_max=7200,
+        tags=(("k", "v"),),
+        boundary=f"arn:aws:iam::{ACCOUNT}:policy/bound",
+        attached=(f"arn:aws:iam::{ACCOUNT}:policy/read",),
+        inline=(InlinePolicy(name="own", document="{}"),),
+        service="ecs.amazonaws.com",
+    ),
+    "instance_profiles": InstanceProfile(
+        account=ACCOUNT, name="nodes", path="/team/", id="AIPAEXAMPLE", created_at=NOW, role="infra", tags=(("k", "v"),)
+    ),
+    "managed_policies": ManagedPolicy(
+        account=ACCOUNT,
+        name="read",
+        path="/team/",
+        id="ANPAEXAMPLE",
+        created_at=NOW,
+        updated_at=NOW + 1,
+        description="d",
+        tags=(("k", "v"),),
+        versions=(PolicyVersion(number=2, document="{}", created_at=NOW),),
+        default_version=2,
+        next_version=3,
     ),
     "effects": Effect(key="AKIAEXAMPLEEXAMPLE00/3030/0123456789abcdef/1", answer=b'{"cluster":{}}', record="Cluster", made_at=NOW),
     "idempotency_tokens": IdempotencyToken(
