@@ -77,7 +77,9 @@ class Fellowship:
         self._me = Server(me.name, me.address, os.getpid(), os.uname().nodename)
         self._members = Members(backend.client, backend.layout.prefix.decode(), clock=clock)
         self._keeping: asyncio.Task[None] | None = None
-        self.forwarder = Forwarder(name=me.name, clock=clock, leader=self._leader_address, gone=self._depose, http=http)
+        self.forwarder = Forwarder(
+            name=me.name, clock=clock, leader=self._leader_address, gone=self._depose, secret=keys.secret_access_key, http=http
+        )
         self.internal: dict[str, Internal] = {
             COMMAND_PATH: self._carry_out,
             SERVERS_PATH: self._tell_servers,

@@ -16,6 +16,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
+from homeport.api import origin
 from homeport.api.server import FORWARDED, Exchange, Relayed
 from homeport.clock import Clock
 from homeport.errors import CommitUnknownError, LeadershipLostError, MisdirectedError, NotLeaderError, ServiceUnavailableError
@@ -30,8 +31,8 @@ PAUSE_SECONDS: Final = 0.05
 """Between two looks for the leader."""
 MISDIRECTED: Final = 421
 """HTTP status of a server that does not lead (any more)."""
-_OWN_HEADERS: Final = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"expect", b"te", b"upgrade"))
-"""Headers that belong to one connection, not to the call."""
+_OWN_HEADERS: Final = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"expect", b"te", b"upgrade", origin.HEADER))
+"""Headers that belong to one connection or to servers, not to the call."""
 _NOBODY: Final = "No server leads at the moment, or none that can be reached from here. Nothing was changed; try again."
 _UNKNOWN: Final = "The leader was lost while it worked on this call. Whether it was done cannot be told; look before you try again."
 
@@ -50,14 +51,16 @@ class Forwarder:
         clock: Clock,
         leader: Callable[[], str],
         gone: Callable[[str], Awaitable[None]],
+        secret: str = "",
         http: aiohttp.ClientSession | None = None,
     ) -> None:
         """`name` is this server's; `leader` says the address of the leader's API as far as it is known now, or "".
 
-        `gone` is called with the address of a leader where nobody listened for `GONE_SECONDS`. `http` is the way to the other servers: by
-        default a pool of connections.
+        `gone` is called with the address of a leader where nobody listened for `GONE_SECONDS`. `secret` is the root key's. `http` is the way to
+        the other servers: by default a pool of connections.
         """
         self._name = name
+        self._secret = secret
         self._gone = gone
         self._refusing: tuple[str, float] = ("", 0.0)
         self._clock = clock
@@ -100,6 +103,7 @@ class Forwarder:
     async def _relay(self, leader: str, exchange: Exchange, *, repeatable: bool, deadline: float) -> Relayed:
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in exchange.headers.items() if name not in _OWN_HEADERS]
         headers.append((FORWARDED.decode(), self._name))
+        headers.append((origin.HEADER.decode(), self._origin(exchange)))
         give_up = self.impatience(leader, deadline) if repeatable else lambda: self._clock.monotonic() >= deadline
         try:
             status, answered, body = await self.post(leader, "/", headers=dict(headers), body=exchange.body, give_up=give_up)
@@ -114,6 +118,15 @@ class Forwarder:
         if status == MISDIRECTED:
             raise _TryAgainError
         return Relayed(status, answered.get("x-amzn-requestid", exchange.request_id), body)
+
+    def _origin(self, exchange: Exchange) -> str:
+        client = exchange.scope.get("client")
+        secure = exchange.scope.get("scheme") == "https"
+        return origin.sealed(self._secret, exchange.headers.get(b"authorization", b""), client[0] if client else "", secure=secure)
+
+    def origin(self, exchange: Exchange) -> tuple[str, bool] | None:
+        """(address, over TLS) of the client whose call another server sent here; None for a call that came by itself."""
+        return origin.told(self._secret, exchange.headers)
 
     def impatience(self, server: str, deadline: float) -> Callable[[], bool]:
         """When to give up a call that may be repeated: after `TRY_SECONDS`, or when another server turns out to lead."""

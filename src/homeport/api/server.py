@@ -88,6 +88,10 @@ class Elsewhere(Protocol):
         """What `attempt` answers, or `Relayed`."""
         ...
 
+    def origin(self, exchange: Exchange) -> tuple[str, bool] | None:
+        """(address, over TLS) of the client whose call another server sent here; None for a call that came by itself."""
+        ...
+
 
 Internal = Callable[[bytes], Awaitable[bytes]]
 """What one server asks of another: body in, body out; raises HomeportError."""
@@ -376,14 +380,16 @@ def authorize(application: Application, exchange: Exchange) -> Awaitable[None] |
     if guard is None or found is None or principal is None or guard.needs_none(principal.arn, principal.account):
         return None
     service = found.operation.model.signing_name
-    return guard.check(_call(application, exchange, ""), exchange.request, service=service, origin=origin_of(exchange))
+    return guard.check(_call(application, exchange, ""), exchange.request, service=service, origin=origin_of(application, exchange))
 
 
-def origin_of(exchange: Exchange) -> Origin:
-    """Where a request comes from."""
+def origin_of(application: Application, exchange: Exchange) -> Origin:
+    """Where a request comes from: the client, also when another server sent its call here."""
     client = exchange.scope.get("client")
+    told = application.elsewhere.origin(exchange) if application.elsewhere is not None and FORWARDED in exchange.headers else None
+    address, secure = told or (client[0] if client else "", exchange.scope.get("scheme") == "https")
     agent = exchange.headers.get(b"user-agent", b"").decode("latin-1")
-    return Origin(client[0] if client else "", exchange.scope.get("scheme") == "https", agent, exchange.now)
+    return Origin(address, secure, agent, exchange.now)
 
 
 def _call(application: Application, exchange: Exchange, invocation: str) -> Call:
