@@ -331,6 +331,20 @@ async def test_a_service_replaces_a_task_while_its_other_containers_still_stop()
         assert (await where.shown())["lastStatus"] == "STOPPING"
 
 
+async def test_crashes_are_braked_though_side_cars_take_their_time():
+    """A task is replaced while its side car still stops: without a brake that counts it then, such tasks would fill the instance."""
+    async with world() as where:
+        await where.ecs("CreateService", serviceName="web", taskDefinition="web", desiredCount=1)
+        seen: set[str] = set()
+        for _ in range(60):
+            await where.passes(1.0)
+            for arn in (await where.ecs("ListTasks", serviceName="web"))["taskArns"]:
+                seen.add(arn)
+                for said in ((main("RUNNING"), side("RUNNING")), (main("STOPPED", exitCode=1), side("RUNNING"))):
+                    await where.ecs("SubmitTaskStateChange", task=arn, status="RUNNING", containers=list(said))
+        assert 5 <= len(seen) <= 12
+
+
 async def test_a_task_that_waits_for_an_instance_in_vain_failed_to_start():
     async with world(provisioning_timeout_seconds=60.0) as where:
         group = {"autoScalingGroupArn": "group", "managedScaling": {"status": "ENABLED"}}

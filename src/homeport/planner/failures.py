@@ -36,6 +36,7 @@ UNCOUNTED_MAX: Final = 50
 _KILLED = (130, 137, 143)
 """Exit codes of containers that somebody interrupted, killed or stopped; that is no crash."""
 _ORDERED = (task_model.SERVICE_SCHEDULER_INITIATED, task_model.USER_INITIATED)
+_BY_ITSELF = (task_model.ESSENTIAL_CONTAINER_EXITED, task_model.TASK_FAILED_TO_START)
 _LOST = (task_model.INFRASTRUCTURE_HEALTH, task_model.TERMINATION_NOTICE)
 _CHECK_FAILED = "Task failed container health checks"
 
@@ -72,7 +73,11 @@ def moments(
     """The moments after `deployment.ends_counted_at` that move its counters."""
     since = deployment.ends_counted_at
     for task in live:
-        if task.deployment_id != deployment.target_id or not task.started_at:
+        if task.deployment_id != deployment.target_id:
+            continue
+        if _ended_at(task) > since:
+            yield Moment(_ended_at(task), 2, _end_kind(task), task.created_at)
+        if not task.started_at:
             continue
         if task.started_at > since:
             yield Moment(task.started_at, 0, "ran", task.created_at)
@@ -81,13 +86,19 @@ def moments(
         elif task.healthy_since > since:
             yield Moment(task.healthy_since, 1, "healthy", task.created_at)
     for task in ended:
-        if task.stopped_at <= since:
+        if _ended_at(task) <= since:
             continue
         if task.started_at > since:
             yield Moment(task.started_at, 0, "ran", task.created_at)
         if task.healthy_since > since:
             yield Moment(task.healthy_since, 1, "healthy", task.created_at)
-        yield Moment(task.stopped_at, 2, _end_kind(task), task.created_at)
+        yield Moment(_ended_at(task), 2, _end_kind(task), task.created_at)
+
+
+def _ended_at(task: Task) -> Instant:
+    """When it ended as far as its deployment is concerned, or 0.0. One that ended by itself is replaced while its side cars still stop, so it counts
+    from then on: else such tasks would multiply before the first of them is seen to crash."""
+    return (task.stopping_at or task.stopped_at) if task.stop_code in _BY_ITSELF else task.stopped_at
 
 
 def _end_kind(task: Task) -> str:
@@ -95,7 +106,7 @@ def _end_kind(task: Task) -> str:
         return "failed" if task.stopped_reason.startswith(_CHECK_FAILED) else "ordered"
     if not task.started_at:
         return "failed-to-start"
-    if task.stopped_at - task.started_at < CRASH_SECONDS and any(_exited_by_itself(container) for container in task.containers):
+    if _ended_at(task) - task.started_at < CRASH_SECONDS and any(_exited_by_itself(container) for container in task.containers):
         return "crashed"
     if task.healthy_since:
         return "ordered"
