@@ -45,9 +45,15 @@ def test_a_daemon_rolls_rolls_back_and_goes_while_other_tasks_stay(new_installat
         shown: str = ecs.describe_daemon_deployments(daemonDeploymentArns=[deployment])["daemonDeployments"][0]["status"]
         return shown
 
+    def wait_for(waiter: str, **what: Any) -> None:
+        """By one of boto3's own waiters."""
+        ecs.get_waiter(waiter).wait(**what, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
+    wait_for("daemon_task_definition_active", daemonTaskDefinition=first)
     made = ecs.create_daemon(daemonName="logs", daemonTaskDefinitionArn=first, capacityProviderArns=[provider])
+    wait_for("daemon_active", daemonArn=made["daemonArn"])
     assert until(lambda: commands() == ["1000"])
-    assert until(lambda: status(made["deploymentArn"]) == "SUCCESSFUL")
+    wait_for("daemon_deployment_successful", daemonDeploymentArns=[made["deploymentArn"]])
     (task,) = ecs.list_tasks(daemonName="logs")["taskArns"]
     shown = ecs.describe_tasks(tasks=[task])["tasks"][0]
     assert (shown["group"], shown["taskDefinitionArn"], shown["capacityProviderName"]) == ("daemon:logs", first, "edge")
@@ -59,7 +65,7 @@ def test_a_daemon_rolls_rolls_back_and_goes_while_other_tasks_stay(new_installat
         return str(answer["deploymentArn"])
 
     deployment = update(second)
-    assert until(lambda: status(deployment) == "SUCCESSFUL")
+    wait_for("daemon_deployment_successful", daemonDeploymentArns=[deployment])
     assert commands() == ["2000", "600"]
     deployment = update(bad)
     assert until(lambda: status(deployment) == "ROLLBACK_SUCCESSFUL", seconds=60)
@@ -77,3 +83,5 @@ def test_a_daemon_rolls_rolls_back_and_goes_while_other_tasks_stay(new_installat
     assert until(lambda: commands() == ["600"])
     with pytest.raises(ecs.exceptions.DaemonNotFoundException):
         ecs.describe_daemon(daemonArn=made["daemonArn"])
+    ecs.delete_daemon_task_definition(daemonTaskDefinition=first)
+    wait_for("daemon_task_definition_deleted", daemonTaskDefinition=first)

@@ -394,14 +394,15 @@ def _arn(api: Api, resource: str) -> str:
 def _ask(api: Api, kind: str, name: str, cluster: str | None) -> Iterator[dict[str, Any]]:
     operation, member, include = _DESCRIBES[kind]
     if kind in _BY_ARN:
-        name = _arn(api, f"{_BY_ARN[kind]}/{_last(cluster or 'default')}/{name}")
+        scope = (cluster or "default").rpartition(":cluster/")[2]  # of a deployment or revision with its daemon, CLUSTER/DAEMON
+        name = _arn(api, f"{_BY_ARN[kind]}/{scope}/{name}")
     if kind in _ONE:
         parameters: dict[str, Any] = {_ONE[kind]: name}
     elif kind in _BY_ARN:
         parameters = {f"{member[:-1]}Arns": [name]}
     else:
-        scope = {"cluster": cluster} if cluster and kind not in ("cluster", "capacity-provider") else {}
-        parameters = {member: [name], **scope}
+        where = {"cluster": cluster} if cluster and kind not in ("cluster", "capacity-provider") else {}
+        parameters = {member: [name], **where}
     try:
         answer = api.call(operation, **({"include": include} if include else {}), **parameters)
     except ApiCallError as error:
