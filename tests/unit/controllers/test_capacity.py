@@ -11,7 +11,9 @@ from tests.unit.api.test_history import own
 from homeport.api.ecs.operations import OPERATIONS
 from homeport.config import Settings
 from homeport.errors import InvalidParameterError
+from homeport.model.ecs.capacity_provider import CapacityProvider, InstanceSize, Leaving, ScalingState
 from homeport.model.ecs.container_instance import CAPACITY_PROVIDER_ATTRIBUTE, Attribute
+from homeport.store.codec import ENCODER, Codec
 from homeport.store.tables import CAPACITY_PROVIDERS, CONTAINER_INSTANCES, TASKS
 from homeport.testing import records
 from homeport.testing.cell import MemoryCell
@@ -389,3 +391,37 @@ async def test_a_task_that_comes_while_a_machine_is_being_ended_goes_elsewhere(m
     assert pool.machines.ended == [machine]
     assert not [task for task in await pool.cell.all(TASKS) if task.stop_code == "InfrastructureHealth"]
     assert (await pool.tasks())["RUNNING"] == 3
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_machines_on_their_way_hold_the_next_step_up_and_are_asked_for_again_when_they_do_not_come(make_pool, tells):
+    pool = await make_pool(scaling={"instanceWarmupPeriod": 300})
+    pool.machines.boot_seconds, pool.machines.tells = 1e6, tells
+    await pool.run_tasks(7)
+    asked = []
+    for _ in range(11):
+        before = len(pool.machines.calls)
+        await pool.minutes(1)
+        asked.append([call for call in pool.machines.calls[before:] if call != "fleet"])
+    again = ["set-desired 2"]
+    assert asked == [again, [], [], [], [], again, [], [], [], [], again]
+    assert (await pool.state()).desired == 2
+
+
+def test_what_managed_scaling_keeps_is_stored_and_read_as_it_was():
+    leaving = Leaving(machine_id="i-1", instance_key="a/b/c", since=3.0, scale_in=True)
+    sizes = (InstanceSize(cpu=1, memory_mib=2, gpus=3), InstanceSize(cpu=4, memory_mib=5))
+    state = ScalingState(
+        changed_at=1.0,
+        instances=2,
+        needed=3,
+        reservation=150.0,
+        desired=4,
+        asked_at=2.0,
+        below=5,
+        leaving=(leaving,),
+        sizes=sizes,
+        trouble="t",
+    )
+    provider = CapacityProvider(account="1", name="p", type="EC2_AUTOSCALING", status="ACTIVE", created_at=1.0, scaling=state)
+    assert Codec(CAPACITY_PROVIDERS).decode(CAPACITY_PROVIDERS.version, ENCODER.encode(provider)) == provider
