@@ -10,6 +10,7 @@ from tests.unit.api.test_history import own
 
 from homeport.api.ecs.operations import OPERATIONS
 from homeport.config import Settings
+from homeport.controllers.instance_provider import InstanceProviderError
 from homeport.errors import InvalidParameterError
 from homeport.model.ecs.capacity_provider import CapacityProvider, InstanceSize, Leaving, ScalingState
 from homeport.model.ecs.container_instance import CAPACITY_PROVIDER_ATTRIBUTE, Attribute
@@ -425,3 +426,51 @@ def test_what_managed_scaling_keeps_is_stored_and_read_as_it_was():
     )
     provider = CapacityProvider(account="1", name="p", type="EC2_AUTOSCALING", status="ACTIVE", created_at=1.0, scaling=state)
     assert Codec(CAPACITY_PROVIDERS).decode(CAPACITY_PROVIDERS.version, ENCODER.encode(provider)) == provider
+
+
+async def test_an_empty_pool_remembers_how_large_its_instances_were(make_pool):
+    pool = await make_pool()
+    arns = await pool.run_tasks(1)
+    await pool.minutes(3)
+    await pool.aws("StopTask", task=arns[0])
+    await pool.minutes(30)
+    assert await pool.statuses() == {"INACTIVE": 2}
+    await pool.run_tasks(7)
+    await pool.minutes(1)
+    assert (await pool.state()).desired == 4  # two tasks fill a machine
+
+
+async def test_tasks_that_wait_for_another_provider_are_its_own_concern(make_pool):
+    pool = await make_pool()
+    await pool.aws("CreateCapacityProvider", name="other", autoScalingGroupProvider={"autoScalingGroupArn": "o", "managedScaling": {}})
+    await pool.aws("PutClusterCapacityProviders", cluster="default", capacityProviders=["pool", "other"], defaultCapacityProviderStrategy=[])
+    await pool.aws("RunTask", taskDefinition="web", capacityProviderStrategy=[{"capacityProvider": "other"}])
+    await pool.minutes(3)
+    by_name = {item.name: item.scaling for item in await pool.cell.all(CAPACITY_PROVIDERS)}
+    assert (by_name["pool"].reservation, by_name["other"].reservation) == (100.0, 200.0)
+    assert pool.machines.desired == 0
+
+
+async def test_what_could_not_be_asked_for_is_asked_for_with_the_next_sample_whatever_the_warmup(make_pool):
+    pool = await make_pool(scaling={"instanceWarmupPeriod": 600})
+    pool.machines.tells = False
+    real = pool.machines.set_desired
+
+    async def refused(_pool, _desired):
+        raise InstanceProviderError("out of machines")
+
+    pool.machines.set_desired = refused
+    await pool.run_tasks(1)
+    await pool.minutes(2.1)
+    assert (await pool.state()).trouble == "out of machines"
+    pool.machines.set_desired = real
+    await pool.minutes(2)
+    assert await pool.tasks() == {"RUNNING": 1}
+
+
+async def test_the_provider_of_all_others_serves_whoever_has_none(make_pool):
+    pool = await make_pool(served=False)
+    pool.cell.scale({"other": SimulatedMachines(pool.cell.store, pool.cell.clock), "*": pool.machines})
+    await pool.run_tasks(1)
+    await pool.minutes(3)
+    assert pool.machines.desired == 2
