@@ -13,7 +13,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -44,10 +44,10 @@ from homeport.controllers.daemon_deployment import DaemonDeploymentController
 from homeport.controllers.daemon_task_definition import DaemonTaskDefinitionController
 from homeport.controllers.deployment import DeploymentController
 from homeport.controllers.instance import InstanceController
-from homeport.controllers.instance_provider import instance_providers
+from homeport.controllers.instance_provider import InstanceProvider, instance_providers
 from homeport.controllers.journal import keep_journal
 from homeport.controllers.leading import while_leading
-from homeport.controllers.lifecycle_hook import HookRunner, HookTasks, HttpCaller
+from homeport.controllers.lifecycle_hook import HookCaller, HookRunner, HookTasks, HttpCaller
 from homeport.controllers.loop import Controller, Loop
 from homeport.controllers.retention import RetentionController
 from homeport.controllers.scheduler import SchedulerController
@@ -382,14 +382,17 @@ async def _always() -> AsyncIterator[bool]:
     await asyncio.Event().wait()
 
 
-def leader_work(context: Context, fellowship: Fellowship | None) -> list[Coroutine[Any, Any, None]]:
-    """What one server of an installation does for all."""
+def leader_work(
+    context: Context, fellowship: Fellowship | None, *, caller: HookCaller | None = None, providers: Mapping[str, InstanceProvider] | None = None
+) -> list[Coroutine[Any, Any, None]]:
+    """What one server of an installation does for all. `caller` of hooks and `providers` of instances are by default those of the settings."""
     settings = context.settings
     loop = Loop(store=context.store, clock=context.clock, controllers=controllers_of(context), sweep_seconds=settings.sweep_seconds)
     tasks = HookTasks(placement=context.placement, ids=context.ids.child("hook"))
-    hooks = HookRunner(context.store, context.clock, caller=HttpCaller(settings), tasks=tasks, region=context.region)
+    hooks = HookRunner(context.store, context.clock, caller=caller or HttpCaller(settings), tasks=tasks, region=context.region)
     work = [loop.run(), hooks.run(), keep_journal(context.store, context.clock, settings)]
-    work.append(keep_capacity(context.store, context.clock, settings, region=context.region, providers=instance_providers(settings)))
+    machines = instance_providers(settings) if providers is None else providers
+    work.append(keep_capacity(context.store, context.clock, settings, region=context.region, providers=machines))
     if settings.alarm_source:
         work.append(keep_alarms(context.store, context.clock, settings, source=DocumentSource(settings.alarm_source)))
     return [*work, *fellowship.leader_work(settings)] if fellowship else work

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from tests.simulation import planted_server_bugs
 
 from homeport.agent.engine.engine import Engine
 from homeport.agent.reporter import Reporter
@@ -378,15 +379,18 @@ BUGS: dict[str, Plant] = {
 }
 
 
+BUGS |= planted_server_bugs.BUGS
+
 NOTHING = "nothing"
 """Instead of a bug's name: plants none."""
-FAULTS: dict[str, tuple[str, ...]] = {"tell_after_storing": ("agent-crash-at-step",)}
+FAULTS: dict[str, tuple[str, ...]] = {"tell_after_storing": ("agent-crash-at-step",), **planted_server_bugs.FAULTS}
 """Bugs that only one kind of fault shows, now and then: that kind alone, so that a few seeds suffice."""
 
 
 def hunt(name: str, seeds: int) -> Outcome | None:
     """The first of the seeds that fails with the bug `name`, or None."""
-    options = msgspec.structs.replace(OPTIONS, faults=FAULTS.get(name))
+    several = name in planted_server_bugs.BUGS
+    options = msgspec.structs.replace(OPTIONS, faults=FAULTS.get(name), servers=3 if several else None)
     for seed in range(1, seeds + 1):
         outcome = simulate(seed, options)
         if outcome.violation:

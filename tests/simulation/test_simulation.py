@@ -9,6 +9,7 @@ import pytest
 
 from homeport.testing import simulation
 from homeport.testing.faults import Trouble
+from homeport.testing.server_faults import LoneServer, SeveralServers
 from homeport.testing.world import Options, simulate
 
 SMALL = Options(minutes=3.0, agents=8, services=3)
@@ -48,11 +49,35 @@ def test_a_run_without_faults_settles_at_once() -> None:
     assert outcome.lives == 1
 
 
-@pytest.mark.parametrize("kind", Trouble.KINDS)
-def test_each_kind_of_fault_alone(kind: str) -> None:
-    outcome = simulate(1, Options(minutes=3.0, agents=8, services=3, faults=(kind,)))
+KINDS = [
+    *((kind, 1) for kind in (*Trouble.HOST_KINDS, *LoneServer.KINDS)),
+    *((kind, 3) for kind in SeveralServers.KINDS),
+]
+
+
+@pytest.mark.parametrize(("kind", "servers"), KINDS)
+def test_each_kind_of_fault_alone(kind: str, servers: int) -> None:
+    outcome = simulate(1, Options(minutes=3.0, agents=8, services=3, faults=(kind,), servers=servers))
     assert not outcome.violation, simulation.told(outcome)
     assert outcome.kinds == (kind,)
+
+
+def test_several_servers_without_faults_keep_their_first_leader() -> None:
+    outcome = simulate(1, Options(minutes=3.0, agents=8, services=3, faults=(), servers=3))
+    assert not outcome.violation, simulation.told(outcome)
+    assert (outcome.lives, outcome.leaderships) == (3, 1)
+
+
+def test_a_leader_that_stands_still_is_followed_by_another_and_changes_nothing_when_it_wakes() -> None:
+    outcome = simulate(2, Options(minutes=5.0, agents=8, services=3, faults=("server-pause",), servers=3))
+    assert not outcome.violation, simulation.told(outcome)
+    assert outcome.lives == 3
+    assert outcome.leaderships > 1
+
+
+def test_every_third_seed_has_several_servers() -> None:
+    lives = [simulate(seed, Options(minutes=0.5, agents=3, services=1, faults=())).lives for seed in range(1, 7)]
+    assert lives == [1, 1, 3, 1, 1, 3]
 
 
 def test_a_failing_seed_prints_itself_its_invariant_and_the_end_of_its_trace(

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 import msgspec
 
 from homeport.clock import Clock
-from homeport.errors import WatchLostError
+from homeport.errors import HomeportError, WatchLostError
 from homeport.model.record import Instant
 from homeport.store.store import Store
 from homeport.store.table import Change, Commit, Reader, Transaction
@@ -165,7 +165,8 @@ class Loop:
         def every_key(reader: Reader) -> list[tuple[str, list[str]]]:
             return [(name, list(controller.keys(reader))) for name, controller in self._controllers.items()]
 
-        for name, keys in await self._store.view(every_key):
+        # Of this server's copy: activations read again. Whether etcd confirms it in time must not end the loop.
+        for name, keys in await self._store.view_local(every_key):
             self._swept.update(dict.fromkeys((name, key) for key in keys))
         self._work.set()
 
@@ -282,7 +283,9 @@ class Loop:
             status.errors += 1
             status.last_error = f"{key}: {error}"
             # The sweep is the retry: nothing is retried here, so that a key that always fails costs one activation a period.
-            _log.exception("controller/%s could not bring %s on", name, key)
+            passes = isinstance(error, HomeportError) and error.temporary
+            level = logging.WARNING if passes else logging.ERROR
+            _log.log(level, "controller/%s could not bring %s on: %s", name, key, error, exc_info=None if passes else error)
 
     def _activation(self, name: str, key: str, *, swept: bool) -> Callable[[Transaction], None]:
         controller, status = self._controllers[name], self._status[name]

@@ -29,7 +29,7 @@ from homeport.model import arn
 from homeport.model.ecs.container_instance import INACTIVE, ContainerInstance
 from homeport.model.ecs.task import Task
 from homeport.store.store import Store
-from homeport.store.table import Change, Commit
+from homeport.store.table import Change, Commit, Reader
 from homeport.store.tables import CONTAINER_INSTANCES, TASKS
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -43,6 +43,8 @@ WHEEL_STEP_SECONDS: Final = 0.02
 RECONNECT_GRACE_SECONDS: Final = 15.0
 """How long an agent counts as connected after the server itself ended its connection, or was not there. Our agent is back within milliseconds,
 or after a longer absence of the server within 12 s, the longest of its delays."""
+
+OVER: Final = "the session is over: the agent has a newer connection, or was given up while this server was away"
 
 _log = logging.getLogger(__name__)
 
@@ -190,6 +192,7 @@ class Dispatcher:
         self._sessions[session.key] = session
         self._wheel.add(session, self._house.clock.monotonic())
         session.resync()
+        self._spawn(self._close_ended((session,)))
 
     def _leave(self, session: Session, code: int) -> None:
         if self._sessions.get(session.key) is session:
@@ -224,6 +227,7 @@ class Dispatcher:
             watch = self._house.store.watch()
             for session in tuple(self._sessions.values()):
                 session.resync()
+            self._spawn(self._close_ended(tuple(self._sessions.values())))
             try:
                 async for commit in watch:
                     self._route(commit)
@@ -239,6 +243,19 @@ class Dispatcher:
                 self._route_task(change)
             elif change.table == CONTAINER_INSTANCES.name:
                 self._route_instance(change)
+
+    async def _close_ended(self, sessions: Sequence[Session]) -> None:
+        """Close those that ended while this server did not see it: their agents come again, and count as connected again."""
+
+        def ended(reader: Reader) -> list[Session]:
+            return [
+                session
+                for session in sessions
+                if liveness.is_over(reader.get(CONTAINER_INSTANCES, session.key), session_id=session.id, opened=session.opened)
+            ]
+
+        for session in await self._house.store.view_local(ended):
+            session.close(NORMAL, OVER)
 
     def _route_task(self, change: Change) -> None:
         before = change.before if isinstance(change.before, Task) else None
@@ -257,8 +274,8 @@ class Dispatcher:
             for connection in connections:
                 if connection is not None:
                     connection.close(GOING_AWAY, "the container instance is deregistered")
-        elif session is not None and after.session is not None and after.session.since > session.opened:
-            session.close(NORMAL, "the agent has a newer connection")
+        elif session is not None and liveness.is_over(after, session_id=session.id, opened=session.opened):
+            session.close(NORMAL, OVER)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -15,6 +15,7 @@ import msgspec
 from homeport.clock import Clock
 from homeport.errors import HomeportError
 from homeport.model.ecs.container_instance import INACTIVE, AgentSession, ContainerInstance
+from homeport.model.record import Instant
 from homeport.store.table import Reader, Transaction
 from homeport.store.tables import CONTAINER_INSTANCES
 
@@ -74,6 +75,16 @@ def ended(tx: Transaction, key: str, *, session_id: str) -> bool:
     )
     tx.put(CONTAINER_INSTANCES, away)
     return True
+
+
+def is_over(instance: ContainerInstance | None, *, session_id: str, opened: Instant) -> bool:
+    """Whether the session `session_id`, which began at `opened`, is over by what a copy of the store shows, which may not have its beginning yet.
+
+    On one of several servers that is news: the leader ends the sessions of a server that it misses, and that may live and be cut off.
+    """
+    if instance is None or instance.session is None:
+        return instance is None or instance.disconnected_at > opened
+    return instance.session.id != session_id and instance.session.since > opened
 
 
 def sessions_of(reader: Reader, server: str) -> tuple[tuple[str, str], ...]:

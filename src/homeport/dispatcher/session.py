@@ -44,6 +44,7 @@ from homeport.dispatcher.assignments import Assignments
 from homeport.dispatcher.command import CarryOut
 from homeport.dispatcher.payload import stop_payload, task_key, task_payload
 from homeport.dispatcher.reports import THROTTLED, WAITING_MAX, Desk, Principal, Refusal, Refused
+from homeport.errors import HomeportError
 from homeport.ids import Ids
 from homeport.model import arn
 from homeport.model.ecs.container_instance import ContainerInstance
@@ -296,8 +297,8 @@ class Session:
                 pass
         except OSError:  # the socket is gone; `listen` learns it too
             self._closing = -1
-        except Exception:
-            _log.exception("instance %s: session %s failed", self.key, self.id)
+        except Exception as error:
+            tell_failure(f"instance {self.key}: session {self.id} failed", error)
             await self._end(INTERNAL_ERROR)
         finally:
             self._flushing = False
@@ -451,3 +452,10 @@ class Session:
     def _task_key(self, task_arn: str) -> str:
         """The store key of a task; the ARN itself when it is none of this account's (then no record has that key)."""
         return task_key(task_arn, self._instance.account) or task_arn
+
+
+def tell_failure(what: str, error: Exception) -> None:
+    """Log that a conversation failed. It ends, and its agent begins another one, at another server if there is one: that is all there is to do
+    about an error that passes, as when etcd does not answer this server."""
+    passes = isinstance(error, HomeportError) and error.temporary
+    _log.log(logging.WARNING if passes else logging.ERROR, "%s: %s", what, error, exc_info=None if passes else error)

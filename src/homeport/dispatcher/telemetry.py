@@ -28,7 +28,7 @@ from homeport.acs.messages import (
 from homeport.dispatcher.command import KeepHealth, KeepStatus
 from homeport.dispatcher.health import with_health
 from homeport.dispatcher.payload import task_key
-from homeport.dispatcher.session import INTERNAL_ERROR, NORMAL, House, Receive, Send
+from homeport.dispatcher.session import INTERNAL_ERROR, NORMAL, House, Receive, Send, tell_failure
 from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.model.ecs.task import Task
 from homeport.store.table import Reader
@@ -93,8 +93,8 @@ class TelemetrySession:
             except OSError:
                 self._ended = True
                 return
-            except Exception:
-                _log.exception("instance %s: telemetry failed", self.key)
+            except Exception as error:
+                tell_failure(f"instance {self.key}: telemetry failed", error)
                 self.close(INTERNAL_ERROR, "the session failed")
 
     async def _hear(self, frame: str | bytes) -> Message | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from homeport.api.call import Context
@@ -32,6 +32,7 @@ from homeport.model.installation import Installation
 from homeport.placement.index import PlacementIndex
 from homeport.server import controllers_of
 from homeport.store.backend import Batch
+from homeport.store.journal import verify
 from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
 from homeport.store.table import Commit
@@ -218,6 +219,41 @@ class ControlPlane:
     def up(self) -> bool:
         """Whether a life runs and is ready."""
         return self.process is not None and not self.process.dead and self.store is not None
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where the API is."""
+        return (SERVER,)
+
+    @property
+    def troubled(self) -> bool:
+        """Whether something holds up commits just now."""
+        return not self.up or self.faults.full or self.faults.failure > 0.0
+
+    def now(self) -> float:
+        """The server's wall clock."""
+        return self.clock.now()
+
+    def situation(self) -> tuple[Any, ...]:
+        """What begins anew whatever the scheduler was waiting for, when it changes."""
+        return self.lives, self.up, self.clock.offset
+
+    def copies(self) -> Iterator[tuple[Store, PlacementIndex]]:
+        """The store with its placement index."""
+        if self.store is not None and self.context is not None:
+            yield self.store, self.context.placement
+
+    def idlers(self) -> Iterator[str]:
+        """A server that is alone leads."""
+        yield from ()
+
+    def apart(self) -> Iterator[str]:
+        """There is one copy, which `Invariants.opened` compares."""
+        yield from ()
+
+    async def journal_problem(self) -> str:
+        """What is wrong with the journal's chain; "" when nothing."""
+        return (await verify(self.backend)).problem
 
     async def stop(self) -> None:
         """End this life in order, as on SIGTERM."""

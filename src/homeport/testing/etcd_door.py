@@ -51,6 +51,18 @@ class DoorFaults(msgspec.Struct, kw_only=True):
     """The server dies with a Txn under way that never arrives."""
     crash_after: float = 0.0
     """The server dies with a Txn applied, before it learns so."""
+    full: bool = False
+    """While true etcd refuses to write for want of room."""
+
+    @property
+    def trouble(self) -> bool:
+        """Whether commits may fail or wait."""
+        return bool(self.lost or self.answer_lost or self.late or self.broken or self.cut or self.silent or self.full)
+
+    def calm(self) -> None:
+        """Nothing is wrong from now on."""
+        for name, value in zip(self.__struct_fields__, self.__struct_defaults__, strict=True):
+            setattr(self, name, value)
 
 
 class EtcdDoor:
@@ -157,6 +169,7 @@ class SimulatedMember(Endpoint):
             return
         if isinstance(result, grpc.aio.AioRpcError):
             answer.set_exception(result)
+            answer.exception()  # its caller may have given up
         else:
             answer.set_result(result)
 
@@ -164,6 +177,10 @@ class SimulatedMember(Endpoint):
         state, answer = self._door.state, messages.CALLS[name][2]()
         if name == "Range":
             return state.range(request)
+        if self._door.faults.full and (
+            name == "LeaseGrant" or any(item.WhichOneof("choice") == "request_put" for item in getattr(request, "success", ()))
+        ):
+            raise EtcdRefusedError("etcdserver: mvcc: database space exceeded", "RESOURCE_EXHAUSTED")
         if name == "Txn":
             return state.txn(self._door.name, request)
         if name == "LeaseGrant":

@@ -1,7 +1,7 @@
-"""What an etcd cluster holds, as far as Homeport asks it: keys with every revision of theirs, leases, Txns and watches, in one thread and on virtual time.
+"""What an etcd cluster holds, as far as Homeport asks it: keys with every revision of theirs, leases, Txns and watches, in one thread.
 
-Owns: `EtcdState`. Never delays, loses or repeats anything: `etcd_door.py` stands between it and its clients. Written from etcd's documented behaviour:
-a Txn is whole or not there, has one revision, and a watch tells every revision once, in order, or says that it is no longer kept.
+Owns: `EtcdState`. Never delays, loses or repeats anything: `etcd_door.py` stands between it and its clients. Written from etcd's documented
+behaviour: a Txn is whole or not there, has one revision, and a watch tells every revision once, in order, or says that it is no longer kept.
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ class EtcdState:
         self.revision = 1
         self.compacted = 0
         self._keys: list[bytes] = []
+        """Every key that has a history, in order."""
+        self._live: list[bytes] = []
+        """Those that are there."""
         self._history: dict[bytes, list[tuple[int, Any]]] = {}
         self._log: deque[tuple[int, list[Any]]] = deque()
         self._leases: dict[int, Lease] = {}
@@ -81,20 +84,20 @@ class EtcdState:
             raise EtcdRefusedError("mvcc: required revision has been compacted", "OUT_OF_RANGE")
         answer = RangeResponse()
         answer.header.revision = self.revision
-        keys = [request.key] if not request.range_end else self._between(request.key, request.range_end)
-        for key in keys:
-            value = self.get(key, revision)
-            if value is None:
-                continue
-            answer.count += 1
-            if request.limit and answer.count > request.limit:
-                answer.more = True
-            else:
-                answer.kvs.append(value)
+        if revision and revision < self.revision:
+            keys = [request.key] if not request.range_end else _between(self._keys, request.key, request.range_end)
+            values = [value for key in keys if (value := self.get(key, revision)) is not None]
+        elif request.range_end:
+            first, last = bisect.bisect_left(self._live, request.key), bisect.bisect_left(self._live, request.range_end)
+            answer.count = max(0, last - first)
+            values = [self._history[key][-1][1] for key in self._live[first : min(last, first + request.limit) if request.limit else last]]
+        else:
+            value = self.get(request.key)
+            values = [value] if value is not None else []
+        answer.count = answer.count or len(values)
+        answer.kvs.extend(values[: request.limit] if request.limit else values)
+        answer.more = answer.count > len(answer.kvs)
         return answer
-
-    def _between(self, key: bytes, end: bytes) -> list[bytes]:
-        return self._keys[bisect.bisect_left(self._keys, key) : bisect.bisect_left(self._keys, end)]
 
     # -- writing ---------------------------------------------------------------------------------------------------------
 
@@ -149,11 +152,13 @@ class EtcdState:
             self._leases[put.lease].keys[put.key] = None
         if put.key not in self._history:
             bisect.insort(self._keys, put.key)
+        if before is None:
+            bisect.insort(self._live, put.key)
         self._history.setdefault(put.key, []).append((revision, value))
         events.append(messages.Event(kv=value))
 
     def _delete(self, request: Any, events: list[Any]) -> int:
-        keys = [request.key] if not request.range_end else self._between(request.key, request.range_end)
+        keys = [request.key] if not request.range_end else _between(self._live, request.key, request.range_end)
         revision, deleted = self.revision + 1, 0
         for key in keys:
             before = self.get(key)
@@ -161,6 +166,7 @@ class EtcdState:
                 deleted += 1
                 self._unbind(before)
                 self._history[key].append((revision, None))
+                del self._live[bisect.bisect_left(self._live, key)]
                 events.append(messages.Event(type=messages.DELETE, kv=messages.KeyValue(key=key, mod_revision=revision)))
         return deleted
 
@@ -233,6 +239,11 @@ class EtcdState:
         """Tell it nothing more."""
         self._watchers.pop(watcher, None)
 
+    def forget_past(self) -> None:
+        """Compact as far as possible, as etcd does by itself now and then."""
+        if self.revision > self.compacted:
+            self.compact(self.revision)
+
     def compact(self, revision: int) -> None:
         """Keep nothing of what was before `revision`. Raises EtcdRefusedError when that was done already, or is in the future."""
         if revision <= self.compacted or revision > self.revision:
@@ -246,6 +257,10 @@ class EtcdState:
             del history[: first + (history[first][0] <= revision and history[first][1] is None)]
         self._keys = [key for key in self._keys if self._history[key]]
         self._history = {key: history for key, history in self._history.items() if history}
+
+
+def _between(keys: list[bytes], key: bytes, end: bytes) -> list[bytes]:
+    return keys[bisect.bisect_left(keys, key) : bisect.bisect_left(keys, end)]
 
 
 def _require_distinct(operations: Any) -> None:

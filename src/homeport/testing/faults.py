@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from homeport.agent.engine.config import LABEL_CONTAINER
-from homeport.testing.control_plane import ControlPlane
 from homeport.testing.hosts import Host
 from homeport.testing.network import Network, NetworkFaults
+from homeport.testing.server_faults import LoneServer, ServerFaults, SeveralServers
 from homeport.testing.virtual_loop import Chance, ProcessClock
 
 QUIET_SHARE: Final = 0.1
@@ -33,7 +33,7 @@ class Operator(Protocol):
 class Trouble:
     """Everything that goes wrong in one run. `run` makes it happen until cancelled; `mend` ends it all."""
 
-    KINDS: Final = (
+    HOST_KINDS: Final = (
         "agent-crash",
         "agent-crash-at-step",
         "agent-amnesia",
@@ -41,40 +41,35 @@ class Trouble:
         "host-loss",
         "partition",
         "zone-loss",
-        "server-crash",
-        "server-restart",
-        "disk-full",
         "weather",
         "clock-jump",
         "slow-runtime",
         "runtime-away",
         "container-death",
-        "store-errors",
-        "server-crash-at-commit",
     )
-    """Every kind there is."""
+    KINDS: Final = tuple(dict.fromkeys((*HOST_KINDS, *LoneServer.KINDS, *SeveralServers.KINDS)))
+    """Every kind there is; those of one server and of several differ."""
 
     def __init__(
         self,
         *,
         chance: Chance,
         clock: ProcessClock,
-        control_plane: ControlPlane,
+        servers: ServerFaults,
         network: Network,
         hosts: list[Host],
         operator: Operator,
         note: Callable[[str], None],
         only: tuple[str, ...] | None = None,
     ) -> None:
-        """`only`: these kinds, instead of a choice."""
+        """`only`: these kinds, as far as these servers have them, instead of a choice."""
         self._chance = chance
         self._clock = clock
-        self._plane = control_plane
+        self._servers = servers
         self._network = network
         self._hosts = hosts
         self._operator = operator
         self._note = note
-        self._server = asyncio.Lock()
         self._loops: list[asyncio.Task[None]] = []
         kinds: dict[str, tuple[float, Callable[[Chance], Awaitable[None]]]] = {
             "agent-crash": (15.0, self._agent_crash),
@@ -84,21 +79,17 @@ class Trouble:
             "host-loss": (90.0, self._host_loss),
             "partition": (30.0, self._partition),
             "zone-loss": (150.0, self._zone_loss),
-            "server-crash": (35.0, self._server_crash),
-            "server-restart": (60.0, self._server_restart),
-            "disk-full": (80.0, self._disk_full),
             "weather": (25.0, self._weather),
             "clock-jump": (40.0, self._clock_jump),
             "slow-runtime": (40.0, self._slow_runtime),
             "runtime-away": (40.0, self._runtime_away),
             "container-death": (6.0, self._container_death),
-            "store-errors": (60.0, self._store_errors),
-            "server-crash-at-commit": (60.0, self._crash_at_commit),
+            **servers.kinds,
         }
         dice = chance.child("kinds")
         share = dice.between(0.2, 0.9)
         quiet = dice.happens(QUIET_SHARE)
-        chosen = [name for name in self.KINDS if dice.happens(share) and not quiet] if only is None else list(only)
+        chosen = [name for name in kinds if dice.happens(share) and not quiet] if only is None else [name for name in only if name in kinds]
         self.kinds = {name: kinds[name] for name in chosen}
 
     async def run(self) -> None:
@@ -117,13 +108,7 @@ class Trouble:
         """Nothing is wrong from now on: the network is calm, the disk works, everything that can run does."""
         self._note("faults end")
         self._network.faults = NetworkFaults()
-        faults = self._plane.faults
-        faults.full = False
-        faults.stall = faults.failure = faults.crash_before = faults.crash_after = 0.0
-        async with self._server:
-            if not self._plane.up:
-                await self._plane.kill()
-                await self._plane.start()
+        await self._servers.mend()
         for host in self._hosts:
             host.link.cut = False
             host.fragile = 0.0
@@ -233,53 +218,6 @@ class Trouble:
         for host in hosts:
             host.power_on()
 
-    async def _server_crash(self, chance: Chance) -> None:
-        async with self._server:
-            self._note("the server crashes")
-            await self._plane.kill()
-            await self._clock.sleep(chance.between(0.0, 6.0))
-            await self._plane.start()
-            self._note("the server is back")
-
-    async def recover(self) -> None:
-        """The server died by itself, at a commit: bring it back."""
-        await self._plane.kill()
-        async with self._server:
-            if not self._plane.up:
-                await self._clock.sleep(self._chance.between(0.0, 3.0))
-                await self._plane.start()
-                self._note("the server is back")
-
-    async def _server_restart(self, chance: Chance) -> None:
-        async with self._server:
-            self._note("the server restarts")
-            await self._plane.stop()
-            await self._clock.sleep(chance.between(0.0, 2.0))
-            await self._plane.start()
-            self._note("the server is back")
-
-    async def _disk_full(self, chance: Chance) -> None:
-        self._note("the disk is full")
-        self._plane.faults.full = True
-        await self._clock.sleep(chance.between(0.5, 8.0))
-        self._plane.faults.full = False
-        self._note("the disk has room again")
-
-    async def _store_errors(self, chance: Chance) -> None:
-        faults = self._plane.faults
-        faults.failure, faults.stall = chance.between(0.0, 0.05), chance.between(0.0, 0.05)
-        await self._clock.sleep(chance.between(5.0, 30.0))
-        faults.failure = faults.stall = 0.0
-
-    async def _crash_at_commit(self, chance: Chance) -> None:
-        faults = self._plane.faults
-        if chance.happens(0.5):
-            faults.crash_before = 0.1
-        else:
-            faults.crash_after = 0.1
-        await self._clock.sleep(chance.between(1.0, 10.0))
-        faults.crash_before = faults.crash_after = 0.0
-
     async def _weather(self, chance: Chance) -> None:
         def rate(low: float, high: float) -> float:
             return chance.between(low, high) if chance.happens(0.4) else 0.0
@@ -298,7 +236,7 @@ class Trouble:
         self._note(f"the network: {self._network.faults}")
 
     async def _clock_jump(self, chance: Chance) -> None:
-        clock = self._plane.clock if chance.happens(0.5) else chance.pick(self._hosts).clock
+        clock = self._servers.a_clock(chance) if chance.happens(0.5) else chance.pick(self._hosts).clock
         seconds = chance.between(-120.0, 120.0) if chance.happens(0.3) else chance.between(-10.0, 20.0)
         self._note(f"a clock jumps by {seconds:.3f} s")
         clock.offset += seconds

@@ -85,10 +85,11 @@ class VirtualState(State):
 class VirtualClient(EcsClient):
     """The agent's client over the simulation's network; what it sends is not signed."""
 
-    def __init__(self, network: Network, link: Link, *, endpoints: tuple[str, ...], timeout_seconds: float) -> None:
+    def __init__(self, network: Network, link: Link, *, endpoints: tuple[str, ...], timeout_seconds: float, ping_seconds: float) -> None:
         # Not the parent's: it would open a pool of real connections.
         self._endpoints = endpoints
         self._current = 0
+        self._ping_seconds = ping_seconds
         self._network = network
         self._link = link
         self._seconds = min(timeout_seconds, SILENT_SERVER_SECONDS) if self.several else timeout_seconds
@@ -109,10 +110,11 @@ class VirtualClient(EcsClient):
 
     async def connect(self, endpoint: str, query: Mapping[str, str], *, ping: bool = False) -> aiohttp.ClientWebSocketResponse:
         """A websocket; see `EcsClient.connect`."""
-        del ping
         url = f"{endpoint.rstrip('/')}/ws?{'&'.join(f'{name}={value}' for name, value in query.items())}"
         try:
             socket: Any = await self._network.connect(self._link, url, timeout_seconds=self._seconds)
+            if ping and self.several:
+                socket.ping(self._ping_seconds)
         except UnreachableError:
             self.leave_server_of(endpoint)
             raise
@@ -264,7 +266,14 @@ class Host:
             self._lives += 1
             ids = self._chance.ids.child(f"agent{self._lives}")
             self._state = VirtualState(self.disk, self.step)
-            client = VirtualClient(self._network, self.link, endpoints=self.settings.endpoints, timeout_seconds=self.settings.call_timeout_seconds)
+            settings = self.settings
+            client = VirtualClient(
+                self._network,
+                self.link,
+                endpoints=settings.endpoints,
+                timeout_seconds=settings.call_timeout_seconds,
+                ping_seconds=settings.ping_seconds,
+            )
             with process.running():
                 agent = Agent(self.settings, runtime=self.runtime, clock=self.clock, ids=ids, state=self._state, client=client)
             try:

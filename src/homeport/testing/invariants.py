@@ -7,7 +7,8 @@ is kept and ends the simulation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -59,6 +60,7 @@ class Invariants:
         """Table → key → record: what is durable, put together from the commits alone."""
         self._births = Births(self.records)
         self._departures = Departures(self.records, settings)
+        self._observed: dict[tuple[str, str], list[list[Any]]] = {}
         self._on_instance: dict[str, dict[str, Task]] = {}
         self._of_service: dict[str, dict[str, Task]] = {}
         self._starts: dict[tuple[str, str], str] = {}
@@ -165,6 +167,8 @@ class Invariants:
             del self.records[change.table][change.key]
         else:
             self.records[change.table][change.key] = change.after
+        for states in self._observed.get((change.table, change.key), ()):
+            states.append(change.after)
         if isinstance(change.after, Task):
             self.made[change.key] = change.after.started_by
         for task in (change.before, change.after):
@@ -333,6 +337,19 @@ class Invariants:
         """A client was told that its call has had its effect. `condition` was worked out on `records` at that moment."""
         if not condition:
             self._violated(f"{operation} was acknowledged, but {what}")
+
+    @contextlib.contextmanager
+    def observing(self, table: str, key: str) -> Iterator[list[Any]]:
+        """Every durable state that a record has meanwhile (None: it is not there): what a read that is asked and answered meanwhile may show."""
+        states: list[Any] = [self.records[table].get(key)]
+        observers = self._observed.setdefault((table, key), [])
+        observers.append(states)
+        try:
+            yield states
+        finally:
+            observers.remove(states)
+            if not observers:
+                self._observed.pop((table, key), None)
 
     def task(self, arn: str) -> Task | None:
         """The durable task that an ARN names; None also for one that was forgotten."""

@@ -122,6 +122,10 @@ class Network:
         """`application` answers at `address` from now on; `link` is the way to its machine."""
         self._listeners[address] = _Listener(server, application, link)
 
+    def refuse(self, address: str) -> None:
+        """The server at `address` takes nothing new any more; what is under way goes on."""
+        self._listeners.pop(address, None)
+
     def detach(self, address: str) -> None:
         """The server is gone: calls under way and connections break."""
         self._listeners.pop(address, None)
@@ -222,7 +226,7 @@ class Network:
                     await asyncio.get_running_loop().create_future()
                 if found is None:
                     raise UnreachableError(f"{path}: {REFUSED}")
-                socket.there = found.link
+                socket.there, socket.process = found.link, found.process
                 self._sockets[socket] = link.sockets[socket] = found.link.sockets[socket] = None
                 found.process.spawn(socket.serve(found, path, parts.query))
                 await socket.accepted
@@ -294,6 +298,8 @@ class VirtualSocket:
         """Address of the server."""
         self.there: Link | None = None
         """The server's way, once it answers."""
+        self.process: Process | None = None
+        """The server, once it answers."""
         self._network = network
         self._loop = loop
         self._up = _Pipe(loop, self._at_server)
@@ -339,6 +345,26 @@ class VirtualSocket:
             if not self._silent:
                 self._up.put({"type": "websocket.disconnect", "code": code}, self._network.latency())
             self._client_inbox.put_nowait(_CLOSED)
+
+    def ping(self, seconds: float) -> None:
+        """From now on ask every `seconds` whether the server is there; without an answer for half as long it is over at this end."""
+        self._network.later(seconds, self._ping, seconds)
+
+    def _ping(self, seconds: float) -> None:
+        if self.close_code is None:
+            self._network.later(seconds if self._answers else seconds / 2, self._ping if self._answers else self._pong_is_missing, seconds)
+
+    def _pong_is_missing(self, seconds: float) -> None:
+        if self.close_code is None and not self._answers:
+            self._end_client(1006)
+            if not self._silent:
+                self._up.put({"type": "websocket.disconnect", "code": 1006}, self._network.latency())
+        elif self.close_code is None:
+            self._network.later(seconds, self._ping, seconds)
+
+    @property
+    def _answers(self) -> bool:
+        return not self._silent and self.process is not None and not self.process.paused
 
     # -- what happens to it ----------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
+from homeport.api.call import Context
 from homeport.model.arn import task_arn
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import RANK, Task
@@ -17,7 +18,6 @@ from homeport.placement.reasons import Refusal
 from homeport.placement.request import placement_request
 from homeport.testing import task_set_rules
 from homeport.testing.births import expressions_of, suits
-from homeport.testing.control_plane import ControlPlane
 from homeport.testing.daemon_rules import daemons_at_rest
 from homeport.testing.hosts import Host
 from homeport.testing.invariants import Invariants
@@ -25,6 +25,33 @@ from homeport.testing.shifts import holds_back
 
 PATIENCE_SECONDS: Final = 45.0
 """How long a service may be below its desired count without a reason: two sweeps and some work."""
+
+
+class Plane(Protocol):
+    """What is asked of the control plane, whether it is one server or several."""
+
+    @property
+    def up(self) -> bool:
+        """Whether changes are taken."""
+        ...
+
+    @property
+    def troubled(self) -> bool:
+        """Whether something holds up commits."""
+        ...
+
+    @property
+    def context(self) -> Context | None:
+        """Of the server that leads."""
+        ...
+
+    def now(self) -> float:
+        """Its wall clock."""
+        ...
+
+    def situation(self) -> tuple[Any, ...]:
+        """What begins anew whatever the scheduler was waiting for, when it changes."""
+        ...
 
 
 class Users(Protocol):
@@ -36,7 +63,7 @@ class Users(Protocol):
 class Patience:
     """Watches services that have fewer tasks than desired and give no reason."""
 
-    def __init__(self, plane: ControlPlane, invariants: Invariants, violated: Callable[[str], None]) -> None:
+    def __init__(self, plane: Plane, invariants: Invariants, violated: Callable[[str], None]) -> None:
         self._plane = plane
         self._invariants = invariants
         self._violated = violated
@@ -47,19 +74,11 @@ class Patience:
         records = self._invariants.records
         for key, service in records["services"].items():
             tasks = self._invariants.tasks_of(key)
-            short = _shortage(service, records, tasks, self._plane.clock.now()) if service.status == "ACTIVE" else ""
+            short = _shortage(service, records, tasks, self._plane.now()) if service.status == "ACTIVE" else ""
             # A new life, a jump of the clock, a full disk or another wish starts the wait anew.
-            faults = self._plane.faults
-            situation: tuple[Any, ...] = (
-                self._plane.lives,
-                self._plane.up,
-                self._plane.clock.offset,
-                service.desired_count,
-                service.family,
-                service.revision,
-            )
+            situation = (*self._plane.situation(), service.desired_count, service.family, service.revision)
             situation += task_set_rules.situation(records, service) if service.has_task_sets else ()
-            if not short or not self._plane.up or faults.full or faults.failure:
+            if not short or self._plane.troubled:
                 self._since.pop(key, None)
                 continue
             since, before = self._since.setdefault(key, (now, situation))
@@ -93,7 +112,7 @@ def _shortage(service: Service, records: dict[str, dict[str, Any]], tasks: list[
     return f"has {wanted} of {service.desired_count} tasks"
 
 
-def unsettled(plane: ControlPlane, invariants: Invariants, hosts: Iterable[Host], users: Users) -> list[str]:
+def unsettled(plane: Plane, invariants: Invariants, hosts: Iterable[Host], users: Users) -> list[str]:
     """Everything that is not where it is wanted, in words; empty when the installation is at rest."""
     del users
     if not plane.up or plane.context is None:
@@ -113,7 +132,7 @@ def unsettled(plane: ControlPlane, invariants: Invariants, hosts: Iterable[Host]
     return problems
 
 
-def _service_problems(plane: ControlPlane, invariants: Invariants, service: Service) -> Iterable[str]:
+def _service_problems(plane: Plane, invariants: Invariants, service: Service) -> Iterable[str]:
     records = invariants.records
     primary = _primary(records, service)
     if service.status == "DRAINING":
@@ -148,7 +167,7 @@ def _service_problems(plane: ControlPlane, invariants: Invariants, service: Serv
             return
         yield (
             f"service {service.name} ({service.family}) runs {len(running)} of {service.desired_count} with {len(tasks)} wanted tasks; "
-            f"throttled until {primary.throttled_until:.0f}, now {plane.clock.now():.0f}, {primary.rollout_state}"
+            f"throttled until {primary.throttled_until:.0f}, now {plane.now():.0f}, {primary.rollout_state}"
         )
     elif plane.context is not None:
         definition = records["task_definitions"].get(task_definition_key(service.account, service.family, service.revision))
@@ -156,7 +175,7 @@ def _service_problems(plane: ControlPlane, invariants: Invariants, service: Serv
             yield f"service {service.name} could place a task and says: {service.placement_failure}"
 
 
-def _daemon_problems(plane: ControlPlane, invariants: Invariants, service: Service) -> Iterable[str]:
+def _daemon_problems(plane: Plane, invariants: Invariants, service: Service) -> Iterable[str]:
     """A daemon runs once on every ACTIVE instance that it is for, unless placement refuses it there; and nowhere else."""
     records, context = invariants.records, plane.context
     primary = _primary(records, service)

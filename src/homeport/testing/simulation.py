@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kinds = None if not given.faults else () if given.faults == "none" else tuple(given.faults.split(","))
     if kinds and not set(kinds) <= set(Trouble.KINDS):
         raise SystemExit(f"./dev sim: faults are {', '.join(Trouble.KINDS)}")
-    options = Options(minutes=given.minutes, agents=given.agents, faults=kinds)
+    options = Options(minutes=given.minutes, agents=given.agents, faults=kinds, servers=given.servers)
     clock = SystemClock()
     began = clock.monotonic()
     failed: list[Outcome] = []
@@ -72,7 +72,7 @@ def told(outcome: Outcome) -> str:
     """An outcome as a person reads it: one line, or for a failure the trace's end as well."""
     head = (
         f"seed {outcome.seed}: {outcome.digest}  {outcome.commits} commits, {outcome.tasks} tasks, {outcome.calls} calls, "
-        f"{outcome.lives} server lives, settled after {outcome.settled_after:.0f} s"
+        f"{outcome.lives} server lives, {outcome.leaderships} leaderships, settled after {outcome.settled_after:.0f} s"
     )
     if not outcome.violation:
         return head
@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--first-seed", type=int, default=1, help="the first of them (default 1)")
     parser.add_argument("--minutes", type=float, default=10.0, help="cluster minutes of each (default 10)")
     parser.add_argument("--agents", type=int, default=30, help="hosts of each (default 30)")
+    parser.add_argument("--servers", type=int, choices=(1, 3), help="servers of each (default: three in every third seed, else one)")
     parser.add_argument("--faults", default="", help="kinds of faults, separated by commas, instead of the seed's choice; `none` for none")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--keep-going", action="store_true", help="go on after a failure")

@@ -1,14 +1,17 @@
-"""Further users of a simulation: who starts tasks on chosen instances, who keeps a daemon, who tags, who labels instances.
+"""Further users of a simulation: who starts tasks on chosen instances, keeps a daemon, tags, labels instances, looks.
 
-Owns: `Starter`, `DaemonOwner`, `Tagger`, `Labeller`. Never touches a store: they call through the workload, and check every acknowledgement
+Owns: `Starter`, `DaemonOwner`, `Tagger`, `Labeller`, `Looker`. Never touches a store: they call through the workload, and check every acknowledgement
 against what is durable.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from homeport.agent.client import CallFailedError, UnreachableError
+from homeport.model.ecs.service import Service
+from homeport.model.ecs.task import Task
 from homeport.testing.births import EXPRESSIONS
 from homeport.testing.definitions import DAEMON_EXPRESSIONS, DAEMON_PERCENTS, DAEMONS, RACK, RACKS
 from homeport.testing.records import ACCOUNT, REGION
@@ -191,6 +194,49 @@ class Labeller:
         record = self._workload.durable_instance(arn)
         held = {item.name: item.value for item in record.attributes}.get(RACK, "") if record is not None else rack
         self._workload.invariants.acknowledged(operation, held == rack, f"{arn} is durably in rack {held!r}, not {rack!r}")
+
+
+class Looker:
+    """Somebody who looks at services and tasks, at any server: what he is shown was so at a moment between his question and its answer."""
+
+    def __init__(self, workload: Workload, chance: Chance) -> None:
+        self._workload = workload
+        self._chance = chance
+
+    async def run(self) -> None:
+        """Do it until cancelled."""
+        while True:
+            await self._workload.clock.sleep(self._chance.wait(3.0))
+            try:
+                await self._look(*self._chance.pick((("services", _a_service), ("tasks", _a_task))))
+            except UnreachableError:
+                continue
+
+    async def _look(self, table: str, shown_as: Callable[[Any], Any]) -> None:
+        invariants = self._workload.invariants
+        keys = sorted(invariants.records[table])
+        if not keys:
+            return
+        key = self._chance.pick(keys)
+        operation = "DescribeServices" if table == "services" else "DescribeTasks"
+        request = {"cluster": CLUSTER, table: [key.rpartition("/")[2]]}
+        with invariants.observing(table, key) as states:
+            answer = await self._workload.once(operation, request, self._chance)
+        shown = shown_as(answer[table][0]) if answer[table] else None
+        were = [None if state is None else shown_as(state) for state in states]
+        invariants.acknowledged(operation, shown in were, f"{key} is shown as {shown}, and meanwhile it was {were}")
+
+
+def _a_service(shown: Any) -> Any:
+    if isinstance(shown, Service):
+        return shown.status, shown.desired_count, f"{shown.family}:{shown.revision}"
+    return shown["status"], shown["desiredCount"], shown["taskDefinition"].rpartition("/")[2]
+
+
+def _a_task(shown: Any) -> Any:
+    if isinstance(shown, Task):
+        return shown.desired_status, shown.last_status
+    return shown["desiredStatus"], shown["lastStatus"]
 
 
 def a_constraint(chance: Chance) -> dict[str, str]:

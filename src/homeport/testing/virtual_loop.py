@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import math
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
@@ -50,6 +51,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._turned = 0.0
         # A real loop runs timers up to its clock's resolution early. Here that would be a turn in which no time passes.
         self._clock_resolution = 0.0
+        self._paused: dict[Process, _Held] = {}
         self._selector = self  # the loop asks its selector to wait for its sockets; there are none here, so waiting is all of it
         self.set_task_factory(_make_task)
 
@@ -74,11 +76,71 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._now = max(self._now, math.nextafter(scheduled[0].when(), math.inf))
         return []
 
+    # -- processes that stand still --------------------------------------------------------------------------------------
+
+    def pause(self, process: Process) -> None:
+        """SIGSTOP: nothing of `process` runs until `wake`; what happens to it meanwhile waits. To be called from outside of it."""
+        if process in self._paused or process.dead:
+            return
+        process.paused = True
+        ready: deque[asyncio.Handle] = getattr(self, "_ready")  # noqa: B009
+        scheduled: list[asyncio.TimerHandle] = getattr(self, "_scheduled")  # noqa: B009
+        held = self._paused[process] = _Held([item for item in ready if _is_of(item, process)], [item for item in scheduled if _is_of(item, process)])
+        others, later = [item for item in ready if not _is_of(item, process)], [item for item in scheduled if not _is_of(item, process)]
+        ready.clear()
+        ready.extend(others)
+        scheduled[:] = later
+        heapq.heapify(scheduled)
+        for timer in held.timers:
+            timer._scheduled = False  # type: ignore[attr-defined]  # so that the loop does not count it when it is cancelled
+        self._call_soon = self._call_soon_or_hold
+
+    def wake(self, process: Process) -> None:
+        """SIGCONT: everything that waited is due."""
+        held = self._paused.pop(process, None)
+        if held is None:
+            return
+        process.paused = False
+        ready: deque[asyncio.Handle] = getattr(self, "_ready")  # noqa: B009
+        scheduled: list[asyncio.TimerHandle] = getattr(self, "_scheduled")  # noqa: B009
+        ready.extend(held.ready)
+        for timer in held.timers:
+            if not timer.cancelled():
+                timer._scheduled = True  # type: ignore[attr-defined]
+                heapq.heappush(scheduled, timer)
+        if not self._paused:
+            del self._call_soon
+
+    def wake_all(self) -> None:
+        """Wake whatever stands still."""
+        for process in tuple(self._paused):
+            self.wake(process)
+
+    def _call_soon_or_hold(self, callback: Any, args: Any, context: Context | None) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        held = next((held for process, held in self._paused.items() if _is_of(handle, process)), None)
+        ready: Any = getattr(self, "_ready") if held is None else held.ready  # noqa: B009
+        ready.append(handle)
+        return handle
+
     def _process_events(self, event_list: list[Any]) -> None:
         """There are none."""
 
     def _write_to_self(self) -> None:
         """Called to wake a select that waits; this one never does."""
+
+
+class _Held:
+    """What a process that stands still would do."""
+
+    def __init__(self, ready: list[asyncio.Handle], timers: list[asyncio.TimerHandle]) -> None:
+        self.ready = ready
+        self.timers = timers
+
+
+def _is_of(handle: asyncio.Handle, process: Process) -> bool:
+    context: Context = getattr(handle, "_context")  # noqa: B009
+    return context.get(_running_process) is process
 
 
 def _make_task(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
@@ -96,6 +158,8 @@ class Process:
     def __init__(self, name: str) -> None:
         self.name = name
         self.dead = False
+        self.paused = False
+        """Whether it stands still; `VirtualLoop.pause` says so."""
         self._tasks: dict[asyncio.Task[Any], None] = {}
 
     def adopt(self, task: asyncio.Task[Any]) -> None:

@@ -32,7 +32,7 @@ from homeport.testing.network import Ask, Link, Network
 from homeport.testing.records import ACCOUNT
 from homeport.testing.shifts import Approver, a_strategy
 from homeport.testing.task_set_owner import TaskSetOwner
-from homeport.testing.users import DaemonOwner, Labeller, Starter, Tagger, a_constraint
+from homeport.testing.users import DaemonOwner, Labeller, Looker, Starter, Tagger, a_constraint
 from homeport.testing.virtual_loop import Chance, ProcessClock
 
 CLUSTER: Final = "default"
@@ -71,6 +71,7 @@ class Workload:
         self.hosts = hosts
         self._note = note
         self._services = services
+        self._addresses = hosts[0].settings.endpoint.split(",")
         self.link = Link("user")
         self.acknowledged = 0
         self.ran: dict[str, int] = {}
@@ -88,6 +89,7 @@ class Workload:
         invocation = "" if "clientToken" in request and self._dice.happens(0.5) else self._dice.ids.hex(32)
         ask = Ask(operation=operation, body=msgspec.json.encode(request), invocation=invocation, repeated=repeated)
         for attempt in range(ATTEMPTS_MAX):
+            ask = msgspec.structs.replace(ask, to=self._dice.pick(self._addresses))
             try:
                 answer = await self._network.call(self.link, ask, timeout_seconds=TIMEOUT_SECONDS)
             except UnreachableError:
@@ -101,6 +103,11 @@ class Workload:
                 return answer
             await self.clock.sleep(min(5.0, RETRY_SECONDS * (attempt + 1)))
         raise UnreachableError(f"{operation} did not come through in {ATTEMPTS_MAX} attempts")
+
+    async def once(self, operation: str, request: dict[str, Any], dice: Chance) -> dict[str, Any]:
+        """One try of a call, at any server. Raises UnreachableError when it got no answer, CallFailedError."""
+        ask = Ask(operation=operation, body=msgspec.json.encode(request), to=dice.pick(self._addresses), repeated=False)
+        return await self._network.call(self.link, ask, timeout_seconds=TIMEOUT_SECONDS)
 
     # -- people ----------------------------------------------------------------------------------------------------------
 
@@ -116,7 +123,7 @@ class Workload:
         """Everybody at once, until cancelled."""
         people = [self._owner(f"service{number}", self._chance.child(f"service{number}")) for number in range(self._services)]
         people += [self._runner(self._chance.child("runner")), self._operator(self._chance.child("operator"))]
-        people += [user(self, self._chance.child(user.__name__)).run() for user in (Starter, Tagger, Labeller, Approver)]
+        people += [user(self, self._chance.child(user.__name__)).run() for user in (Starter, Tagger, Labeller, Looker, Approver)]
         if self._chance.child("daemon").happens(DAEMON_SHARE):
             people.append(DaemonOwner(self, self._chance.child("daemon"), "daemon").run())
         if self._chance.child("managed daemon").happens(MANAGED_DAEMON_SHARE):

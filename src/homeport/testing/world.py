@@ -14,7 +14,7 @@ import hashlib
 import logging
 import traceback
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -24,7 +24,6 @@ from homeport.config import Settings
 from homeport.errors import CommitFailedError, HomeportError, StoreClosedError
 from homeport.ids import Ids
 from homeport.model.ecs.task import Task
-from homeport.store.journal import verify
 from homeport.store.store import Store
 from homeport.store.table import Commit
 from homeport.testing.control_plane import ControlPlane
@@ -34,10 +33,14 @@ from homeport.testing.invariants import Invariants
 from homeport.testing.network import Network, NetworkFaults
 from homeport.testing.pool import NAME as POOL
 from homeport.testing.pool import HostPool, PoolUsers
+from homeport.testing.replicated import COUNT, Server, Servers, Site
+from homeport.testing.server_faults import LoneServer, SeveralServers
 from homeport.testing.settled import Patience, unsettled
-from homeport.testing.virtual_loop import Chance, LivelockError, NothingLeftToDoError, VirtualLoop, current_process
+from homeport.testing.virtual_loop import Chance, LivelockError, NothingLeftToDoError, ProcessClock, VirtualLoop, current_process
 from homeport.testing.workload import CLUSTER, Workload
 
+SEVERAL_EVERY: Final = 3
+"""Every which seed has several servers."""
 TRACE_LINES: Final = 60
 """Lines of the trace that a failure shows."""
 ZONES: Final = ("us-east-1a", "us-east-1b", "us-east-1c")
@@ -48,6 +51,8 @@ INDEX_LOOKS: Final = 12
 POOL_EVERY: Final = 3
 """Every which seed, beginning with the first, has a capacity provider with managed scaling."""
 POOL_HOSTS: Final = 5
+IDLE_LOOKS: Final = 3
+"""How many looks one after another a server may do a leader's work without leading, or lead without doing it."""
 SETTLE_SECONDS_MAX: Final = 900.0
 """Virtual time in which everything must be where it is wanted once faults and users have stopped."""
 END_ROUNDS_MAX: Final = 20
@@ -74,6 +79,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Kinds of faults; None: as the seed chooses."""
     pool: int | None = None
     """Hosts of a capacity provider with managed scaling; 0: there is none; None: as the seed has it, in every third."""
+    servers: int | None = None
+    """1, or several on a simulated etcd; None: as the seed has it, several in every third."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +97,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     tasks: int
     calls: int
     lives: int
+    leaderships: int
+    """How many times a server began to lead; 0 for one that is alone."""
     acknowledged: int
     settled_after: float
     """Virtual seconds from the end of the faults until everything was where it was wanted."""
@@ -111,15 +120,7 @@ class World:
         self.settings = SETTINGS
         self.invariants = Invariants(settings=self.settings, violated=self.violated)
         self.network = Network(chance=chance.child("network"), faults=NetworkFaults())
-        self.plane = ControlPlane(
-            loop=loop,
-            network=self.network,
-            chance=chance.child("server"),
-            settings=self.settings,
-            opened=self._opened,
-            committed=self._committed,
-            crashed=self._crashed,
-        )
+        self.plane = self._plane(chance.child("server"))
         self.hosts = [self._host(number, chance) for number in range(options.agents)]
         clock = self.hosts[0].clock
         self.workload = Workload(
@@ -131,10 +132,11 @@ class World:
             note=self.note,
             services=options.services,
         )
+        self._servers = self._server_faults(chance.child("servers"), clock)
         self.trouble = Trouble(
             chance=chance.child("trouble"),
             clock=clock,
-            control_plane=self.plane,
+            servers=self._servers,
             network=self.network,
             hosts=self.hosts,
             operator=self.workload,
@@ -142,6 +144,7 @@ class World:
             only=options.faults,
         )
         self.patience = Patience(self.plane, self.invariants, self.violated)
+        self._idle = Lasting(IDLE_LOOKS)
         self._errands: set[asyncio.Task[Any]] = set()
         self.settled_after = 0.0
         self.pool = HostPool(self._pool_hosts(chance), chance=chance.child("pool"), clock=clock, errand=self._errand)
@@ -160,6 +163,30 @@ class World:
             host.settings = msgspec.structs.replace(host.settings, capacity_provider=POOL, cpu=1024, memory_mib=1024)
         return hosts
 
+    @property
+    def several(self) -> bool:
+        """Whether this run has several servers."""
+        return (self.options.servers or (1 if self.seed % SEVERAL_EVERY else COUNT)) > 1
+
+    def _plane(self, chance: Chance) -> ControlPlane | Servers:
+        if self.several:
+            site = Site(loop=self.loop, network=self.network, settings=self.settings, overseer=self)
+            return Servers(site, chance=chance, committed=self._committed)
+        return ControlPlane(
+            loop=self.loop,
+            network=self.network,
+            chance=chance,
+            settings=self.settings,
+            opened=self._opened,
+            committed=self._committed,
+            crashed=self._crashed,
+        )
+
+    def _server_faults(self, chance: Chance, clock: ProcessClock) -> LoneServer | SeveralServers:
+        if isinstance(self.plane, Servers):
+            return SeveralServers(self.plane, chance=chance, clock=clock, note=self.note)
+        return LoneServer(self.plane, chance=chance, clock=clock, note=self.note)
+
     def _host(self, number: int, chance: Chance) -> Host:
         name = f"host{number:02d}"
         size = chance.child("sizes").number(0, 2) if number == 0 else number % 3
@@ -169,7 +196,12 @@ class World:
             network=self.network,
             chance=chance.child(name),
             settings=host_settings(
-                name, cluster=CLUSTER, zone=ZONES[number % len(ZONES)], cpu=(2048, 2048, 4096)[size], memory_mib=(2048, 4096, 8192)[size]
+                name,
+                cluster=CLUSTER,
+                zone=ZONES[number % len(ZONES)],
+                cpu=(2048, 2048, 4096)[size],
+                memory_mib=(2048, 4096, 8192)[size],
+                endpoint=",".join(self.plane.addresses),
             ),
             observer=self,
             images=("app:1",),
@@ -207,7 +239,14 @@ class World:
 
     def _crashed(self) -> None:
         self.note("the server crashes at a commit")
-        self._errand(self.trouble.recover())
+        if isinstance(self._servers, LoneServer):
+            self._errand(self._servers.recover())
+
+    def server_died(self, server: Server) -> None:
+        """One of several servers dies at a commit."""
+        self.note(f"{server.name} crashes at a commit")
+        if isinstance(self._servers, SeveralServers):
+            self._errand(self._servers.recover(server))
 
     def _errand(self, work: Coroutine[Any, Any, Any]) -> None:
         # In an empty context: whoever causes an errand may be a process that dies of it.
@@ -297,8 +336,11 @@ class World:
             await asyncio.sleep(LOOK_SECONDS)  # noqa: TID251 - virtual time
             looks += 1
             self.patience.look(self.loop.time())
-            if self.plane.store is not None and self.plane.context is not None:
-                self.invariants.derived(self.plane.store, self.plane.context.placement, indexes=looks % INDEX_LOOKS == 0)
+            copies = list(self.plane.copies())
+            if copies:  # of several one after another
+                self.invariants.derived(*copies[looks % len(copies)], indexes=looks % INDEX_LOOKS < len(copies))
+            for problem in self._idle.still(self.plane.idlers()):
+                self.violated(problem)
 
     async def _settle(self) -> None:
         began = self.loop.time()
@@ -308,7 +350,7 @@ class World:
             for arn in self._ghosts():
                 await self.workload.deregister(arn)
             hosts = [*self.hosts, *self.pool.machines.values()]
-            problems = [*unsettled(self.plane, self.invariants, hosts, self.workload), *self.pool.problems()]
+            problems = [*unsettled(self.plane, self.invariants, hosts, self.workload), *self.pool.problems()] or list(self.plane.apart())
             if not problems:
                 self.settled_after = self.loop.time() - began
                 self.note(f"settled after {self.settled_after:.1f} s")
@@ -328,9 +370,9 @@ class World:
         return found
 
     async def _last_look(self) -> None:
-        verdict = await verify(self.plane.backend)
-        if verdict.problem:
-            self.violated(f"the journal's chain does not hold: {verdict.problem}")
+        problem = await self.plane.journal_problem()
+        if problem:
+            self.violated(f"the journal's chain does not hold: {problem}")
         made: dict[str, int] = {}
         for started_by in self.invariants.made.values():
             made[started_by] = made.get(started_by, 0) + 1
@@ -349,10 +391,24 @@ class World:
             tasks=len(self.invariants.made),
             calls=self.network.calls,
             lives=self.plane.lives,
+            leaderships=self.plane.truth.leaderships if isinstance(self.plane, Servers) else 0,
             acknowledged=self.workload.acknowledged,
             settled_after=self.settled_after,
             kinds=tuple(self.trouble.kinds),
         )
+
+
+class Lasting:
+    """What is said again and again."""
+
+    def __init__(self, times: int) -> None:
+        self._times = times
+        self._said: dict[str, int] = {}
+
+    def still(self, said: Iterable[str]) -> list[str]:
+        """What was said this many times, one after another."""
+        self._said = {text: self._said.get(text, 0) + 1 for text in said}
+        return [text for text, times in self._said.items() if times >= self._times]
 
 
 def _reader_of(store: Store) -> Any:
@@ -406,6 +462,7 @@ def simulate(seed: int, options: Options | None = None) -> Outcome:
             world.note(violation)
         outcome = world.outcome(violation)
         world.violated("the run is over")  # nothing that unwinds counts any more
+        loop.wake_all()
         with contextlib.suppress(LivelockError, NothingLeftToDoError):
             loop.run_until_complete(_end_all())
             loop.close()

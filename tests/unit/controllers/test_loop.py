@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from homeport.controllers.loop import Activation, Loop
+from homeport.errors import NoQuorumError
 from homeport.model.ecs.cluster import Cluster
 from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
@@ -247,3 +248,30 @@ async def test_after_much_work_changes_of_one_key_are_looked_at_together():
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await store.close()
+
+
+async def test_a_leader_whose_reads_nobody_confirms_goes_on_sweeping(bench):
+    """etcd is silent for a while: what the sweep reads needs no confirmation, and the loop must not end of it."""
+
+    async def view(function):
+        raise NoQuorumError("etcd does not answer")
+
+    await bench.put("a")
+    bench.taken()
+    bench.store.view_local = bench.store.view
+    bench.store.view = view
+    for _ in range(2):
+        await bench.clock.advance(10.1)
+        assert bench.taken() == [("first", "a"), ("second", "a")]
+
+
+async def test_an_error_that_passes_is_a_warning_without_a_traceback(bench, caplog):
+    def activate(tx, key):
+        raise NoQuorumError("etcd does not answer")
+
+    bench.recorders[0].activate = activate
+    with caplog.at_level(logging.WARNING):
+        await bench.put("a")
+    told = [record for record in caplog.records if "could not bring" in record.getMessage()]
+    assert [(record.levelname, record.exc_info) for record in told] == [("WARNING", None)]
+    assert bench.loop.status()[0].errors == 1

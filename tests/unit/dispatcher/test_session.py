@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from unit.dispatcher.cell import INSTANCE_ARN, Cell, instance, pending
 
@@ -14,7 +15,9 @@ from homeport.acs.messages import (
     TaskStopVerificationMessage,
     encode,
 )
+from homeport.dispatcher.command import EndSession, commit_to
 from homeport.dispatcher.hub import RECONNECT_GRACE_SECONDS
+from homeport.errors import NoQuorumError
 from homeport.testing import records
 from homeport.testing.agent import RefusedError, Socket
 
@@ -286,3 +289,41 @@ async def test_an_agent_that_takes_nothing_more_is_given_up(cell):
     await cell.clock.advance(90)
     assert not (await cell.stored_instance()).agent_connected
     assert agent.socket is not None
+
+
+async def test_a_session_that_another_server_ended_is_closed_so_that_its_agent_comes_again(cell):
+    """As when this server was cut off from the others: they take its agents for gone, and the agents know nothing of it."""
+    agent = await connected(cell)
+    session = (await cell.stored_instance()).session
+    await commit_to(cell.store)(EndSession(instance().key, session.id, "server is gone, and the agent did not come back"))
+    await cell.clock.settle()
+    assert agent.socket.close_code is not None
+    assert cell.dispatcher.connected == frozenset()
+
+
+async def test_a_session_that_ended_while_changes_were_lost_is_closed_too(cell):
+    """A copy that was read anew tells of no change."""
+    agent = await connected(cell)
+    ended = msgspec.structs.replace(await cell.stored_instance(), session=None, agent_connected=False, disconnected_at=cell.clock.now() + 1.0)
+    for watch in tuple(cell.store._watches):
+        watch.offer = lambda commits: None
+    await cell.put(ended)
+    assert cell.dispatcher.connected
+    for watch in tuple(cell.store._watches):
+        del watch.offer
+        watch.lose()
+    await cell.clock.settle()
+    assert agent.socket.close_code is not None
+    assert cell.dispatcher.connected == frozenset()
+
+
+async def test_a_conversation_that_ends_for_want_of_a_quorum_is_no_error_of_this_server(cell, caplog):
+    async def view(function):
+        raise NoQuorumError("etcd does not answer")
+
+    agent = await connected(cell)
+    cell.store.view = view
+    await cell.put(pending(1))
+    assert agent.socket.close_code is not None
+    assert [record.levelname for record in caplog.records if "session" in record.getMessage()] == ["WARNING"]
+    del cell.store.view
