@@ -298,6 +298,7 @@ class Servers:
 
     @instance_providers.setter
     def instance_providers(self, providers: dict[str, InstanceProvider]) -> None:
+        """For every server."""
         for server in self.servers:
             server.instance_providers = providers
 

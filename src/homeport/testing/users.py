@@ -229,8 +229,9 @@ class Looker:
 
 def _a_service(shown: Any) -> Any:
     if isinstance(shown, Service):
-        return shown.status, shown.desired_count, f"{shown.family}:{shown.revision}"
-    return shown["status"], shown["desiredCount"], shown["taskDefinition"].rpartition("/")[2]
+        return shown.status, shown.desired_count, "" if shown.has_task_sets else f"{shown.family}:{shown.revision}"
+    external = shown["deploymentController"]["type"] == "EXTERNAL"  # its definition is its task sets'
+    return shown["status"], shown["desiredCount"], "" if external else shown["taskDefinition"].rpartition("/")[2]
 
 
 def _a_task(shown: Any) -> Any:
