@@ -136,7 +136,8 @@ class DaemonDeploymentController:
     def _view(self, tx: Transaction, daemon: Daemon, deployment: DaemonDeployment, revision: DaemonRevision) -> DaemonView:
         tasks = tuple(tx.find(TASKS, "daemon_live", daemon.key))
         request = managed_request(daemon, daemon.share) if daemon.share else None
-        targets = self._placement.targets(request) if request else {}
+        # An instance that lacks what the task needs is one of them: it is told of, not passed over.
+        targets = self._placement.targets(msgspec.structs.replace(request, required_attributes=())) if request else {}
         occupied = {task.instance_key for task in tasks if task.desired_status == task_model.RUNNING}
         free = [key for key, connected in targets.items() if connected and key not in occupied] if request else []
         tried = {key: self._placement.place_on(request, key) for key in free} if request else {}

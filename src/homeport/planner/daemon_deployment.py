@@ -72,7 +72,7 @@ class DaemonView(msgspec.Struct, frozen=True, kw_only=True):
     busy: frozenset[str] = frozenset()
     """Those of them on which other tasks still are: the daemon stops after them."""
     refused: Mapping[str, str] = {}
-    """Key of an instance without a task of it that has no room for one at this moment → why not."""
+    """Key of an instance without a task of it that cannot take one at this moment → why not."""
     bereft: Sequence[Task] = ()
     """Other tasks on instances that lost a task of this critical daemon and have none now."""
     completed: DaemonRevision | None = None
@@ -283,7 +283,7 @@ class _Choice:
     def _waiting(self, reasons: Sequence[str]) -> DaemonDeployment:
         if self._deployment.rollback is not None:
             return self._deployment
-        text = f"Container instances have no room for a task of the daemon: {', '.join(reasons)}" if reasons else ""
+        text = f"Container instances cannot take a task of the daemon: {', '.join(reasons)}" if reasons else ""
         return self._deployment if text == self._deployment.status_reason else msgspec.structs.replace(self._deployment, status_reason=text)
 
     def _alarms_known(self) -> bool:

@@ -253,12 +253,25 @@ async def test_it_waits_for_room_and_says_so(daemons):
     await daemons.pass_seconds(60)
     shown = await daemons.deployment(made)
     assert (shown["status"], await daemons.where()) == ("IN_PROGRESS", {3: 1, 4: 1})
-    assert shown["statusReason"] == "Container instances have no room for a task of the daemon: RESOURCE:CPU"
+    assert shown["statusReason"] == "Container instances cannot take a task of the daemon: RESOURCE:CPU"
     await daemons.call("StopTask", task=started["tasks"][0]["taskArn"])
     await daemons.pass_seconds(5)
     assert await daemons.where() == {2: 1, 3: 1, 4: 1}
     await daemons.pass_seconds(60)
     assert (await daemons.deployment(made))["status"] == "SUCCESSFUL"
+
+
+async def test_instances_whose_agents_lack_what_it_needs_are_told_of(daemons):
+    """They are of the capacity provider, so the daemon is not where it should be; and they are left to other tasks."""
+    await daemons.register(privileged=True)
+    await daemons.cell.put(instance(5, attributes=(*EDGE, Attribute(name="com.amazonaws.ecs.capability.privileged-container"))))
+    made = await daemons.create("logs:3")
+    await daemons.pass_seconds(60)
+    shown = await daemons.deployment(made)
+    assert (shown["status"], await daemons.where()) == ("IN_PROGRESS", {5: 3})
+    assert shown["statusReason"] == "Container instances cannot take a task of the daemon: ATTRIBUTE"
+    await daemons.call("RegisterTaskDefinition", family="tiny", containerDefinitions=[{"name": "a", "image": "a", "memory": 6}])
+    assert (await daemons.call("StartTask", taskDefinition="tiny", containerInstances=[f"{2:032x}"]))["failures"] == []
 
 
 async def test_a_restart_in_the_midst_of_an_update_changes_nothing(daemons):
