@@ -30,7 +30,7 @@ def test_the_same_seed_gives_the_same_trace_also_in_another_process() -> None:
         command = [sys.executable, "-c", program.replace("SEEDS", repr(seeds))]
         return subprocess.run(command, env=_environment(), capture_output=True, text=True, check=True).stdout.split()
 
-    first, second = digests(8, 9), digests(9, 8)
+    first, second = digests(6, 9), digests(9, 6)
     assert first == second[::-1]
     assert first[0] != first[1]
 
@@ -43,7 +43,7 @@ def _environment() -> dict[str, str]:
 
 
 def test_a_run_without_faults_settles_at_once() -> None:
-    outcome = simulate(3, Options(minutes=3.0, agents=8, services=3, faults=()))
+    outcome = simulate(3, Options(minutes=3.0, agents=8, services=3, faults=(), servers=1))
     assert not outcome.violation, simulation.told(outcome)
     assert outcome.kinds == ()
     assert outcome.lives == 1
@@ -75,9 +75,9 @@ def test_a_leader_that_stands_still_is_followed_by_another_and_changes_nothing_w
     assert outcome.leaderships > 1
 
 
-def test_every_third_seed_has_several_servers() -> None:
+def test_every_sixth_seed_has_several_servers() -> None:
     lives = [simulate(seed, Options(minutes=0.5, agents=3, services=1, faults=())).lives for seed in range(1, 7)]
-    assert lives == [1, 1, 3, 1, 1, 3]
+    assert lives == [1, 1, 1, 1, 1, 3]
 
 
 def test_a_failing_seed_prints_itself_its_invariant_and_the_end_of_its_trace(

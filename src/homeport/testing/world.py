@@ -39,7 +39,7 @@ from homeport.testing.settled import Patience, unsettled
 from homeport.testing.virtual_loop import Chance, LivelockError, NothingLeftToDoError, ProcessClock, VirtualLoop, current_process
 from homeport.testing.workload import CLUSTER, Workload
 
-SEVERAL_EVERY: Final = 3
+SEVERAL_EVERY: Final = 6
 """Every which seed has several servers."""
 TRACE_LINES: Final = 60
 """Lines of the trace that a failure shows."""
@@ -80,7 +80,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     pool: int | None = None
     """Hosts of a capacity provider with managed scaling; 0: there is none; None: as the seed has it, in every third."""
     servers: int | None = None
-    """1, or several on a simulated etcd; None: as the seed has it, several in every third."""
+    """1, or several on a simulated etcd; None: as the seed has it, several in every sixth."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
