@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from acceptance.harness import IMAGE, Installation
 from botocore.exceptions import WaiterError
@@ -51,15 +49,17 @@ def test_services_stable_and_services_inactive(installation: Installation) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"),
+    ("name", "kind", "member"),
     [
-        ("daemon_active", {"daemonArn": "d"}),
-        ("daemon_deployment_successful", {"daemonDeploymentArns": ["d"]}),
-        ("daemon_deployment_stopped", {"daemonDeploymentArns": ["d"]}),
-        ("daemon_task_definition_active", {"daemonTaskDefinition": "d"}),
-        ("daemon_task_definition_deleted", {"daemonTaskDefinition": "d"}),
+        ("daemon_active", "daemon/default/none", "daemonArn"),
+        ("daemon_deployment_successful", "daemon-deployment/default/none/" + "0" * 32, "daemonDeploymentArns"),
+        ("daemon_deployment_stopped", "daemon-deployment/default/none/" + "0" * 32, "daemonDeploymentArns"),
+        ("daemon_task_definition_active", "daemon-task-definition/none:1", "daemonTaskDefinition"),
     ],
 )
-def test_the_waiters_of_daemons_end_at_once_since_daemons_are_not_built(installation: Installation, name: str, parameters: dict[str, Any]) -> None:
-    with pytest.raises(WaiterError, match="is not built yet"):
-        installation.ecs.get_waiter(name).wait(**parameters, WaiterConfig=SOON)
+def test_the_waiters_of_daemons_end_at_once_when_there_is_none(installation: Installation, name: str, kind: str, member: str) -> None:
+    """What they say of daemons that are there stands in test_managed_daemons.py."""
+    account = installation.ecs.create_cluster()["cluster"]["clusterArn"].split(":")[4]
+    arn = f"arn:aws:ecs:{installation.region}:{account}:{kind}"
+    with pytest.raises(WaiterError, match="DaemonNotFoundException|MISSING|does not exist"):
+        installation.ecs.get_waiter(name).wait(**{member: [arn] if member.endswith("s") else arn}, WaiterConfig=SOON)
