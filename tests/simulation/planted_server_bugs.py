@@ -77,15 +77,6 @@ def read_the_copy_as_it_is() -> None:
     _replace(Replica, "_linearizable", linearizable)
 
 
-def read_as_a_leader_without_asking_who_leads() -> None:
-    """A leader does not ask whether it still leads before it answers a read."""
-
-    async def settled(self: Any) -> bool:
-        return await Store._settled(self)
-
-    _replace(Replica, "_settled", settled)
-
-
 def resume_a_watch_too_late() -> None:
     """A watch that broke goes on one revision behind the one that it should."""
     right = Feed._start
@@ -177,7 +168,6 @@ BUGS: dict[str, Plant] = {
         commit_without_asking_where_the_head_is,
         take_an_unknown_outcome_for_done,
         read_the_copy_as_it_is,
-        read_as_a_leader_without_asking_who_leads,
         resume_a_watch_too_late,
         leave_the_controllers_running,
         keep_deleted_records_when_reading_anew,
@@ -189,7 +179,6 @@ BUGS: dict[str, Plant] = {
 }
 FAULTS: dict[str, tuple[str, ...]] = {
     "commit_without_asking_who_leads": ("server-pause", "server-crash", "etcd-errors"),
-    "read_as_a_leader_without_asking_who_leads": ("server-pause",),
     "end_the_controllers_with_a_read": ("etcd-cut",),
 }
 """Bugs that few kinds of faults show, now and then: those alone."""
