@@ -172,7 +172,7 @@ class HookRunner:
             while True:
                 watch = self._store.watch()
                 try:
-                    for deployment in await self._store.view(_with_hooks):
+                    for deployment in await self._store.view_local(_with_hooks):
                         self._follow(deployment, None)
                     async for commit in watch:
                         for change in commit.changes:
@@ -203,7 +203,7 @@ class HookRunner:
     async def _follow_task(self, task: Task) -> None:
         if task.last_status != task_model.STOPPED:
             return
-        for deployment in await self._store.view(_with_hooks):
+        for deployment in await self._store.view_local(_with_hooks):
             for run in deployment.hooks:
                 if run.id == task.started_by and run.task_id == task.id and run.open:
                     self._look(deployment, run)
