@@ -308,6 +308,21 @@ class UnrecognizedClientError(ApiError):
         super().__init__(message)
 
 
+class ExpiredTokenError(ApiError):
+    """The session that signed the request is over."""
+
+    code = "ExpiredTokenException"
+
+    def __init__(self, message: str = "The security token included in the request is expired") -> None:
+        super().__init__(message)
+
+
+class PackedPolicyTooLargeError(ApiError):
+    """A session's policies and tags are too much for a token."""
+
+    code = "PackedPolicyTooLarge"
+
+
 class UnknownOperationError(ApiError):
     """No operation is named, or one that the service does not have."""
 

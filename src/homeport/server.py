@@ -60,6 +60,7 @@ from homeport.iam.sigv4 import Credentials
 from homeport.ids import Ids
 from homeport.model import arn
 from homeport.model.iam.access_key import AccessKey
+from homeport.model.iam.session_key import SessionKey
 from homeport.model.installation import Installation
 from homeport.placement.index import PlacementIndex
 from homeport.store.address import backend_of, parse_address
@@ -69,7 +70,7 @@ from homeport.store.memory import MemoryBackend
 from homeport.store.sqlite import SqliteBackend
 from homeport.store.store import Store
 from homeport.store.table import Derived, Reader, Transaction
-from homeport.store.tables import ACCESS_KEYS, INSTALLATION, TABLES
+from homeport.store.tables import ACCESS_KEYS, INSTALLATION, SESSION_KEYS, TABLES
 
 if TYPE_CHECKING:  # they bring gRPC, which a server that is alone does without
     from homeport.servers import Fellowship
@@ -150,6 +151,8 @@ def _found(tx: Transaction, options: ServerOptions, ids: Ids) -> tuple[Installat
         )
         tx.put(INSTALLATION, installation)
     _require_same(installation, options)
+    if next(tx.scan(SESSION_KEYS), None) is None:
+        tx.put(SESSION_KEYS, SessionKey(id=ids.name(), secret=ids.secret(64), created_at=tx.now))
     return installation, _root_key(tx, installation.account) or _make_root_key(tx, options, ids, installation.account)
 
 
@@ -170,7 +173,7 @@ async def _joined(store: Store, options: ServerOptions, ids: Ids, clock: Clock) 
     def look(reader: Reader) -> tuple[Installation, AccessKey] | None:
         installation = reader.get(INSTALLATION, "installation")
         key = _root_key(reader, installation.account) if installation else None
-        return (installation, key) if installation and key else None
+        return (installation, key) if installation and key and next(reader.scan(SESSION_KEYS), None) else None
 
     while True:
         found = await store.view(look)

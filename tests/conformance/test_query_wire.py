@@ -132,8 +132,8 @@ async def test_who_am_i_over_a_socket():
         answer = await asyncio.to_thread(client.get_caller_identity)
         assert (answer["Account"], answer["Arn"], answer["UserId"]) == ("123456789012", "arn:aws:iam::123456789012:root", "123456789012")
         assert answer["ResponseMetadata"]["HTTPHeaders"]["content-type"] == "text/xml"
-        with pytest.raises(botocore.exceptions.ClientError, match="GetSessionToken is not built yet") as refused:
-            await asyncio.to_thread(client.get_session_token)
+        with pytest.raises(botocore.exceptions.ClientError, match="AssumeRoot is not built yet") as refused:
+            await asyncio.to_thread(client.assume_root, TargetPrincipal="111122223333", TaskPolicyArn={"arn": "arn:aws:iam::aws:policy/x"})
         assert refused.value.response["Error"]["Code"] == "InvalidAction"
         assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
         client._request_signer._credentials.secret_key = "another"

@@ -29,6 +29,7 @@ from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.group import Group
 from homeport.model.iam.policy import InlinePolicy, ManagedPolicy, PolicyVersion
 from homeport.model.iam.role import InstanceProfile, Role
+from homeport.model.iam.session_key import SessionKey
 from homeport.model.iam.user import User
 from homeport.model.installation import Effect, IdempotencyToken, Installation
 from homeport.model.record import Record
@@ -54,6 +55,7 @@ SAMPLES: dict[str, Record] = {
         created_at=NOW,
         status="Active",
     ),
+    "session_keys": SessionKey(id="abcd1234", secret="not-a-secret", created_at=NOW),
     "users": User(
         account=ACCOUNT,
         name="Ann",

@@ -26,6 +26,7 @@ _log = logger("authority")
 _FOLLOWED: Final = frozenset(table.name for table in (USERS, GROUPS, ROLES, MANAGED_POLICIES))
 _REMEMBERED_MAX: Final = 100_000
 _NOTHING: Final = Policies()
+_EVERYTHING: Final = Policies((parse(AMAZON_POLICIES["arn:aws:iam::aws:policy/AdministratorAccess"], name="AdministratorAccess"),))
 
 
 class Authority:
@@ -63,16 +64,18 @@ class Authority:
         return self._roles.get(role_arn)
 
     def policies(self, principal: Principal, *, session: tuple[str, ...] | None = None) -> Policies:
-        """What applies to `principal`: identity policies and boundary of the user or role, and `session`, the JSON of the session's own policies.
+        """What applies to `principal`: identity policies and boundary of the user or role, and `session`, the session's own policies (JSON, or ARNs).
 
         A user or role that is not there any more has no policies, hence no permissions.
         """
         if principal.kind is PrincipalKind.ROOT:
             return _NOTHING
-        found = self._identity(principal.source_arn or principal.arn)
+        source = principal.source_arn or principal.arn
+        # Of an account's root, a federated user has what the session's policies allow.
+        found = _EVERYTHING if source == arn.root_arn(principal.account) else self._identity(source)
         if session is None:
             return found
-        return Policies(found.identity, found.boundary, tuple(self._parse(document, "session policy") for document in session))
+        return Policies(found.identity, found.boundary, tuple(self._of_session(session)))
 
     def of(self, owner: User | Role | Group) -> Policies:
         """What applies to a user, group or role, compiled for this question."""
@@ -84,6 +87,16 @@ class Authority:
         if known is None:
             known = self._trusts[role.key] = parse(role.trust, kind=Kind.TRUST, name=role.name)
         return known
+
+    def is_there(self, source_arn: str, unique: str) -> bool:
+        """Whether the user or role of a session is still the one of that unique id; an account's root always is."""
+        owner = self._users.get(source_arn) or self._roles.get(source_arn)
+        return owner.id == unique if owner is not None else not unique
+
+    def _of_session(self, policies: tuple[str, ...]) -> Iterator[Policy]:
+        for each in policies:
+            # A managed policy that is gone allows nothing.
+            yield from self._attached((each,)) if each.startswith("arn:") else (self._parse(each, "session policy"),)
 
     def _identity(self, owner_arn: str) -> Policies:
         known = self._compiled.get(owner_arn)

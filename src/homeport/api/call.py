@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from homeport.api.invocation import Invocation
 from homeport.clock import Clock
 from homeport.config import Settings
+from homeport.iam.session import Session
 from homeport.ids import Ids
 from homeport.model.forecast import Agents, Moment
 from homeport.model.record import Instant, Record
@@ -97,6 +98,8 @@ class Call:
     principal_arn: str
     invocation: Invocation | None = None
     """Under what the answer is kept, for calls that their client may send again as they are."""
+    session: Session | None = None
+    """Of a caller with temporary credentials."""
 
     @property
     def region(self) -> str:

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
-from homeport.errors import AccessDeniedError
-from homeport.iam.evaluate import Request, evaluate, refusal
+from homeport.errors import AccessDeniedError, UnrecognizedClientError
+from homeport.iam.evaluate import Decision, PolicyType, Request, evaluate, refusal
 from homeport.iam.principal import Principal, PrincipalKind
 from homeport.iam.wildcard import Context as Keys
 from homeport.model import arn
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from homeport.api.authority import Authority
     from homeport.api.call import Call
     from homeport.api.signature import Verifier
+    from homeport.iam.session import Session
     from homeport.store.table import Reader
 
 
@@ -32,6 +33,8 @@ class Ask(NamedTuple):
     """An ARN, or "*"."""
     context: Keys
     """Condition keys in lower case, beside those that every request has."""
+    trusts: bool = False
+    """`resource` is a role, which must itself trust the caller with `action`."""
 
 
 Asks = Callable[["Call", Any, "Reader"], list[Ask]]
@@ -57,14 +60,16 @@ class SessionVerifier:
 
     def verify(self, method: str, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, str]:
         """As `Verifier.verify`; raises AccessDeniedError as well."""
-        account, principal_arn = self._verifier.verify(method, path, query, headers)
+        caller = self._verifier.handshake(method, path, query, headers)
+        account, principal_arn = caller.account, caller.arn
         action = _SESSIONS.get(path)
         if action is not None and not self._guard.needs_none(principal_arn, account):
             named = parse_qs(query.decode("latin-1"))
             clusters, instances = named.get("clusterArn") or named.get("cluster"), named.get("containerInstanceArn") or named.get("containerInstance")
             keys = {"ecs:cluster": clusters[0]} if clusters else {}
             asked = Ask(action, instances[0] if instances else "*", keys)
-            self._guard.judge(principal_of(principal_arn, account), self._region, [asked], origin=Origin("", False, "", self._verifier.now()))
+            origin = Origin("", False, "", self._verifier.now())
+            self._guard.judge(principal_of(principal_arn, account, caller.session), self._region, [asked], origin=origin, session=caller.session)
         return account, principal_arn
 
 
@@ -86,17 +91,25 @@ class Guard:
     async def check(self, call: Call, request: Any, *, service: str, origin: Origin) -> None:
         """Return if the caller of `call` may do what `request` wants. Raises AccessDeniedError with the reason."""
         asks = self._asks.get(service, _of_service(service))
-        principal = principal_of(call.principal_arn, call.account)
-        await call.view(lambda reader: self.judge(principal, call.region, asks(call, request, reader), origin=origin))
+        session = call.session
+        if session is not None:
+            _require_callable(session, service, call.operation)
+        principal = principal_of(call.principal_arn, call.account, session)
+        await call.view(lambda reader: self.judge(principal, call.region, asks(call, request, reader), origin=origin, session=session))
 
-    def judge(self, principal: Principal, region: str, asks: Iterable[Ask], *, origin: Origin) -> None:
+    def judge(self, principal: Principal, region: str, asks: Iterable[Ask], *, origin: Origin, session: Session | None = None) -> None:
         """Return if `principal` may do all of `asks`. Raises AccessDeniedError with the reason."""
-        policies = self._authority.policies(principal)
+        policies = self._authority.policies(principal, session=session.policies if session is not None else None)
         shared = self.context(principal, region, origin)
+        if session is not None:
+            shared.update(_session_keys(session))
+        stale = session is not None and not self._authority.is_there(session.source_arn, session.source_id)
         for ask in asks:
             account = _account_of(ask.resource, principal.account)
-            wanted = Request(principal, ask.action, ask.resource, account, {**shared, **ask.context})
-            decision = evaluate(wanted, policies)
+            wanted = Request(principal, ask.action, ask.resource, account, {**shared, **ask.context}, ask.trusts)
+            role = self._authority.role(ask.resource) if ask.trusts else None
+            trust = self._authority.trust(role) if role is not None else None
+            decision = _NOT_THERE if stale else evaluate(wanted, policies, trust)
             if not decision.allowed:
                 raise AccessDeniedError(refusal(wanted, decision))
 
@@ -129,13 +142,46 @@ class Guard:
 _KINDS: Final = {"user": PrincipalKind.USER, "assumed-role": PrincipalKind.ROLE_SESSION, "federated-user": PrincipalKind.FEDERATED_USER}
 
 
-def principal_of(principal_arn: str, account: str, source_arn: str = "") -> Principal:
-    """The caller behind an ARN."""
+_NOT_THERE: Final = Decision(False, PolicyType.IDENTITY)
+
+
+def _require_callable(session: Session, service: str, operation: str) -> None:
+    """A user's own session, made without a second factor, and a federated user's cannot call IAM, and hardly STS.
+
+    Source: STS's API reference, GetSessionToken and GetFederationToken.
+    """
+    if session.kind == "assumed-role":
+        return
+    if service == "iam":
+        raise UnrecognizedClientError
+    free = ("GetCallerIdentity",) if session.kind == "federated-user" else ("AssumeRole", "GetCallerIdentity")
+    if service == "sts" and operation not in free:
+        raise AccessDeniedError(f"Cannot call {operation} with session credentials")
+
+
+def _session_keys(session: Session) -> dict[str, str | tuple[str, ...]]:
+    """The condition keys that a session adds; its tags come before those of its role or user."""
+    issued = datetime.fromtimestamp(session.issued_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    found: dict[str, str | tuple[str, ...]] = {"aws:tokenissuetime": issued, "aws:multifactorauthpresent": "false"}
+    if session.kind == "federated-user":
+        found["aws:userid"] = f"{session.account}:{session.name}"
+    if session.source_identity:
+        found["aws:sourceidentity"] = session.source_identity
+    return found | {f"aws:principaltag/{key.lower()}": value for key, value in session.tags}
+
+
+def principal_of(principal_arn: str, account: str, session: Session | None = None) -> Principal:
+    """The caller behind an ARN; with temporary credentials also who is behind the session."""
     if principal_arn == arn.root_arn(account):
         return Principal(PrincipalKind.ROOT, principal_arn, account)
     parsed = arn.parse_arn(principal_arn)
     kind = parsed.resource.partition("/")[0] if parsed else ""
-    return Principal(_KINDS.get(kind, PrincipalKind.USER), principal_arn, account, source_arn)
+    return Principal(
+        _KINDS.get(kind, PrincipalKind.USER),
+        principal_arn,
+        account,
+        session.source_arn if session is not None and session.source_arn != principal_arn else "",
+    )
 
 
 def _of_service(service: str) -> Asks:

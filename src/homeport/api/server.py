@@ -377,7 +377,7 @@ def decode(application: Application, exchange: Exchange) -> None:
 def authorize(application: Application, exchange: Exchange) -> Awaitable[None] | None:
     """Let pass what the caller's policies allow. The account's root has none and may do everything."""
     found, principal, guard = exchange.route, exchange.principal, application.guard
-    if guard is None or found is None or principal is None or guard.needs_none(principal.arn, principal.account):
+    if guard is None or found is None or principal is None or (principal.session is None and guard.needs_none(principal.arn, principal.account)):
         return None
     service = found.operation.model.signing_name
     return guard.check(_call(application, exchange, ""), exchange.request, service=service, origin=origin_of(application, exchange))
@@ -401,6 +401,7 @@ def _call(application: Application, exchange: Exchange, invocation: str) -> Call
         request_id=exchange.request_id,
         account=exchange.principal.account,
         principal_arn=exchange.principal.arn,
+        session=exchange.principal.session,
         invocation=Invocation(invocation) if invocation else None,
     )
 

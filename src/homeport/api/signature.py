@@ -1,6 +1,6 @@
 """Who is calling: the check of every request's signature against the access keys in the store.
 
-Owns: `AccessKeys`, `Principal`, `Verifier`. Never decides what a caller may do. Reads the table of access keys by following it.
+Owns: `AccessKeys`, `Principal`, `Verifier`. Never decides what a caller may do. Reads the tables of keys by following them.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ from typing import Final, NamedTuple
 
 from homeport.clock import Clock
 from homeport.config import Settings
-from homeport.errors import UnrecognizedClientError
-from homeport.iam import sigv4
+from homeport.errors import ExpiredTokenError, UnrecognizedClientError
+from homeport.iam import session, sigv4
+from homeport.iam.session import Session
 from homeport.model.iam.access_key import AccessKey
+from homeport.model.iam.session_key import SessionKey
 from homeport.model.record import Record
-from homeport.store.tables import ACCESS_KEYS
+from homeport.store.tables import ACCESS_KEYS, SESSION_KEYS
 
 GLOBAL_REGION: Final = "us-east-1"
 """Where Amazon's services without regions are signed for."""
 SERVICE: Final = "ecs"
 """The signing name of Amazon ECS, which agents' websockets use too."""
+TOKEN_HEADER: Final = b"x-amz-security-token"
+_OPENED_MAX: Final = 10_000
 
 
 class Principal(NamedTuple):
@@ -29,6 +33,8 @@ class Principal(NamedTuple):
     """12 digits."""
     arn: str
     access_key_id: str = ""
+    session: Session | None = None
+    """None for a caller with keys of its own."""
 
 
 class AccessKeys:
@@ -36,9 +42,13 @@ class AccessKeys:
 
     def __init__(self) -> None:
         self._by_id: dict[str, AccessKey] = {}
+        self._session_keys: dict[str, str] = {}
+        self._opened: dict[str, tuple[Session, str]] = {}
 
     def change(self, table: str, before: Record | None, after: Record | None) -> None:
         """Follow the store; records of other tables are passed over."""
+        if table == SESSION_KEYS.name:
+            self._change_session_key(before, after)
         if table != ACCESS_KEYS.name:
             return
         if isinstance(before, AccessKey):
@@ -52,6 +62,26 @@ class AccessKeys:
         if key is None or key.status != "Active":
             raise UnrecognizedClientError
         return key
+
+    def session(self, token: str) -> tuple[Session, str]:
+        """(session, secret) of a token, whether or not it has expired; UnrecognizedClientError if it was not made here."""
+        known = self._opened.get(token)
+        if known is None:
+            key = self._session_keys.get(session.key_id_of(token))
+            if key is None:
+                raise UnrecognizedClientError
+            known = session.opened(token, key)
+            if len(self._opened) >= _OPENED_MAX:
+                self._opened.clear()
+            self._opened[token] = known
+        return known
+
+    def _change_session_key(self, before: Record | None, after: Record | None) -> None:
+        self._opened.clear()
+        if isinstance(before, SessionKey):
+            self._session_keys.pop(before.id, None)
+        if isinstance(after, SessionKey):
+            self._session_keys[after.id] = after.secret
 
 
 class Verifier:
@@ -68,14 +98,26 @@ class Verifier:
 
         Clients sign for a service without regions (`is_global`) as if it were in us-east-1; their own region is good as well.
 
-        Raises MissingAuthenticationTokenError, IncompleteSignatureError, UnrecognizedClientError or InvalidSignatureError.
+        Raises MissingAuthenticationTokenError, IncompleteSignatureError, UnrecognizedClientError, InvalidSignatureError or ExpiredTokenError.
         """
         authorization = sigv4.read_authorization(request.headers)
-        key = self._keys.active(authorization.access_key_id)
+        found, secret = self._found(authorization.access_key_id, request.headers.get(TOKEN_HEADER))
         region = GLOBAL_REGION if is_global and authorization.region == GLOBAL_REGION else self._region
         sigv4.check_scope(authorization, region=region, service=service)
-        sigv4.verify(request, authorization, secret=key.secret, now=self._clock.now(), skew_seconds=self._skew_seconds)
-        return Principal(key.account, key.principal_arn, key.id)
+        sigv4.verify(request, authorization, secret=secret, now=self._clock.now(), skew_seconds=self._skew_seconds)
+        if found.session is not None and found.session.expires_at <= self._clock.now():
+            raise ExpiredTokenError
+        return found
+
+    def _found(self, access_key_id: str, token: bytes | None) -> tuple[Principal, str]:
+        """Whose key and token these are, and the secret that goes with them. A token goes with its own key and no other, and no token with others."""
+        if token is None:
+            key = self._keys.active(access_key_id)
+            return Principal(key.account, key.principal_arn, key.id), key.secret
+        found, secret = self._keys.session(token.decode("latin-1"))
+        if found.access_key_id != access_key_id:
+            raise UnrecognizedClientError
+        return Principal(found.account, found.arn, found.access_key_id, found), secret
 
     def now(self) -> float:
         """The instant that signatures are held against."""
@@ -86,8 +128,12 @@ class Verifier:
 
         `path` and `query` as they stand in the request line, `headers` with names in lower case.
         """
-        found = self.principal(sigv4.Request(method, path.encode("latin-1"), query, joined(headers), sigv4.EMPTY_BODY_SHA256))
+        found = self.handshake(method, path, query, headers)
         return found.account, found.arn
+
+    def handshake(self, method: str, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Principal:
+        """As `verify`: the principal."""
+        return self.principal(sigv4.Request(method, path.encode("latin-1"), query, joined(headers), sigv4.EMPTY_BODY_SHA256))
 
 
 def joined(pairs: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

@@ -26,7 +26,7 @@ EMPTY_BODY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 AUTHORIZATION_BYTES_MAX: Final = 4096
 _ISO_BASIC: Final = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z", re.ASCII)
 _SIGNATURE: Final = re.compile(rb"(?<=[\s,])Signature=([^,\s]*)")
-_MUST_BE_SIGNED: Final = (b"x-amz-target", b"x-amz-date", b"x-amz-content-sha256")
+_MUST_BE_SIGNED: Final = (b"x-amz-target", b"x-amz-date", b"x-amz-content-sha256", b"x-amz-security-token")
 """Headers that decide what the request means: present, they must be signed."""
 _MISMATCH: Final = (
     "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. "

@@ -37,6 +37,7 @@ from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.group import Group
 from homeport.model.iam.policy import ManagedPolicy
 from homeport.model.iam.role import InstanceProfile, Role
+from homeport.model.iam.session_key import SessionKey
 from homeport.model.iam.user import User
 from homeport.model.installation import Effect, IdempotencyToken, Installation
 from homeport.store.table import Table
@@ -121,6 +122,7 @@ def guard_gateway(before: Gateway | None, after: Gateway | None) -> None:
 
 INSTALLATION: Final = Table("installation", Installation, lambda r: "installation")
 ACCESS_KEYS: Final = Table("access_keys", AccessKey, lambda r: r.id, indexes={"principal": lambda r: (r.principal_arn,)})
+SESSION_KEYS: Final = Table("session_keys", SessionKey, lambda r: r.id)
 USERS: Final = Table(
     "users",
     User,
@@ -300,6 +302,7 @@ DAEMON_REVISIONS: Final = Table("daemon_revisions", DaemonRevision, lambda r: r.
 TABLES: Final[tuple[Table[Any], ...]] = (
     INSTALLATION,
     ACCESS_KEYS,
+    SESSION_KEYS,
     USERS,
     GROUPS,
     ROLES,

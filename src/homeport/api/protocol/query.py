@@ -32,6 +32,7 @@ _TYPE_NAMES: Final = {"integer": "Integer", "long": "Long", "float": "Float", "d
 
 CODES: Final[Mapping[str, str]] = {
     "UnrecognizedClientException": "InvalidClientTokenId",
+    "ExpiredTokenException": "ExpiredToken",
     "InvalidSignatureException": "SignatureDoesNotMatch",
     "MissingAuthenticationTokenException": "MissingAuthenticationToken",
     "IncompleteSignatureException": "IncompleteSignature",

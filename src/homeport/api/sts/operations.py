@@ -8,6 +8,12 @@ from __future__ import annotations
 from typing import Final
 
 from homeport.api.call import Handler
-from homeport.api.sts import caller_identity
+from homeport.api.sts import caller_identity, session
 
-OPERATIONS: Final[dict[str, Handler]] = {"GetCallerIdentity": caller_identity.get_caller_identity}
+OPERATIONS: Final[dict[str, Handler]] = {
+    "AssumeRole": session.assume_role,
+    "GetAccessKeyInfo": session.get_access_key_info,
+    "GetCallerIdentity": caller_identity.get_caller_identity,
+    "GetFederationToken": session.get_federation_token,
+    "GetSessionToken": session.get_session_token,
+}
