@@ -75,9 +75,9 @@ def test_a_leader_that_stands_still_is_followed_by_another_and_changes_nothing_w
     assert outcome.leaderships > 1
 
 
-def test_every_sixth_seed_has_several_servers() -> None:
-    lives = [simulate(seed, Options(minutes=0.5, agents=3, services=1, faults=())).lives for seed in range(1, 7)]
-    assert lives == [1, 1, 1, 1, 1, 3]
+def test_every_tenth_seed_has_several_servers() -> None:
+    lives = [simulate(seed, Options(minutes=0.5, agents=3, services=1, faults=())).lives for seed in range(1, 11)]
+    assert lives == [1] * 9 + [3]
 
 
 def test_a_failing_seed_prints_itself_its_invariant_and_the_end_of_its_trace(

@@ -64,4 +64,8 @@ class Rebalancing:
         service = view.service
         if service.availability_zone_rebalancing != planner.ENABLED or not service.steady or len(view.deployments) != 1:
             return False
-        return not planner.ineligible(service) and is_settled(view, self._after, tx.now)
+        if planner.ineligible(service) or not is_settled(view, self._after, tx.now):
+            return False
+        # What would end it at the next look must not begin: it would begin and end without a pause, each time with an event.
+        begun = msgspec.structs.replace(service, rebalancing=service.desired_count)
+        return not planner.interrupted(msgspec.structs.replace(view, service=begun), self._after, tx.now)

@@ -154,7 +154,8 @@ class Tagger:
 
     def _check(self, operation: str, table: str, key: str, *, made: float, value: str | None) -> None:
         record = self._workload.invariants.records[table].get(key)
-        gone = record is None or _made_at(record) != made
+        # StopTask takes a task's tags away.
+        gone = record is None or _made_at(record) != made or (table == "tasks" and record.desired_status == "STOPPED")
         tags = () if record is None else record.tags
         right = gone or dict(tags).get("owner") == value
         self._workload.invariants.acknowledged(operation, right, f"the durable tags of {key} are {tags}, not owner={value}")

@@ -39,7 +39,7 @@ from homeport.testing.settled import Patience, unsettled
 from homeport.testing.virtual_loop import Chance, LivelockError, NothingLeftToDoError, ProcessClock, VirtualLoop, current_process
 from homeport.testing.workload import CLUSTER, Workload
 
-SEVERAL_EVERY: Final = 6
+SEVERAL_EVERY: Final = 10
 """Every which seed has several servers."""
 TRACE_LINES: Final = 60
 """Lines of the trace that a failure shows."""
@@ -53,7 +53,7 @@ POOL_EVERY: Final = 3
 POOL_HOSTS: Final = 5
 IDLE_LOOKS: Final = 3
 """How many looks one after another a server may do a leader's work without leading, or lead without doing it."""
-SETTLE_SECONDS_MAX: Final = 900.0
+SETTLE_SECONDS_MAX: Final = 4500.0
 """Virtual time in which everything must be where it is wanted once faults and users have stopped."""
 END_ROUNDS_MAX: Final = 20
 """Rounds of cancellation at the end of a run."""
@@ -80,7 +80,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     pool: int | None = None
     """Hosts of a capacity provider with managed scaling; 0: there is none; None: as the seed has it, in every third."""
     servers: int | None = None
-    """1, or several on a simulated etcd; None: as the seed has it, several in every sixth."""
+    """1, or several on a simulated etcd; None: as the seed has it, several in every tenth."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import pytest
 
 from homeport.api.ecs import capacity_provider, service, task_protection
 from homeport.api.ecs import cluster as cluster_api
 from homeport.errors import InvalidParameterError
 from homeport.model.ecs.container_instance import Attribute
-from homeport.store.tables import SERVICE_EVENTS, SERVICES, TASKS
+from homeport.store.tables import DEPLOYMENTS, SERVICE_EVENTS, SERVICES, TASKS
 from homeport.testing import records
 from homeport.testing.cell import MemoryCell
 
@@ -105,6 +106,18 @@ async def test_disabled_services_and_a_skew_of_one_are_left_alone(cell):
     await cell.put(instance(3, "c"))
     await cell.clock.advance(100)
     assert not await messages(cell)
+
+
+async def test_what_would_end_at_once_does_not_begin(cell):
+    """A steady service whose deployment has not COMPLETED: it began and ended without a pause, thousands of times."""
+    await create(cell)
+    await cell.clock.advance(60)
+    (deployment,) = await cell.all(DEPLOYMENTS)
+    await cell.put(msgspec.structs.replace(deployment, rollout_state="FAILED"))
+    await cell.put(instance(3, "c"))
+    await cell.clock.advance(60)
+    assert await messages(cell) == []
+    assert await zones(cell) == {"a": 3, "b": 3}
 
 
 async def test_protected_tasks_are_not_moved(cell):
