@@ -51,7 +51,10 @@ class Origin(NamedTuple):
 
 
 class SessionVerifier:
-    """The check of an agent's websockets: a good signature, and a principal that may poll for that instance."""
+    """The check of an agent's websockets: a good signature, and a principal that may do what the connection is for, on that instance.
+
+    What is asked is named as the connection acts on it: by the members that its path has, under this region and the caller's account.
+    """
 
     def __init__(self, verifier: Verifier, guard: Guard, *, region: str) -> None:
         self._verifier = verifier
@@ -61,19 +64,40 @@ class SessionVerifier:
     def verify(self, method: str, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, str]:
         """As `Verifier.verify`; raises AccessDeniedError as well."""
         caller = self._verifier.handshake(method, path, query, headers)
-        account, principal_arn = caller.account, caller.arn
-        action = _SESSIONS.get(path)
-        if action is not None and not self._guard.needs_none(principal_arn, account):
-            named = parse_qs(query.decode("latin-1"))
-            clusters, instances = named.get("clusterArn") or named.get("cluster"), named.get("containerInstanceArn") or named.get("containerInstance")
-            keys = {"ecs:cluster": clusters[0]} if clusters else {}
-            asked = Ask(action, instances[0] if instances else "*", keys)
+        if not self._guard.needs_none(caller.arn, caller.account):
+            asked = self._asks(path, parse_qs(query.decode("latin-1")), caller.account)
             origin = Origin("", False, "", self._verifier.now())
-            self._guard.judge(principal_of(principal_arn, account, caller.session), self._region, [asked], origin=origin, session=caller.session)
-        return account, principal_arn
+            self._guard.judge(principal_of(caller.arn, caller.account, caller.session), self._region, asked, origin=origin, session=caller.session)
+        return caller.account, caller.arn
+
+    def _asks(self, path: str, query: Mapping[str, Sequence[str]], account: str) -> list[Ask]:
+        door = _DOORS.get(path)
+        if door is None:  # another spelling of a path, such as /%61cs/ws, leads to the same door
+            raise AccessDeniedError("The path of the connection is none of an agent's.")
+        named = arn.parse_arn(query.get(door.instance, [""])[0])
+        parts = named.resource.split("/") if named is not None else []
+        if len(parts) != 3:
+            return [Ask(door.action, "*", {})]
+        cluster = arn.cluster_arn(self._region, account, parts[1])
+        asked = [Ask(door.action, arn.container_instance_arn(self._region, account, parts[1], parts[2]), {"ecs:cluster": cluster})]
+        if door.reports and query.get(door.reports) == ["1"]:
+            asked += [Ask(f"ecs:{action}", cluster, {}) for action in ("SubmitTaskStateChange", "SubmitContainerStateChange")]
+        return asked
 
 
-_SESSIONS: Final = {"/acs/ws": "ecs:Poll", "/tcs/ws": "ecs:StartTelemetrySession"}
+class _Door(NamedTuple):
+    """What a path's connections are for, and where their query names the instance."""
+
+    action: str
+    instance: str
+    reports: str = ""
+    """The member with which an agent asks to hand in its reports over the connection."""
+
+
+_DOORS: Final = {
+    "/acs/ws": _Door("ecs:Poll", "containerInstanceArn", "stateReports"),
+    "/tcs/ws": _Door("ecs:StartTelemetrySession", "containerInstance"),
+}
 
 
 class Guard:

@@ -53,14 +53,28 @@ class Refusal(NamedTuple):
     message: str
 
 
-TakeReports = Callable[[str, str, str, Sequence[bytes]], Awaitable[Sequence[Refused | None]]]
-"""(account, principal ARN, operation, requests) → for each request None once it is durable, or its refusal.
+class Handed(NamedTuple):
+    """A report as a connection hands it in."""
+
+    instance: str
+    """Key of the container instance whose connection it is; it may report its own tasks only."""
+    request: bytes
+    """JSON, as in the body of a call."""
+
+
+TakeReports = Callable[[str, str, str, Sequence[Handed]], Awaitable[Sequence[Refused | None]]]
+"""(account, principal ARN, operation, reports) → for each report None once it is durable, or its refusal.
 
 The API gives it, so that a report meets the same checks here as over HTTP."""
 
 
 class Answerable(Protocol):
-    """A session, as far as its reports' answers go."""
+    """A session, as far as its reports and their answers go."""
+
+    @property
+    def key(self) -> str:
+        """Key of its container instance."""
+        ...
 
     def answered(self, number: int, refused: Refused | None) -> None:
         """The report `number` is durable, or refused."""
@@ -101,7 +115,7 @@ class Desk:
                 (who, operation), group = self._next()
                 if self._waiting:
                     self._start()
-                answers = await self._answers(who, operation, [request for _, _, request in group])
+                answers = await self._answers(who, operation, [Handed(session.key, request) for session, _, request in group])
                 for (session, number, _), refused in zip(group, answers, strict=True):
                     session.answered(number, refused)
         finally:
@@ -118,9 +132,9 @@ class Desk:
             self._waiting[key] = waiting
         return key, group
 
-    async def _answers(self, who: Principal, operation: str, requests: list[bytes]) -> Sequence[Refused | None]:
+    async def _answers(self, who: Principal, operation: str, reports: list[Handed]) -> Sequence[Refused | None]:
         try:
-            return await self._take(who.account, who.arn, operation, requests)
+            return await self._take(who.account, who.arn, operation, reports)
         except Exception:
-            _log.exception("%d reports of agents could not be taken", len(requests))
-            return [Refusal(FAILED, "The server met an error of its own.")] * len(requests)
+            _log.exception("%d reports of agents could not be taken", len(reports))
+            return [Refusal(FAILED, "The server met an error of its own.")] * len(reports)

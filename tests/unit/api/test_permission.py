@@ -325,8 +325,8 @@ async def test_a_websocket_is_for_those_who_may_poll_for_that_instance(installat
     mine, other = f"{ARN}container-instance/prod/{ID}", f"{ARN}container-instance/prod/{'f' * 32}"
     sessions = SessionVerifier(installation.verifier, installation.guard, region=REGION)
 
-    def open_session(instance: str) -> tuple[str, str]:
-        text = query.format(PROD, instance).encode()
+    def open_session(instance: str, more: str = "", path: str = path) -> tuple[str, str]:
+        text = (query.format(PROD, instance) + more).encode()
         request = sigv4.Request("GET", path.encode(), text, {b"host": b"h"}, sigv4.EMPTY_BODY_SHA256)
         signature = sigv4.sign(request, sigv4.Credentials("AKBOB", "secret", REGION), installation.context.clock.now())
         headers = [(b"host", b"h"), *((name.lower().encode(), value.encode()) for name, value in signature.items())]
@@ -336,8 +336,35 @@ async def test_a_websocket_is_for_those_who_may_poll_for_that_instance(installat
         open_session(mine)
     await installation.allow(statement(action, mine, ArnEquals={"ecs:cluster": PROD}))
     assert open_session(mine) == (ACCOUNT, BOB)
-    with pytest.raises(AccessDeniedError):
-        open_session(other)
+    refused = [
+        {"instance": other},
+        {"instance": "short"},
+        {"instance": mine, "path": path.replace("/", "/%", 1).replace("%a", "%61").replace("%t", "%74")},
+        # the members of the other path name an instance that may be polled for, those of this one another
+        {"instance": other, "more": f"&containerInstanceArn={mine}" if path == "/tcs/ws" else f"&containerInstance={mine}"},
+    ]
+    for attempt in refused:
+        with pytest.raises(AccessDeniedError):
+            open_session(**attempt)
+    # neither a cluster's short name nor an ARN of another region is another name for the same instance
+    everything_else = statement(action, effect="Deny", ArnEquals={"ecs:cluster": PROD})
+    await installation.allow(statement("*"), everything_else)
+    for spelled in (mine, mine.replace(REGION, "xx-west-1")):
+        with pytest.raises(AccessDeniedError):
+            open_session(spelled)
+
+
+async def test_reports_over_a_websocket_need_what_they_need_as_calls(installation):
+    sessions, mine = SessionVerifier(installation.verifier, installation.guard, region=REGION), f"{ARN}container-instance/prod/{ID}"
+    text = f"clusterArn={PROD}&containerInstanceArn={mine}&stateReports=1".encode()
+    request = sigv4.Request("GET", b"/acs/ws", text, {b"host": b"h"}, sigv4.EMPTY_BODY_SHA256)
+    signature = sigv4.sign(request, sigv4.Credentials("AKBOB", "secret", REGION), installation.context.clock.now())
+    headers = [(b"host", b"h"), *((name.lower().encode(), value.encode()) for name, value in signature.items())]
+    await installation.allow(statement("ecs:Poll"), statement("ecs:SubmitTaskStateChange", PROD))
+    with pytest.raises(AccessDeniedError, match="ecs:SubmitContainerStateChange"):
+        sessions.verify("GET", "/acs/ws", text, headers)
+    await installation.allow(statement("ecs:Poll"), statement("ecs:Submit*", PROD))
+    assert sessions.verify("GET", "/acs/ws", text, headers) == (ACCOUNT, BOB)
 
 
 async def test_the_past_is_for_those_who_may_read_the_present(installation):

@@ -11,7 +11,7 @@ import pytest
 from unit.dispatcher.cell import INSTANCE_ARN, Cell
 
 from homeport.acs.messages import RefusedReport, StateReport, StateReportsAck, StateReportsOffer, StateReportsRequest, decode, encode
-from homeport.dispatcher.reports import THROTTLED, TOGETHER_MAX, UNDER_WAY_MAX, WAITING_MAX, Desk, Principal, Refusal, Refused
+from homeport.dispatcher.reports import THROTTLED, TOGETHER_MAX, UNDER_WAY_MAX, WAITING_MAX, Desk, Handed, Principal, Refusal, Refused
 from homeport.model import arn
 from homeport.testing import records
 from homeport.testing.agent import Socket
@@ -26,8 +26,10 @@ class Taker:
         self.gate.set()
         self.broken = False
 
-    async def __call__(self, account: str, principal: str, operation: str, requests: Sequence[bytes]) -> list[Refused | None]:
-        self.batches.append((account, principal, operation, list(requests)))
+    async def __call__(self, account: str, principal: str, operation: str, reports: Sequence[Handed]) -> list[Refused | None]:
+        requests = [request for _, request in reports]
+        self.instances = {instance for instance, _ in reports}
+        self.batches.append((account, principal, operation, requests))
         await self.gate.wait()
         if self.broken:
             raise RuntimeError("a fault of ours")
@@ -80,6 +82,7 @@ async def test_reports_go_in_together_under_the_name_of_who_signed_and_each_has_
     assert answer == StateReportsAck(taken=[1, 3], refused=[RefusedReport(number=2, code="InvalidParameterException", message="no")])
     who = (records.ACCOUNT, arn.root_arn(records.ACCOUNT), "SubmitTaskStateChange")
     assert taker.batches == [(*who, [b'{"task":"a"}', b'{"task":"bad"}', b'{"task":"c"}'])]
+    assert taker.instances == {f"{records.ACCOUNT}/{INSTANCE_ARN.partition('/')[2]}"}
 
 
 async def test_nothing_is_answered_before_it_is_durable(cell, taker):
@@ -134,6 +137,8 @@ async def test_the_desk_keeps_its_bounds():
     answers: list[int] = []
 
     class Session:
+        key = "1/default/i"
+
         def answered(self, number: int, refused: Refused | None) -> None:
             answers.append(number)
 

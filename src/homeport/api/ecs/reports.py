@@ -47,6 +47,8 @@ class Batch(msgspec.Struct, frozen=True):
     request_id: str
     requests: tuple[bytes, ...]
     """JSON, as in the body of a call."""
+    instances: tuple[str, ...] = ()
+    """For each request the key of the instance whose connection it came over; a server of an earlier version tells none."""
 
 
 class OnLeader(Protocol):
@@ -70,9 +72,11 @@ class StateReports:
         self._on_leader = on_leader
         self._operations = {name: model.load("ecs").operations[name] for name in READERS}
 
-    async def take(self, account: str, principal_arn: str, operation: str, requests: Sequence[bytes]) -> list[Refusal | None]:
-        """For each request, in order, None once it is durable, or the error that a call with it would have got."""
-        batch = Batch(account, principal_arn, operation, self._context.ids.uuid(), tuple(requests))
+    async def take(self, account: str, principal_arn: str, operation: str, reports: Sequence[tuple[str, bytes]]) -> list[Refusal | None]:
+        """For each report (key of the instance whose connection it came over, JSON), in order, None once it is durable, or the error that a call
+        with it would have got."""
+        requests, instances = tuple(request for _, request in reports), tuple(instance for instance, _ in reports)
+        batch = Batch(account, principal_arn, operation, self._context.ids.uuid(), requests, instances)
         try:
             if self._on_leader is None:
                 return await self._keep(batch)
@@ -95,7 +99,8 @@ class StateReports:
             if _is_of_the_store(error):
                 raise
         # One of them is more than the others can be asked to share: together too large, or a fault of ours. Each alone, then.
-        return [(await self._keep(msgspec.structs.replace(batch, requests=(request,))))[0] for request in batch.requests]
+        alone = [msgspec.structs.replace(batch, requests=(request,), instances=(instance,)) for instance, request in _handed(batch)]
+        return [(await self._keep(each))[0] for each in alone]
 
     async def _together(self, batch: Batch) -> list[Refusal | None]:
         """One transaction. A report that is refused changes nothing, and no other."""
@@ -106,10 +111,10 @@ class StateReports:
             account=batch.account,
             principal_arn=batch.principal_arn,
         )
-        reports = [self._read(batch.operation, request) for request in batch.requests]
+        reports = [(instance, self._read(batch.operation, request)) for instance, request in _handed(batch)]
 
         def transact(tx: Transaction) -> list[Refusal | None]:
-            return [report if isinstance(report, Refusal) else _kept(tx, call, report) for report in reports]
+            return [report if isinstance(report, Refusal) else _kept(tx, call, report, instance) for instance, report in reports]
 
         return await call.update(transact)
 
@@ -137,9 +142,13 @@ def _is_of_the_store(error: Exception) -> bool:
     return isinstance(error, HomeportError) and error.temporary
 
 
-def _kept(tx: Transaction, call: Call, report: Report) -> Refusal | None:
+def _handed(batch: Batch) -> list[tuple[str, bytes]]:
+    return list(zip(batch.instances or [""] * len(batch.requests), batch.requests, strict=True))
+
+
+def _kept(tx: Transaction, call: Call, report: Report, instance: str) -> Refusal | None:
     try:
-        state_change.keep(tx, call, report)
+        state_change.keep(tx, call, report, instance=instance)
     except ApiError as error:
         return _refusal_of(error)
     return None

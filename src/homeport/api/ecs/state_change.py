@@ -105,11 +105,14 @@ def _report(request: Any, seen: Seen) -> Report:
     return Report(request.cluster, request.task, seen)
 
 
-def keep(tx: Transaction, call: Call, report: Report) -> None:
-    """Write what `report` says, if it is news. Raises InvalidParameterError or ClusterNotFoundError, and has written nothing then."""
+def keep(tx: Transaction, call: Call, report: Report, *, instance: str = "") -> None:
+    """Write what `report` says, if it is news. Raises InvalidParameterError or ClusterNotFoundError, and has written nothing then.
+
+    `instance`: key of the one instance whose tasks may be reported; "": of any, as ECS allows who may call for the cluster.
+    """
     cluster = lookup.cluster_of(tx, call, report.cluster)
     task = tx.get(TASKS, lookup.task_key(call, cluster, report.task))
-    if task is None:
+    if task is None or (instance and task.instance_key != instance):
         # InvalidParameterException makes the agent drop the report: there is nothing left that it could change.
         raise InvalidParameterError("The referenced task was not found.")
     tx.put(TASKS, observed(task, report.seen, tx.now))

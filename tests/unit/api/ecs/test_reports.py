@@ -25,10 +25,10 @@ def reports(context):
     return StateReports(context)
 
 
-async def take(reports, *requests, operation="SubmitTaskStateChange", account=ACCOUNT):
+async def take(reports, *requests, operation="SubmitTaskStateChange", account=ACCOUNT, instance=""):
     """(code, or "") of each request."""
     bodies = [request if isinstance(request, bytes) else msgspec.json.encode(request) for request in requests]
-    answers = await reports.take(account, root_arn(account), operation, bodies)
+    answers = await reports.take(account, root_arn(account), operation, [(instance, body) for body in bodies])
     return [answer.code if answer else "" for answer in answers]
 
 
@@ -77,7 +77,7 @@ async def test_both_ways_have_the_same_errors(ecs, reports, operation, request_)
     await connected(ecs)
     with pytest.raises(ApiError) as error:
         await ecs(operation, **request_)
-    (answer,) = await reports.take(ACCOUNT, root_arn(ACCOUNT), operation, [msgspec.json.encode(request_)])
+    (answer,) = await reports.take(ACCOUNT, root_arn(ACCOUNT), operation, [("", msgspec.json.encode(request_))])
     assert (answer.code, answer.message) == (error.value.code, error.value.message)
 
 
@@ -88,14 +88,24 @@ async def test_another_account_and_another_operation_get_nowhere(ecs, reports):
     assert (await ecs("DescribeTasks", tasks=[arn]))["tasks"][0]["lastStatus"] == "PENDING"
 
 
+async def test_a_connection_reports_the_tasks_of_its_instance_only(ecs, reports):
+    (arn,) = await running(ecs, 1)
+    task = (await ecs("DescribeTasks", tasks=[arn]))["tasks"][0]
+    own = f"{ACCOUNT}/{task['containerInstanceArn'].partition('/')[2]}"
+    report = {"task": arn, "status": "RUNNING"}
+    assert await take(reports, report, report, instance=f"{ACCOUNT}/default/{'f' * 32}") == ["InvalidParameterException"] * 2
+    assert (await ecs("DescribeTasks", tasks=[arn]))["tasks"][0]["lastStatus"] == "PENDING"
+    assert await take(reports, report, instance=own) == [""]
+
+
 async def test_a_fault_in_one_report_is_its_own(ecs, reports, monkeypatch):
     arns = await running(ecs, 3)
     sound = state_change.keep
 
-    def keep(tx, call, report):
+    def keep(tx, call, report, *, instance):
         if report.task == arns[1]:
             raise RuntimeError("a fault of ours")
-        sound(tx, call, report)
+        sound(tx, call, report, instance=instance)
 
     monkeypatch.setattr(state_change, "keep", keep)
     assert await take(reports, *({"task": arn, "status": "RUNNING"} for arn in arns)) == ["", "ServerException", ""]
