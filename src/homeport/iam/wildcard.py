@@ -16,7 +16,9 @@ Context: TypeAlias = Mapping[str, str | tuple[str, ...]]
 
 Part: TypeAlias = "str | _Variable | _Star | _Any"
 
-_VARIABLE: Final = re.compile(r"\$\{\s*(?P<key>[^,{}']*?)\s*(?:,\s*'(?P<default>(?:[^']|'')*)'\s*)?\}")
+# No two parts of it can take the same characters: it fails in one pass, whatever stands there.
+_VARIABLE: Final = re.compile(r"\$\{(?P<key>[^,{}']*)(?:,\s*'(?P<default>(?:[^']|'')*)'\s*)?\}")
+_SPECIAL: Final = re.compile(r"[*?$]")
 _ESCAPED: Final = frozenset("*?$")
 
 
@@ -102,24 +104,31 @@ _ARN_FIELDS: Final = 6
 def _parts(text: str, *, wildcards: bool, variables: bool) -> list[Part]:
     """`text` cut into literal text, wildcards and variables."""
     parts: list[Part] = []
+    literal: list[str] = []
     position = 0
-    while position < len(text):
-        found = _VARIABLE.match(text, position) if variables and text[position] == "$" else None
-        if found is not None and found["key"]:
-            key, default = found["key"], found["default"]
-            escaped = key in _ESCAPED and default is None
-            parts.append(key if escaped else _Variable(key.lower(), None if default is None else default.replace("''", "'")))
-            position = found.end()
-            continue
-        character = text[position]
-        if wildcards and character in "*?":
-            parts.append(_STAR if character == "*" else _ANY)
-        elif parts and isinstance(parts[-1], str):
-            parts[-1] += character
+    while (special := _SPECIAL.search(text, position)) is not None:
+        literal.append(text[position : special.start()])
+        part, position = _special(text, special, wildcards=wildcards, variables=variables)
+        if isinstance(part, str):
+            literal.append(part)
         else:
-            parts.append(character)
-        position += 1
-    return parts
+            parts += ["".join(literal), part]
+            literal.clear()
+    return [part for part in (*parts, "".join(literal) + text[position:]) if part != ""]
+
+
+def _special(text: str, found: re.Match[str], *, wildcards: bool, variables: bool) -> tuple[Part, int]:
+    """(what stands at a `*`, `?` or `$`, where it ends)."""
+    variable = _VARIABLE.match(text, found.start()) if variables else None
+    key = variable["key"].strip() if variable is not None else ""
+    if variable is not None and key:
+        default = variable["default"]
+        if key in _ESCAPED and default is None:
+            return key, variable.end()
+        return _Variable(key.lower(), None if default is None else default.replace("''", "'")), variable.end()
+    if wildcards and found[0] != "$":
+        return _STAR if found[0] == "*" else _ANY, found.end()
+    return found[0], found.end()
 
 
 def _split(parts: tuple[Part, ...]) -> list[tuple[Part, ...]]:
