@@ -47,7 +47,9 @@ def start(directory: Path, asked: dict[str, Any]) -> None:
     }
     options = ["--data-dir", str(directory), "--endpoint", keys["endpoint"], "--capacity-provider", asked["capacityProvider"]]
     with (directory / "out").open("wb") as out:
-        subprocess.Popen([os.environ["POOL_HOMEPORT"], "agent", *options], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment)
+        command = [os.environ["POOL_HOMEPORT"], "agent", *options]
+        # In a session of its own: a program that is given up is killed with all its processes.
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True)
 
 
 def end(directory: Path) -> None:

@@ -8,6 +8,7 @@ store; it keeps nothing, so a sample that was interrupted is taken again by whoe
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -55,18 +56,20 @@ async def keep_capacity(store: Store, clock: Clock, settings: Settings, *, regio
                 continue
             for key in keys:
                 if key not in under_way:  # whoever makes one pool's machines may take long to answer, and holds up no other pool
+                    group.create_task(_sampled(pools, key, under_way))
                     under_way.add(key)
-                    group.create_task(_sampled(pools, key)).add_done_callback(lambda _, key=key: under_way.discard(key))  # type: ignore[misc]
 
 
-async def _sampled(pools: Pools, key: str) -> None:
-    """A sample of one pool, whose failure is nobody else's."""
+async def _sampled(pools: Pools, key: str, under_way: set[str]) -> None:
+    """A sample of one pool, whose failure is nobody else's; then it is not `under_way` any more."""
     try:
         await pools.sample(key)
     except HomeportError as error:
         _log.warning("the pool of %s is looked at again with the next sample: %s", key, error)
     except Exception:
         _log.exception("the pool of %s could not be sampled", key)
+    finally:
+        under_way.discard(key)
 
 
 class Pools:
@@ -107,16 +110,28 @@ class Pools:
             await self._carry_out(key, pool, asked, found)
 
     async def _carry_out(self, key: str, pool: Pool, asked: InstanceProvider, found: planner.Sample) -> None:
-        ending = await self._store.view(lambda reader: self._ready(reader, key, self._clock.now()))
+        ended = await self._end(key, pool, asked)
+        if found.ask is None:
+            return
+        desired = found.ask - ended  # those that leave are among the machines that were to be asked for
+        _log.info("capacity provider %s: CapacityProviderReservation %g %%, asks for %d", pool.name, found.state.reservation, desired)
         try:
-            if ending:
-                await asked.terminate(pool, [item.machine_id for item in ending])
-                await self._terminated(key, ending)
-            if found.ask is not None:
-                _log.info("capacity provider %s: CapacityProviderReservation %g %%, asks for %d", pool.name, found.state.reservation, found.ask)
-                await asked.set_desired(pool, found.ask)
+            await asked.set_desired(pool, desired)
         except InstanceProviderError as error:
-            await self._trouble(key, str(error), unasked=found.ask is not None)
+            await self._trouble(key, str(error), unasked=True)
+
+    async def _end(self, key: str, pool: Pool, asked: InstanceProvider) -> int:
+        """End the machines that may end now, and say how many did: none when that fails, which keeps nobody from asking for more."""
+        ending = await self._store.view(lambda reader: self._ready(reader, key, self._clock.now()))
+        if not ending:
+            return 0
+        try:
+            await asked.terminate(pool, [item.machine_id for item in ending])
+        except InstanceProviderError as error:
+            await self._trouble(key, str(error))
+            return 0
+        await self._terminated(key, ending)
+        return len(ending)
 
     # -- what is seen ----------------------------------------------------------------------------------------------------
 
@@ -161,8 +176,8 @@ class Pools:
     async def _terminated(self, key: str, ended: Sequence[Leaving]) -> None:
         """Write down that these machines have ended: their instances are INACTIVE, which ends what was left on them."""
         for start in range(0, len(ended), INSTANCES_A_TRANSACTION):
-            some = ended[start : start + INSTANCES_A_TRANSACTION]
-            await self._store.update(lambda tx, some=some: _forget(tx, key, some), cause=_cause(key))  # type: ignore[misc]  # a default argument
+            forget = functools.partial(_forget, key=key, ended=ended[start : start + INSTANCES_A_TRANSACTION])
+            await self._store.update(forget, cause=_cause(key))
 
     async def _trouble(self, key: str, trouble: str, *, unasked: bool = False) -> None:
         """Keep why nobody could be asked. `unasked`: it was to be asked for more, so the next sample is to ask again."""

@@ -124,7 +124,7 @@ class CommandProvider:
             given.seek(0)
             try:
                 process = await asyncio.create_subprocess_exec(
-                    self._where, stdin=given, stdout=out, stderr=trouble, cwd="/", start_new_session=True, env={**os.environ}
+                    self._where, stdin=given, stdout=out, stderr=trouble, cwd="/", start_new_session=True
                 )
             except OSError as error:
                 raise InstanceProviderError(f"{self._where} cannot be run: {error.strerror}") from None
@@ -145,9 +145,13 @@ class CommandProvider:
         try:
             async with (
                 aiohttp.ClientSession() as session,
-                session.post(self._where, data=question, headers={"Content-Type": "application/json"}) as answer,
+                session.post(self._where, data=question, headers={"Content-Type": "application/json"}, allow_redirects=False) as answer,
             ):
-                text = await answer.content.read(ANSWER_BYTES_MAX)
+                text = b""
+                async for chunk in answer.content.iter_any():  # `read` would give what has come so far
+                    text += chunk
+                    if len(text) > ANSWER_BYTES_MAX:
+                        raise InstanceProviderError(f"{self._where} answered with more than {ANSWER_BYTES_MAX} bytes")
                 if answer.status >= 300:
                     raise InstanceProviderError(f"{self._where} answered with status {answer.status}: {_words(text)}")
                 return text

@@ -56,8 +56,6 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     instances: tuple[Instance, ...]
     further: int = 0
     """What `instances_needed` gave."""
-    protected: bool = False
-    """Managed termination protection: only instances without tasks may go."""
     launching: bool = False
     """Whether machines that were asked for are still on their way."""
 
@@ -129,8 +127,6 @@ def plan(scaling: ManagedScaling, pool: Pool, *, samples: Samples, now: Instant)
     below = Samples(min(samples.below + 1, SAMPLES_BELOW))
     if below.below < SAMPLES_BELOW:
         return Plan(there, needed, percent, below)
-    count = max(1, (there - wanted) // 2)
-    going = sorted((instance for instance in instances if not (pool.protected and instance.tasks)), key=lambda i: (i.tasks, i.registered_at, i.id))[
-        :count
-    ]
+    count = max(1, (there - wanted) // 2)  # there - wanted is no more than have no task, so none with a task is among them
+    going = sorted(instances, key=lambda instance: (instance.tasks, instance.registered_at, instance.id))[:count]
     return Plan(there - len(going), needed, percent, below, tuple(instance.id for instance in going))

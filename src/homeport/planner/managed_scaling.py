@@ -81,7 +81,6 @@ def sample(view: View, *, now: Instant) -> Sample:
     pool = Pool(
         instances=tuple(Instance(member.instance.key, member.instance.registered_at, member.tasks) for member in staying),
         further=_further(view.waiting, sizes),
-        protected=provider.termination_protection,
         launching=known > len(staying) + len(leaving) and now < state.asked_at + provider.managed_scaling.warmup_seconds,
     )
     found = plan(provider.managed_scaling, pool, samples=Samples(state.below), now=now)

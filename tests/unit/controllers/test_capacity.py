@@ -282,6 +282,38 @@ async def test_a_leader_that_dies_between_deciding_and_asking_is_followed_by_one
     assert await pool.tasks() == {"RUNNING": 1}
 
 
+@pytest.mark.parametrize("tells", [True, False])
+async def test_a_sample_that_ends_a_machine_and_asks_for_more_counts_the_ended_one_no_more(make_pool, tells):
+    pool = await make_pool(managedDraining="DISABLED")
+    pool.machines.tells = tells
+    await pool.run_tasks(4)
+    await pool.minutes(6)
+    assert await pool.tasks() == {"RUNNING": 4}
+    pool.machines.machines["i-00000000000000001"] = pool.machines.tells = True
+    await pool.run_tasks(2)
+    await pool.minutes(1)
+    assert pool.machines.ended == ["i-00000000000000001"]
+    assert (pool.machines.desired, (await pool.state()).desired) == (2, 2)
+
+
+async def test_a_machine_that_cannot_be_ended_keeps_nobody_from_asking_for_more(make_pool):
+    pool = await make_pool(managedDraining="DISABLED")
+    await pool.run_tasks(4)
+    await pool.minutes(6)
+
+    async def refused(_pool, _ids):
+        raise InstanceProviderError("it does not end")
+
+    pool.machines.terminate = refused
+    pool.machines.machines["i-00000000000000001"] = True
+    await pool.run_tasks(2)
+    await pool.minutes(1)
+    assert (await pool.state()).trouble == "it does not end"
+    assert pool.machines.desired == 3
+    await pool.minutes(2)
+    assert await pool.tasks() == {"RUNNING": 6}
+
+
 async def test_describe_capacity_tells_what_a_sample_saw(make_pool):
     pool = await make_pool()
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.server
 import json
 import os
 import threading
+import time
 
 import pytest
 
 from homeport.config import Settings, UnknownSettingError, parse_settings
-from homeport.controllers.instance_provider import CommandProvider, InstanceProviderError, Pool, instance_providers
+from homeport.controllers.instance_provider import ANSWER_BYTES_MAX, CommandProvider, InstanceProviderError, Pool, instance_providers
 from homeport.planner.managed_scaling import Fleet, Machine
 
 POOL = Pool(name="burst", arn="arn:aws:ecs:us-east-1:123456789012:capacity-provider/burst", auto_scaling_group="group", clusters=("default",))
@@ -95,9 +97,20 @@ def url():
     class Answers(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             given.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(500 if self.path == "/broken" else 200)
+            self.send_response({"/broken": 500, "/moved": 302}.get(self.path, 200))
+            if self.path == "/moved":
+                self.send_header("Location", "/")
             self.end_headers()
-            self.wfile.write(b"no quota" if self.path == "/broken" else b'{"desired": 2}')
+            if self.path == "/slow":
+                self.wfile.write(b'{"instances": [{"id": "i-1"}, ')
+                time.sleep(0.2)  # what follows is another packet
+                self.wfile.write(b'{"id": "i-2"}]}')
+            elif self.path == "/endless":
+                with contextlib.suppress(OSError):
+                    for _ in range(64):
+                        self.wfile.write(b" " * (ANSWER_BYTES_MAX // 32))
+            else:
+                self.wfile.write(b"no quota" if self.path == "/broken" else b'{"desired": 2}')
 
         def log_message(self, *_):
             pass
@@ -115,6 +128,11 @@ async def test_a_url_is_asked_with_post(url):
     assert given == [{"action": "describe", **TOLD}]
     with pytest.raises(InstanceProviderError, match="status 500: no quota"):
         await CommandProvider(f"{where}/broken").fleet(POOL)
+    with pytest.raises(InstanceProviderError, match="status 302"):
+        await CommandProvider(f"{where}/moved").set_desired(POOL, 1)
+    assert [machine.id for machine in (await CommandProvider(f"{where}/slow").fleet(POOL)).machines] == ["i-1", "i-2"]
+    with pytest.raises(InstanceProviderError, match="more than"):
+        await CommandProvider(f"{where}/endless").fleet(POOL)
     with pytest.raises(InstanceProviderError, match="cannot be asked"):
         await CommandProvider("http://127.0.0.1:1/").fleet(POOL)
 

@@ -13,9 +13,9 @@ def pool(*tasks, age=1_000.0):
     return [Instance(f"i{number}", NOW - age, count) for number, count in enumerate(tasks)]
 
 
-def decide(instances, further=0, *, below=SAMPLES_BELOW, protected=False, **scaling):
+def decide(instances, further=0, *, below=SAMPLES_BELOW, **scaling):
     settings = ManagedScaling(enabled=True, **scaling)
-    return plan(settings, Pool(instances=tuple(instances), further=further, protected=protected), samples=Samples(below), now=NOW)
+    return plan(settings, Pool(instances=tuple(instances), further=further), samples=Samples(below), now=NOW)
 
 
 @pytest.mark.parametrize(("needed", "there", "percent"), [(0, 0, 100.0), (1, 0, 200.0), (3, 2, 150.0), (1, 4, 25.0), (2, 2, 100.0)])
@@ -69,7 +69,7 @@ def test_the_pool_shrinks_after_fifteen_samples_by_half_of_the_excess():
     instances, samples, sizes = pool(1, 0, 0, 0, 0, 0, 0, 0, 0), Samples(), []
     settings = ManagedScaling(enabled=True)
     for _ in range(SAMPLES_BELOW + 5):
-        found = plan(settings, Pool(instances=tuple(instances), protected=True), samples=samples, now=NOW)
+        found = plan(settings, Pool(instances=tuple(instances)), samples=samples, now=NOW)
         instances, samples = [i for i in instances if i.id not in found.remove], found.samples
         sizes.append(len(instances))
     assert sizes == [9] * 14 + [5, 3, 2, 1, 1, 1]
@@ -81,6 +81,10 @@ def test_a_need_begins_the_count_anew():
     assert decide(pool(1, 0), below=0).samples == Samples(1)
 
 
-def test_with_protection_only_empty_instances_go_and_without_it_they_go_first():
-    assert decide(pool(1, 0, 2, 0), protected=True).remove in (("i1",), ("i3",))
-    assert decide(pool(3, 1, 2, 0), protected=False).remove == ("i3",)
+@pytest.mark.parametrize("target", [1, 50, 99, 100])
+def test_only_instances_without_tasks_go(target):
+    assert decide(pool(3, 1, 2, 0)).remove == ("i3",)
+    for busy in range(5):
+        for idle in range(5):
+            found = decide(pool(*[1] * busy, *[0] * idle), target_capacity=target)
+            assert set(found.remove) <= {f"i{number}" for number in range(busy, busy + idle)}
