@@ -258,6 +258,13 @@ ROWS = (
         {**RAN, "stoppingAt": 20.0, "executionStoppedAt": 20.0, "stoppedAt": 20.0},
     ),
     Row(
+        "its instance is deregistered by force while it is on its way down",
+        (RUNNING, call("StopTask", task="TASK"), call("DeregisterContainerInstance", containerInstance="INSTANCE", force=True)),
+        {"lastStatus": "STOPPED", "stopCode": "UserInitiated", "stoppedReason": "Task stopped by user", "version": 4},
+        at={**RAN, "stoppingAt": 20.0, "executionStoppedAt": 30.0, "stoppedAt": 30.0},
+        told=("RUNNING", "STOPPED"),
+    ),
+    Row(
         "its instance is deregistered before anybody spoke of it",
         (call("DeregisterContainerInstance", containerInstance="INSTANCE", force=True),),
         {"lastStatus": "STOPPED", "stopCode": "UserInitiated", "stoppedReason": FORCED},

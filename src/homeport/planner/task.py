@@ -263,7 +263,7 @@ def observed(task: Task, seen: Seen, now: Instant) -> Task:
 def lost(task: Task, *, stop_code: str, reason: str, now: Instant) -> Task:
     """`task` as the books show it once nobody is left who could report of it: STOPPED. What its containers do from now on is not known here."""
     wanted = stop(task, stop_code=stop_code, reason=reason, now=now)
-    return with_status(msgspec.structs.replace(wanted, observed_status=model.STOPPED), now)
+    return with_status(msgspec.structs.replace(wanted, observed_status=model.STOPPED, version=task.version + 1), now)
 
 
 def _over(task: Task, now: Instant) -> Task:
