@@ -147,13 +147,12 @@ class RetentionController:
             daemon = reader.get(DAEMONS, item.daemon_key)
             if daemon is None or daemon.deployment_id != item.id:
                 yield DAEMON_DEPLOYMENTS, item.key
-        for revision in reader.scan(DAEMON_REVISIONS):
-            daemon = reader.get(DAEMONS, revision.daemon_key)
+        for key, revisions in itertools.groupby(reader.scan(DAEMON_REVISIONS), lambda revision: revision.daemon_key):
+            daemon = reader.get(DAEMONS, key)
             kept = {daemon.revision_id, daemon.completed_revision_id} if daemon else set()
-            for deployment in reader.find(DAEMON_DEPLOYMENTS, "daemon", revision.daemon_key):
+            for deployment in reader.find(DAEMON_DEPLOYMENTS, "daemon", key):
                 kept.update((deployment.revision_id, deployment.target_id, *deployment.source_revision_ids))
-            if revision.id not in kept:
-                yield DAEMON_REVISIONS, revision.key
+            yield from ((DAEMON_REVISIONS, revision.key) for revision in revisions if revision.id not in kept)
 
     def _daemon_task_definitions(self, reader: Reader, now: float) -> Iterator[Deletion]:
         return ((DAEMON_TASK_DEFINITIONS, item.key) for item in self._over(reader.find(DAEMON_TASK_DEFINITIONS, "status", "DELETED"), now))
