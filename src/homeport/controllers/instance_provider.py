@@ -123,9 +123,7 @@ class CommandProvider:
             given.write(question)
             given.seek(0)
             try:
-                process = await asyncio.create_subprocess_exec(
-                    self._where, stdin=given, stdout=out, stderr=trouble, cwd="/", start_new_session=True
-                )
+                process = await asyncio.create_subprocess_exec(self._where, stdin=given, stdout=out, stderr=trouble, cwd="/", start_new_session=True)
             except OSError as error:
                 raise InstanceProviderError(f"{self._where} cannot be run: {error.strerror}") from None
             try:

@@ -38,8 +38,8 @@ def plan(instance: ContainerInstance | None, tasks: Sequence[Task], now: Instant
 
 
 def _why(instance: ContainerInstance | None) -> tuple[str, str]:
-    """Stop code and reason. DeregisterContainerInstance leaves no tasks behind, so one that still has some ended with its machine. The reason is ECS's;
-    the code is the one of its list that says so best, for no document joins the two."""
+    """Stop code and reason. DeregisterContainerInstance leaves no tasks behind, so one that still has some ended with its machine. The reason is
+    ECS's; the code is the one of its list that says so best, for no document joins the two."""
     if instance is None:
         return task_model.INFRASTRUCTURE_HEALTH, FORGOTTEN
     return task_model.TERMINATION_NOTICE, f"Host EC2 (instance {instance.ec2_instance_id}) terminated."

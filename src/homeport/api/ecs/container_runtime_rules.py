@@ -17,7 +17,7 @@ HEALTH_INTERVAL_SECONDS: Final = 30
 HEALTH_TIMEOUT_SECONDS: Final = 5
 HEALTH_RETRIES: Final = 3
 
-_GPUS = re.compile(r"[0-9]{1,9}")
+GPU_COUNT = re.compile(r"[0-9]{1,9}")
 
 _HEALTH_BOUNDS: Final = (("interval", 5, 300), ("timeout", 2, 60), ("retries", 1, 10), ("startPeriod", 0, 300))
 _HEALTH_COMMANDS: Final = ("CMD", "CMD-SHELL")
@@ -135,7 +135,7 @@ def _check_system_controls(controls: list[Any], name: str, network_mode: str) ->
 def _check_resource_requirements(requirements: list[Any], name: str) -> None:
     for requirement in requirements:
         value = requirement.value or ""
-        whole = bool(_GPUS.fullmatch(value)) and int(value) > 0
+        whole = bool(GPU_COUNT.fullmatch(value)) and int(value) > 0
         if requirement.type == "GPU" and requirement.sharingStrategy is None and value != "ALL" and not whole:
             raise invalid("resourceRequirements", name, "The value of GPU must be a whole number greater than 0, or ALL.")
         if requirement.type == "NeuronDevice" and value != "ALL":

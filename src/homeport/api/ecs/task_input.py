@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from homeport.api.ecs.container_definition_rules import MEMORY_MIN_MIB
+from homeport.api.ecs.container_runtime_rules import GPU_COUNT
 from homeport.api.ecs.task_definition_rules import cpu_units, memory_mib
 from homeport.errors import ClientError, InvalidParameterError, UnsupportedFeatureError
 from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy
@@ -149,8 +150,11 @@ def _check_container_override(item: dict[str, Any], containers: dict[str, Any]) 
         if item.get(member):
             raise not_built(f"overrides.containerOverrides[{name}].{member}")
     for requirement in item.get("resourceRequirements") or ():
-        if requirement["type"] != "GPU" or not (requirement.get("value") or "").isdecimal():
+        value = requirement.get("value") or ""
+        if requirement["type"] != "GPU" or requirement.get("sharingStrategy") or value == "ALL":
             raise not_built(f"overrides.containerOverrides[{name}].resourceRequirements but a number of GPUs")
+        if not GPU_COUNT.fullmatch(value):
+            raise InvalidParameterError(f"Invalid override for container {name}: the value of GPU must be a whole number, or ALL.")
     for member, least in (("cpu", 0), ("memory", MEMORY_MIN_MIB), ("memoryReservation", MEMORY_MIN_MIB)):
         if item.get(member) is not None and item[member] < least:
             raise InvalidParameterError(f"Invalid override for container {name}: {member} may not be less than {least}.")

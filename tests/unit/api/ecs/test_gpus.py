@@ -6,6 +6,7 @@ import pytest
 
 from homeport.api.ecs.operations import OPERATIONS
 from homeport.dispatcher.payload import task_payload
+from homeport.errors import InvalidParameterError, UnsupportedFeatureError
 from homeport.model.ecs.container_instance import CAPACITY_PROVIDER_ATTRIBUTE, Attribute
 from homeport.store.tables import CONTAINER_INSTANCES, TASK_DEFINITIONS, TASKS
 from homeport.testing import records
@@ -98,6 +99,24 @@ async def test_an_override_changes_how_many(aws):
     started = await aws("RunTask", taskDefinition="one", overrides=overrides)
     assert await gpus_of(aws, [started["tasks"][0]["taskArn"]]) == [[["GPU-a", "GPU-b", "GPU-c"]]]
     assert (await aws("RunTask", taskDefinition="one", overrides=overrides))["failures"][0]["reason"] == "RESOURCE:GPU"
+
+
+@pytest.mark.parametrize(
+    ("requirement", "error"),
+    [
+        ({"type": "GPU", "value": "9" * 5000}, InvalidParameterError),
+        ({"type": "GPU", "value": "\N{ARABIC-INDIC DIGIT THREE}"}, InvalidParameterError),
+        ({"type": "GPU", "value": "some"}, InvalidParameterError),
+        ({"type": "GPU"}, InvalidParameterError),
+        ({"type": "GPU", "value": "ALL"}, UnsupportedFeatureError),
+        ({"type": "GPU", "value": "1", "sharingStrategy": {"nvidiaMps": {"memory": 1}}}, UnsupportedFeatureError),
+        ({"type": "NeuronDevice", "value": "1"}, UnsupportedFeatureError),
+    ],
+)
+async def test_an_override_that_is_no_number_of_whole_gpus_is_refused(aws, requirement, error):
+    with pytest.raises(error):
+        await aws("RunTask", taskDefinition="one", overrides={"containerOverrides": [{"name": "c0", "resourceRequirements": [requirement]}]})
+    assert await resources(aws, "remainingResources") == list(IDS)
 
 
 async def test_a_services_tasks_never_share_one(aws):
