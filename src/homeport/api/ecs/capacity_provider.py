@@ -34,9 +34,9 @@ def name_in(call: Call, reference: str) -> str:
     """The name in a name or an ARN. Raises InvalidParameterError for an ARN of something else, another account or region."""
     if not reference.startswith("arn:"):
         return reference
-    found = arn.parse_arn(reference)
+    found = lookup.own_arn(call, reference)
     kind, _, name = found.resource.partition("/") if found else ("", "", "")
-    if found is None or (found.service, found.region, found.account, kind) != ("ecs", call.region, call.account, "capacity-provider") or not name:
+    if kind != "capacity-provider" or not name:
         raise InvalidParameterError(f"Invalid identifier: {reference} is no ARN of a capacity provider of this account and region")
     return name
 

@@ -162,9 +162,9 @@ def _answer(call: Call, daemon: Daemon, deployment_id: str, *, updated: bool = T
 
 def daemon_of(reader: Reader, call: Call, reference: str) -> Daemon:
     """The daemon with the ARN `reference`. Raises InvalidParameterError for no such ARN, ClusterNotFoundError, DaemonNotFoundError."""
-    parsed = arn.parse_arn(reference)
-    kind, *parts = parsed.resource.split("/") if parsed else [""]
-    if parsed is None or (parsed.service, parsed.region, parsed.account, kind, len(parts)) != ("ecs", call.region, call.account, "daemon", 2):
+    own = lookup.own_arn(call, reference)
+    kind, *parts = own.resource.split("/") if own else [""]
+    if kind != "daemon" or len(parts) != 2:
         raise InvalidParameterError(f"Invalid identifier: {reference} is no ARN of a daemon of this account and region")
     daemon = reader.get(DAEMONS, f"{lookup.cluster_of(reader, call, parts[0]).key}/{parts[1]}")
     if daemon is None:

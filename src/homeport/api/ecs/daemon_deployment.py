@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from homeport.api import pagination
 from homeport.api.call import Call
-from homeport.api.ecs import page
+from homeport.api.ecs import lookup, page
 from homeport.api.ecs.daemon import daemon_of
 from homeport.api.ecs.daemon_json import deployment_brief, deployment_json, revision_json
 from homeport.errors import ClientError, DaemonNotFoundError, InvalidParameterError
@@ -51,7 +51,7 @@ async def describe_daemon_revisions(call: Call, request: Any) -> dict[str, Any]:
 async def _described(call: Call, arns: Sequence[str], kind: str, found: Found) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     if not 1 <= len(arns) <= DESCRIBE_MAX:
         raise InvalidParameterError(f"Between 1 and {DESCRIBE_MAX} ARNs must be given.")
-    keys = {text: _key(call, text, kind) for text in arns}
+    keys = {text: lookup.part_key(call, text, kind) for text in arns}
 
     def look(reader: Reader) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         shown, failures = [], []
@@ -64,14 +64,6 @@ async def _described(call: Call, arns: Sequence[str], kind: str, found: Found) -
         return shown, failures
 
     return await call.view(look)
-
-
-def _key(call: Call, text: str, kind: str) -> str:
-    parsed = arn.parse_arn(text)
-    parts = parsed.resource.split("/") if parsed else []
-    if parsed is None or len(parts) != 4 or parts[0] != kind or (parsed.service, parsed.region, parsed.account) != ("ecs", call.region, call.account):
-        raise InvalidParameterError(f"Invalid identifier: {text} is no ARN of a {kind.replace('-', ' ')} of this account and region")
-    return f"{call.account}/{'/'.join(parts[1:])}"
 
 
 async def list_daemon_deployments(call: Call, request: Any) -> dict[str, Any]:

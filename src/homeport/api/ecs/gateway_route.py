@@ -12,14 +12,13 @@ from homeport.api import pagination
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, page
 from homeport.errors import InvalidParameterError, ResourceNotFoundError
-from homeport.model.arn import parse_arn
 from homeport.store.table import Reader
 
 
 async def describe_gateway_route(call: Call, request: Any) -> dict[str, Any]:
     """DescribeGatewayRoute: raises ResourceNotFoundError for every ARN of a route, InvalidParameterError for what is none."""
-    found = parse_arn(request.gatewayRouteArn)
-    if found is None or (found.service, found.region, found.account) != ("ecs", call.region, call.account) or "route" not in found.resource:
+    found = lookup.own_arn(call, request.gatewayRouteArn)
+    if found is None or "route" not in found.resource:
         raise InvalidParameterError(f"Invalid identifier: {request.gatewayRouteArn} is no ARN of a gateway route of this account and region")
     raise ResourceNotFoundError(f"The specified gateway route was not found: {request.gatewayRouteArn}")
 

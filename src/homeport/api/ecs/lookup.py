@@ -12,7 +12,7 @@ from typing import Final
 
 from homeport.api.call import Call
 from homeport.errors import ClientError, ClusterNotFoundError, GatewayNotFoundError, InvalidParameterError
-from homeport.model.arn import parse_arn
+from homeport.model.arn import Arn, parse_arn
 from homeport.model.ecs import cluster as cluster_model
 from homeport.model.ecs import task_definition as definition_model
 from homeport.model.ecs.cluster import Cluster
@@ -37,6 +37,21 @@ TASK_DEFINITION_MISSING: Final = "Unable to describe task definition."
 """DescribeTaskDefinition's words."""
 TASK_DEFINITION_NOT_FOUND: Final = "TaskDefinition not found."
 """The words of RunTask, StartTask, CreateService and UpdateService."""
+
+
+def own_arn(call: Call, text: str) -> Arn | None:
+    """`text` as an ARN of ECS in this partition, account and region; None for anything else."""
+    arn = parse_arn(text)
+    return arn if arn and (arn.partition, arn.service, arn.region, arn.account) == ("aws", "ecs", call.region, call.account) else None
+
+
+def part_key(call: Call, text: str, kind: str) -> str:
+    """Store key of a deployment or revision by its ARN, `kind`/CLUSTER/OWNER/ID. Raises InvalidParameterError for any other text."""
+    arn = own_arn(call, text)
+    parts = arn.resource.split("/") if arn else []
+    if len(parts) != 4 or parts[0] != kind:
+        raise InvalidParameterError(f"Invalid identifier: {text} is no ARN of a {kind.replace('-', ' ')} of this account and region")
+    return f"{call.account}/{'/'.join(parts[1:])}"
 
 
 def cluster_name(call: Call, reference: str | None) -> str:
@@ -102,6 +117,11 @@ def service_key(call: Call, cluster: Cluster, reference: str) -> str:
     if not _SERVICE_NAME.fullmatch(name):
         raise InvalidParameterError(f"Invalid identifier: Service must match ^[a-zA-Z0-9\\-_]{{1,255}}$, but was {name}")
     return f"{cluster.key}/{name}"
+
+
+def daemon_key(call: Call, cluster: Cluster, reference: str) -> str:
+    """Store key of the daemon `reference` (a name or an ARN). Raises InvalidParameterError for a malformed or foreign one."""
+    return f"{cluster.key}/{_member(call, cluster, reference, 'daemon')}"
 
 
 def task_definition_of(reader: Reader, call: Call, reference: str, *, missing: str = TASK_DEFINITION_MISSING) -> TaskDefinition:

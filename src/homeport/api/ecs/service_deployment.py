@@ -134,7 +134,7 @@ Found = Callable[[Reader, str], dict[str, Any] | None]
 async def _described(call: Call, arns: Sequence[str], kind: str, found: Found) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     if not 1 <= len(arns) <= DESCRIBE_MAX:
         raise InvalidParameterError(f"Between 1 and {DESCRIBE_MAX} ARNs must be given.")
-    keys = {text: _key(call, text, kind) for text in arns}
+    keys = {text: lookup.part_key(call, text, kind) for text in arns}
 
     def look(reader: Reader) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         shown, failures = [], []
@@ -147,14 +147,6 @@ async def _described(call: Call, arns: Sequence[str], kind: str, found: Found) -
         return shown, failures
 
     return await call.view(look)
-
-
-def _key(call: Call, text: str, kind: str) -> str:
-    parsed = arn.parse_arn(text)
-    parts = parsed.resource.split("/") if parsed else []
-    if parsed is None or len(parts) != 4 or parts[0] != kind or (parsed.service, parsed.region, parsed.account) != ("ecs", call.region, call.account):
-        raise InvalidParameterError(f"Invalid identifier: {text} is no ARN of a {kind.replace('-', ' ')} of this account and region")
-    return f"{call.account}/{'/'.join(parts[1:])}"
 
 
 def _service_deployment_json(reader: Reader, call: Call, deployment: Deployment, service: Service) -> dict[str, Any]:
@@ -255,7 +247,7 @@ async def stop_service_deployment(call: Call, request: Any) -> dict[str, Any]:
     """
     if request.stopType not in (None, "ROLLBACK"):
         raise InvalidParameterError(f"stopType {request.stopType} is not valid. The valid values are ROLLBACK.")
-    key = _key(call, request.serviceDeploymentArn, "service-deployment")
+    key = lookup.part_key(call, request.serviceDeploymentArn, "service-deployment")
 
     def stop(tx: Transaction) -> dict[str, Any]:
         deployment = tx.get(DEPLOYMENTS, key)
@@ -281,7 +273,7 @@ async def continue_service_deployment(call: Call, request: Any) -> dict[str, Any
     Raises ServiceDeploymentNotFoundError, and InvalidParameterError when the deployment is not IN_PROGRESS, has no such hook, or the hook waits for
     nobody (any more).
     """
-    key = _key(call, request.serviceDeploymentArn, "service-deployment")
+    key = lookup.part_key(call, request.serviceDeploymentArn, "service-deployment")
 
     def go_on(tx: Transaction) -> dict[str, Any]:
         deployment = tx.get(DEPLOYMENTS, key)

@@ -124,7 +124,7 @@ def _found(record: Any, text: str, missing: type[ApiError]) -> Any:
 def _task_set_key(reader: Reader, call: Call, arn: Arn) -> str:
     """The store key of `task-set/CLUSTER/SERVICE/ecs-svc/ID`."""
     parts = arn.resource.split("/")
-    if len(parts) != 5 or parts[3] != "ecs-svc" or (arn.region, arn.account) != (call.region, call.account):
+    if len(parts) != 5 or parts[3] != "ecs-svc" or lookup.own_arn(call, str(arn)) is None:
         raise InvalidParameterError(f"Invalid ARN: {arn}")
     return f"{lookup.cluster_of(reader, call, parts[1]).key}/{parts[2]}/{parts[4]}"
 
@@ -135,7 +135,10 @@ def _key_in_cluster(reader: Reader, call: Call, arn: Arn) -> str:
     if len(parts) != 2:
         raise InvalidParameterError("Long arn format must be used for tagging operations")
     cluster = lookup.cluster_of(reader, call, parts[0])
-    if kind == "daemon":
-        return f"{cluster.key}/{parts[1]}"
-    read = {"service": lookup.service_key, "task": lookup.task_key, "container-instance": lookup.container_instance_key}[kind]
-    return read(call, cluster, str(arn))
+    read = {
+        "service": lookup.service_key,
+        "daemon": lookup.daemon_key,
+        "task": lookup.task_key,
+        "container-instance": lookup.container_instance_key,
+    }
+    return read[kind](call, cluster, str(arn))

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from homeport.api.call import Call
+from homeport.api.ecs import lookup
 from homeport.api.ecs.task_input import not_built
 from homeport.errors import InvalidParameterError
-from homeport.model.arn import parse_arn
 from homeport.model.ecs.service import Service
 
 SCALE_MAX: Final = 100.0
@@ -49,9 +49,9 @@ def id_of(call: Call, service: Service, reference: str) -> str:
     """
     text = reference
     if reference.startswith("arn:"):
-        parsed = parse_arn(reference)
+        parsed = lookup.own_arn(call, reference)
         own = f"task-set/{service.cluster}/{service.name}/"
-        if parsed is None or (parsed.service, parsed.region, parsed.account) != ("ecs", call.region, call.account):
+        if parsed is None:
             raise InvalidParameterError(f"Invalid identifier: {reference} is no ARN of a task set of this account and region")
         if not parsed.resource.startswith(own):
             raise InvalidParameterError(f"Invalid identifier: {reference} is no task set of the service {service.name}")

@@ -262,6 +262,49 @@ async def test_a_reference_elsewhere_is_refused_and_changes_nothing(ecs, operati
     assert ecs.context.store.revision == before
 
 
+ELSEWHERE = [f"arn:aws-cn:ecs:{REGION}:{ACCOUNT}:", f"arn:aws:ecs:{REGION}:210987654321:", f"arn:aws:ecs:eu-west-1:{ACCOUNT}:"]
+BY_ARN = [
+    *(
+        ("TagResource", "resourceArn", resource, {"tags": [{"key": "k", "value": "v"}]})
+        for resource in (
+            "cluster/default",
+            "capacity-provider/pool",
+            "gateway/shop",
+            "service/default/web",
+            "task-definition/web:1",
+            "daemon/default/logs",
+            "task-set/default/web/ecs-svc/1",
+        )
+    ),
+    ("DescribeCapacityProviders", "capacityProviders", "capacity-provider/pool", {}),
+    ("DeleteCapacityProvider", "capacityProvider", "capacity-provider/pool", {}),
+    ("DescribeGatewayRoute", "gatewayRouteArn", "gateway-route/shop/r", {}),
+    ("DescribeExpressGatewayService", "serviceArn", "service/default/express", {}),
+    ("DescribeDaemon", "daemonArn", "daemon/default/logs", {}),
+    ("DescribeDaemonDeployments", "daemonDeploymentArns", "daemon-deployment/default/logs/1", {}),
+    ("DescribeServiceDeployments", "serviceDeploymentArns", "service-deployment/default/web/1", {}),
+    ("StopServiceDeployment", "serviceDeploymentArn", "service-deployment/default/web/1", {}),
+]
+
+
+@pytest.mark.parametrize(("operation", "member", "resource", "further"), BY_ARN)
+async def test_an_arn_of_elsewhere_names_nothing_here(ecs, operation, member, resource, further):
+    """What policies say of ours would not be asked of it."""
+
+    def named(prefix):
+        return {member: [prefix + resource] if member.endswith("s") else prefix + resource, **further}
+
+    before = ecs.context.store.revision
+    for prefix in ELSEWHERE:
+        with pytest.raises(InvalidParameterError):
+            await ecs(operation, **named(prefix))
+    assert ecs.context.store.revision == before
+    try:
+        await ecs(operation, **named(ARN))
+    except ApiError as error:
+        assert not isinstance(error, InvalidParameterError)
+
+
 @pytest.mark.parametrize(("operation", "member", "kind", "further"), IN_CLUSTER)
 async def test_a_cluster_that_is_not_there_or_inactive_is_not_found(ecs, operation, member, kind, further):
     name = "web" if kind == "service" else ID
