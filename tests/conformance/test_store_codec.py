@@ -45,6 +45,23 @@ ACCOUNT, NOW = "123456789012", 1_764_000_000.25
 
 # One record of each table with as many fields set as there were when version 1 was written. A field that comes later must have a default, so
 # these expressions, and the golden files, stay as they are. A new version of a table gets a golden file of its own (see docs/design/store.md).
+
+
+def task_definition(family: str, revision: int, *, cpu: int, memory_mib: int) -> TaskDefinition:
+    return TaskDefinition(
+        account=ACCOUNT,
+        family=family,
+        revision=revision,
+        status="ACTIVE",
+        registered_at=NOW,
+        registered_by=f"arn:aws:iam::{ACCOUNT}:root",
+        document=b'{"family":"%s"}' % family.encode(),
+        network_mode="bridge",
+        cpu=cpu,
+        memory_mib=memory_mib,
+    )
+
+
 SAMPLES: dict[str, Record] = {
     "installation": Installation(id="0123456789abcdef", account=ACCOUNT, region="us-east-1", created_at=NOW),
     "access_keys": AccessKey(
@@ -174,17 +191,8 @@ SAMPLES: dict[str, Record] = {
     ),
     "gateway_associations": GatewayAssociation(account=ACCOUNT, gateway="shop", cluster="default", status="ACTIVE", created_at=NOW),
     "task_definition_families": TaskDefinitionFamily(account=ACCOUNT, family="web", last_revision=300),
-    "task_definitions": TaskDefinition(
-        account=ACCOUNT,
-        family="web",
-        revision=300,
-        status="ACTIVE",
-        registered_at=NOW,
-        registered_by=f"arn:aws:iam::{ACCOUNT}:root",
-        document=b'{"family":"web"}',
-        network_mode="bridge",
-        cpu=256,
-        memory_mib=512,
+    "task_definitions": msgspec.structs.replace(
+        task_definition("web", 300, cpu=256, memory_mib=512),
         host_ports=(HostPort(port=8080, protocol="tcp"),),
         requires_attributes=("com.amazonaws.ecs.capability.docker-remote-api.1.18",),
         placement_constraints=("attribute:ecs.os-type == linux",),
@@ -364,18 +372,7 @@ SAMPLES: dict[str, Record] = {
         registered_at=NOW,
         registered_by=f"arn:aws:iam::{ACCOUNT}:root",
         shown=b'{"family":"logs"}',
-        definition=TaskDefinition(
-            account=ACCOUNT,
-            family="logs",
-            revision=3,
-            status="ACTIVE",
-            registered_at=NOW,
-            registered_by=f"arn:aws:iam::{ACCOUNT}:root",
-            document=b'{"family":"logs"}',
-            network_mode="bridge",
-            cpu=128,
-            memory_mib=64,
-        ),
+        definition=task_definition("logs", 3, cpu=128, memory_mib=64),
         delete_requested_at=NOW + 1,
         deleted_at=NOW + 2,
         tags=(("team", "checkout"),),

@@ -5,6 +5,7 @@ Owns: the declarations of keys, indexes, guards and stored versions. Never holds
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from homeport.errors import InvalidTransitionError
@@ -42,6 +43,8 @@ from homeport.model.iam.user import User
 from homeport.model.installation import Effect, IdempotencyToken, Installation
 from homeport.store.table import Table
 
+Guard = Callable[[Any, Any], None]
+
 
 def guard_task(before: Task | None, after: Task | None) -> None:
     """A task's states only move forward: `last_status` along `task_model.ORDER`, `desired_status` from RUNNING to STOPPED."""
@@ -53,55 +56,28 @@ def guard_task(before: Task | None, after: Task | None) -> None:
         raise InvalidTransitionError(f"task {after.id}: desiredStatus may not leave STOPPED")
 
 
-def guard_container_instance(before: ContainerInstance | None, after: ContainerInstance | None) -> None:
-    """A container instance's status moves along its transition table."""
-    if before is None or after is None or before.status == after.status:
-        return
-    if after.status not in instance_model.TRANSITIONS[before.status]:
-        raise InvalidTransitionError(f"container instance {after.id}: status may not go from {before.status} to {after.status}")
+def moves_along(transitions: Mapping[str, Collection[str]], name: Callable[[Any], str], *, field: str = "status") -> Guard:
+    """A guard of records whose `field` moves along `transitions`. `name` says which record it is, for the error."""
+
+    def guard(before: Any, after: Any) -> None:
+        if before is None or after is None:
+            return
+        old, new = getattr(before, field), getattr(after, field)
+        if new != old and new not in transitions[old]:
+            raise InvalidTransitionError(f"{name(after)}: {field} may not go from {old or 'none'} to {new or 'none'}")
+
+    return guard
+
+
+_guard_lifecycle_stage: Final = moves_along(deployment_model.LIFECYCLE, lambda r: f"deployment {r.id}", field="lifecycle_stage")
+_guard_deployment_status: Final = moves_along(deployment_model.TRANSITIONS, lambda r: f"deployment {r.id}", field="service_deployment_status")
 
 
 def guard_deployment(before: Deployment | None, after: Deployment | None) -> None:
     """A service deployment's status and its lifecycle stage move along their transition tables; records of older versions have no status."""
-    if before is None or after is None:
-        return
-    if before.lifecycle_stage != after.lifecycle_stage and after.lifecycle_stage not in deployment_model.LIFECYCLE[before.lifecycle_stage]:
-        raise InvalidTransitionError(f"deployment {after.id}: its stage may not go from {before.lifecycle_stage!r} to {after.lifecycle_stage}")
-    if not (before.service_deployment_status and after.service_deployment_status):
-        return
-    old, new = before.service_deployment_status, after.service_deployment_status
-    if new != old and new not in deployment_model.TRANSITIONS[old]:
-        raise InvalidTransitionError(f"deployment {after.id}: its status may not go from {old} to {new}")
-
-
-def guard_daemon_task_definition(before: DaemonTaskDefinition | None, after: DaemonTaskDefinition | None) -> None:
-    """The status of a daemon task definition moves along its transition table."""
-    if before is None or after is None or before.status == after.status:
-        return
-    if after.status not in daemon_definition_model.TRANSITIONS[before.status]:
-        raise InvalidTransitionError(f"daemon task definition {after.key}: status may not go from {before.status} to {after.status}")
-
-
-def guard_daemon(before: Daemon | None, after: Daemon | None) -> None:
-    """A daemon's status moves along its transition table."""
-    if before is not None and after is not None and after.status not in (before.status, *daemon_model.TRANSITIONS[before.status]):
-        raise InvalidTransitionError(f"daemon {after.name}: status may not go from {before.status} to {after.status}")
-
-
-def guard_daemon_deployment(before: DaemonDeployment | None, after: DaemonDeployment | None) -> None:
-    """A daemon deployment's status moves along its transition table."""
-    if before is None or after is None or before.status == after.status:
-        return
-    if after.status not in daemon_deployment_model.TRANSITIONS[before.status]:
-        raise InvalidTransitionError(f"daemon deployment {after.id}: its status may not go from {before.status} to {after.status}")
-
-
-def guard_task_set(before: TaskSet | None, after: TaskSet | None) -> None:
-    """A task set's status moves along its transition table."""
-    if before is None or after is None or before.status == after.status:
-        return
-    if after.status not in task_set_model.TRANSITIONS[before.status]:
-        raise InvalidTransitionError(f"task set {after.id}: status may not go from {before.status} to {after.status}")
+    _guard_lifecycle_stage(before, after)
+    if before is not None and after is not None and before.service_deployment_status and after.service_deployment_status:
+        _guard_deployment_status(before, after)
 
 
 def guard_capacity_provider(before: CapacityProvider | None, after: CapacityProvider | None) -> None:
@@ -110,14 +86,6 @@ def guard_capacity_provider(before: CapacityProvider | None, after: CapacityProv
         return
     if after.status != before.status and after.created_at <= before.created_at:
         raise InvalidTransitionError(f"capacity provider {after.name}: status may not leave {before.status}")
-
-
-def guard_gateway(before: Gateway | None, after: Gateway | None) -> None:
-    """A gateway's status moves along its transition table."""
-    if before is None or after is None or before.status == after.status:
-        return
-    if after.status not in gateway_model.TRANSITIONS[before.status]:
-        raise InvalidTransitionError(f"gateway {after.name}: status may not go from {before.status} to {after.status}")
 
 
 INSTALLATION: Final = Table("installation", Installation, lambda r: "installation")
@@ -173,7 +141,7 @@ CAPACITY_PROVIDERS: Final = Table(
     indexes={"cluster": lambda r: (f"{r.account}/{r.cluster}",) if r.cluster and r.status != capacity_provider_model.INACTIVE else ()},
     guard=guard_capacity_provider,
 )
-GATEWAYS: Final = Table("gateways", Gateway, lambda r: r.key, guard=guard_gateway)
+GATEWAYS: Final = Table("gateways", Gateway, lambda r: r.key, guard=moves_along(gateway_model.TRANSITIONS, lambda r: f"gateway {r.name}"))
 GATEWAY_ASSOCIATIONS: Final = Table(
     "gateway_associations",
     GatewayAssociation,
@@ -200,7 +168,7 @@ DAEMON_TASK_DEFINITIONS: Final = Table(
     DaemonTaskDefinition,
     lambda r: r.key,
     indexes={"status": lambda r: (r.status,), "family_status": lambda r: (f"{r.account}/{r.family}/{r.status}",)},
-    guard=guard_daemon_task_definition,
+    guard=moves_along(daemon_definition_model.TRANSITIONS, lambda r: f"daemon task definition {r.key}"),
 )
 CONTAINER_INSTANCES: Final = Table(
     "container_instances",
@@ -213,7 +181,7 @@ CONTAINER_INSTANCES: Final = Table(
             (f"{r.cluster_key}/{r.capacity_provider}",) if r.status != instance_model.INACTIVE and r.capacity_provider else ()
         ),
     },
-    guard=guard_container_instance,
+    guard=moves_along(instance_model.TRANSITIONS, lambda r: f"container instance {r.id}"),
 )
 TASKS: Final = Table(
     "tasks",
@@ -274,7 +242,7 @@ TASK_SETS: Final = Table(
         "definition": lambda r: (f"{r.account}/{r.family}:{r.revision}",),
         "capacity_provider": lambda r: tuple(f"{r.cluster_key}/{name}" for name in r.capacity_providers),
     },
-    guard=guard_task_set,
+    guard=moves_along(task_set_model.TRANSITIONS, lambda r: f"task set {r.id}"),
 )
 
 DAEMONS: Final = Table(
@@ -285,7 +253,7 @@ DAEMONS: Final = Table(
         "capacity_provider": lambda r: tuple(f"{r.cluster_key}/{name}" for name in r.capacity_providers),
         "definition": lambda r: r.definitions,
     },
-    guard=guard_daemon,
+    guard=moves_along(daemon_model.TRANSITIONS, lambda r: f"daemon {r.name}"),
 )
 DAEMON_DEPLOYMENTS: Final = Table(
     "daemon_deployments",
@@ -295,7 +263,7 @@ DAEMON_DEPLOYMENTS: Final = Table(
         "daemon": lambda r: (r.daemon_key,),
         "alarms": lambda r: (r.alarms.status,) if r.alarms.status == deployment_model.MONITORING else (),
     },
-    guard=guard_daemon_deployment,
+    guard=moves_along(daemon_deployment_model.TRANSITIONS, lambda r: f"daemon deployment {r.id}"),
 )
 DAEMON_REVISIONS: Final = Table("daemon_revisions", DaemonRevision, lambda r: r.key, indexes={"daemon": lambda r: (r.daemon_key,)})
 

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Collection, Mapping
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
+from tests.conformance.test_store_codec import SAMPLES
 
 from homeport.errors import InvalidTransitionError
 from homeport.model.ecs import container_instance as instance_model
+from homeport.model.ecs import daemon, daemon_deployment, daemon_task_definition, deployment, gateway, task_set
 from homeport.model.ecs import task as task_model
 from homeport.store.sqlite import RESERVED
-from homeport.store.tables import CONTAINER_INSTANCES, TABLES, TASKS, guard_container_instance, guard_task
+from homeport.store.table import Table
+from homeport.store.tables import (
+    CONTAINER_INSTANCES,
+    DAEMON_DEPLOYMENTS,
+    DAEMON_TASK_DEFINITIONS,
+    DAEMONS,
+    DEPLOYMENTS,
+    GATEWAYS,
+    TABLES,
+    TASK_SETS,
+    TASKS,
+    guard_task,
+)
 from homeport.testing import records
 
 
@@ -39,15 +57,38 @@ def test_a_task_wanted_stopped_stays_so():
         guard_task(stopped, records.task())
 
 
-@pytest.mark.parametrize("before", instance_model.TRANSITIONS)
-@pytest.mark.parametrize("after", instance_model.TRANSITIONS)
-def test_an_instance_moves_along_its_table(before: str, after: str):
-    old = records.container_instance(status=before)
-    if after == before or after in instance_model.TRANSITIONS[before]:
-        guard_container_instance(old, replace(old, status=after))
-    else:
-        with pytest.raises(InvalidTransitionError, match=f"from {before} to {after}"):
-            guard_container_instance(old, replace(old, status=after))
+MOVES: tuple[tuple[Table[Any], str, Mapping[str, Collection[str]]], ...] = (
+    (CONTAINER_INSTANCES, "status", instance_model.TRANSITIONS),
+    (DAEMON_TASK_DEFINITIONS, "status", daemon_task_definition.TRANSITIONS),
+    (DAEMONS, "status", daemon.TRANSITIONS),
+    (DAEMON_DEPLOYMENTS, "status", daemon_deployment.TRANSITIONS),
+    (TASK_SETS, "status", task_set.TRANSITIONS),
+    (GATEWAYS, "status", gateway.TRANSITIONS),
+    (DEPLOYMENTS, "service_deployment_status", deployment.TRANSITIONS),
+    (DEPLOYMENTS, "lifecycle_stage", deployment.LIFECYCLE),
+)
+
+
+@pytest.mark.parametrize(("table", "field", "transitions"), MOVES, ids=lambda item: getattr(item, "name", item if isinstance(item, str) else ""))
+def test_a_state_moves_along_its_table(table: Table[Any], field: str, transitions: Mapping[str, Collection[str]]):
+    some: Any = SAMPLES[table.name]
+    guard: Any = table.guard
+    for before, after in itertools.product(transitions, transitions):
+        old, new = replace(some, **{field: before}), replace(some, **{field: after})
+        if after == before or after in transitions[before]:
+            guard(old, new)
+        else:
+            with pytest.raises(InvalidTransitionError, match=f"{field} may not go from {before or 'none'} to {after or 'none'}"):
+                guard(old, new)
+        guard(None, new)
+        guard(old, None)
+
+
+def test_a_deployment_of_an_older_version_has_no_status_and_gets_any():
+    some: Any = SAMPLES[DEPLOYMENTS.name]
+    guard: Any = DEPLOYMENTS.guard
+    for status in deployment.TRANSITIONS:
+        guard(replace(some, service_deployment_status=""), replace(some, service_deployment_status=status))
 
 
 def test_a_stopped_task_is_live_nowhere():
