@@ -1,7 +1,7 @@
 """The control plane of a simulation: every part that `server.py` builds, on a backend that outlives it, and one life after the other.
 
 Owns: `ControlPlane` (start, stop in order, kill), `FaultyBackend` (slow commits, failing commits, crashes before and after them).
-Never decides when something fails: `faults.py` does. Only the front door's signatures are left out: every caller is the root user.
+Never decides when something fails: `server_faults.py` does. Only the front door's signatures are left out: every caller is the root user.
 """
 
 from __future__ import annotations
@@ -18,11 +18,7 @@ from homeport.api.homeport.operations import OPERATIONS as HOMEPORT_OPERATIONS
 from homeport.api.server import Application
 from homeport.api.signature import Principal, Verifier
 from homeport.config import Settings
-from homeport.controllers.capacity import keep_capacity
 from homeport.controllers.instance_provider import InstanceProvider
-from homeport.controllers.journal import keep_journal
-from homeport.controllers.lifecycle_hook import HookRunner, HookTasks
-from homeport.controllers.loop import Loop
 from homeport.dispatcher.hub import Dispatcher
 from homeport.errors import CommitFailedError
 from homeport.iam import sigv4
@@ -30,7 +26,7 @@ from homeport.ids import Ids
 from homeport.model.arn import root_arn
 from homeport.model.installation import Installation
 from homeport.placement.index import PlacementIndex
-from homeport.server import controllers_of
+from homeport.server import leader_work
 from homeport.store.backend import Batch
 from homeport.store.journal import verify
 from homeport.store.memory import MemoryBackend
@@ -152,8 +148,6 @@ class ControlPlane:
         self.lives = 0
         self.store: Store | None = None
         self.context: Context | None = None
-        self.controllers: Loop | None = None
-        self.dispatcher: Dispatcher | None = None
         self.instance_providers: dict[str, InstanceProvider] = {}
         """Who makes machines, by capacity provider; they outlive the server."""
         self._network = network
@@ -163,7 +157,8 @@ class ControlPlane:
         self._committed = committed
         self._crashed = crashed
         self._way: FaultyBackend | None = None
-        self._running: asyncio.Task[None] | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin a life: load the store, start the parts, open the door."""
@@ -196,7 +191,6 @@ class ControlPlane:
         dispatcher = Dispatcher(
             store=store, clock=self.clock, ids=ids.child("dispatcher"), settings=self._settings, region=REGION, verify=door.verify
         )
-        controllers = Loop(store=store, clock=self.clock, controllers=controllers_of(context), sweep_seconds=self._settings.sweep_seconds)
         application = Application(
             context,
             {"ecs": ECS_OPERATIONS, "homeport": HOMEPORT_OPERATIONS},
@@ -205,14 +199,11 @@ class ControlPlane:
         )
         dispatcher.offer_reports(StateReports(context).take)
         await dispatcher.start()
-        self._running = asyncio.get_running_loop().create_task(controllers.run())
         targets = UnreliableTargets(self._chance.child(f"hooks{self.lives}"), self.clock)
-        tasks = HookTasks(placement=placement, ids=ids.child("hook"))
-        hooks = HookRunner(store, self.clock, caller=targets, tasks=tasks, region=REGION)
-        scaling = keep_capacity(store, self.clock, self._settings, region=REGION, providers=self.instance_providers)
-        for work in (hooks.run(), keep_journal(store, self.clock, self._settings), scaling):
-            asyncio.get_running_loop().create_task(work)  # noqa: RUF006 - the process keeps it
-        self.store, self.context, self.controllers, self.dispatcher = store, context, controllers, dispatcher
+        work = leader_work(context, None, caller=targets, providers=self.instance_providers)
+        self._running = [asyncio.get_running_loop().create_task(part) for part in work]
+        self.store, self.context = store, context
+        self._dispatcher = dispatcher
         self._network.attach(SERVER, process, application, link=self.link)
 
     @property
@@ -257,15 +248,16 @@ class ControlPlane:
 
     async def stop(self) -> None:
         """End this life in order, as on SIGTERM."""
-        process, store, dispatcher, running = self.process, self.store, self.dispatcher, self._running
-        if process is None or store is None or dispatcher is None or running is None:
+        process, store, dispatcher, running = self.process, self.store, self._dispatcher, self._running
+        if process is None or store is None or dispatcher is None:
             await self.kill()
             return
         self.store = None
 
         async def end() -> None:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            for part in running:
+                part.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
             await dispatcher.close()
             await store.close()
 
@@ -276,7 +268,8 @@ class ControlPlane:
     async def kill(self) -> None:
         """End this life where it stands."""
         process, way = self.process, self._way
-        self.process = self._way = self.store = self._running = None
+        self.process = self._way = self.store = self._dispatcher = None
+        self._running = []
         self._network.detach(SERVER)
         if way is not None:
             way.fenced = True
