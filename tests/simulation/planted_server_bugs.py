@@ -99,9 +99,6 @@ def keep_deleted_records_when_reading_anew() -> None:
 def begin_to_lead_behind_the_head() -> None:
     """A new leader does not wait until its copy has what the leader before committed."""
 
-    async def reach(self: Any, revision: int) -> None:
-        """The waiting is left out."""
-
     async def begin(self: Any, leadership: Any) -> None:
         await self._stop_following()
         head = await self._etcd.lead(leadership)

@@ -38,7 +38,6 @@ _DEPLOYMENT_MOVES: Final = {("PRIMARY", "ACTIVE"), ("PRIMARY", "INACTIVE"), ("AC
 _ROLLOUT_MOVES: Final = {("IN_PROGRESS", "COMPLETED"), ("IN_PROGRESS", "FAILED")}
 _OBSERVED: Final = {"": 0, "PENDING": 1, "RUNNING": 2, "STOPPED": 3}
 _ONCE: Final = ("started_at", "stopped_at", "stopping_at", "pull_started_at", "pull_stopped_at", "execution_stopped_at", "healthy_since")
-_SCHEDULER: Final = "ServiceSchedulerInitiated"
 _ORPHANED: Final = ("Container instance deregistration forced by user.", "The container instance was deregistered.", "Host EC2 (instance ")
 """How the reasons begin of tasks whose books were closed without their agent; their containers may run on (ecs-reference 3.3)."""
 

@@ -54,12 +54,6 @@ class Plane(Protocol):
         ...
 
 
-class Users(Protocol):
-    """What is asked of the workload."""
-
-    busy_hosts: set[str]
-
-
 class Patience:
     """Watches services that have fewer tasks than desired and give no reason."""
 
@@ -112,9 +106,8 @@ def _shortage(service: Service, records: dict[str, dict[str, Any]], tasks: list[
     return f"has {wanted} of {service.desired_count} tasks"
 
 
-def unsettled(plane: Plane, invariants: Invariants, hosts: Iterable[Host], users: Users) -> list[str]:
+def unsettled(plane: Plane, invariants: Invariants, hosts: Iterable[Host]) -> list[str]:
     """Everything that is not where it is wanted, in words; empty when the installation is at rest."""
-    del users
     if not plane.up or plane.context is None:
         return ["the server is down"]
     records = invariants.records

@@ -350,7 +350,7 @@ class World:
             for arn in self._ghosts():
                 await self.workload.deregister(arn)
             hosts = [*self.hosts, *self.pool.machines.values()]
-            problems = [*unsettled(self.plane, self.invariants, hosts, self.workload), *self.pool.problems()] or list(self.plane.apart())
+            problems = [*unsettled(self.plane, self.invariants, hosts), *self.pool.problems()] or list(self.plane.apart())
             if not problems:
                 self.settled_after = self.loop.time() - began
                 self.note(f"settled after {self.settled_after:.1f} s")
