@@ -100,11 +100,8 @@ class World:
         return self._tasks()
 
     def _deployment(self):
-        primary = self.primary
-        ended = [task for task in self.tasks.values() if task.last_status == "STOPPED" and task.deployment_id == primary.target_id]
-        answer = deployment_planner.plan(
-            self.view(), [task for task in ended if task.stopped_at > primary.ends_counted_at], settings=SETTINGS, now=self.now
-        )
+        ended = [task for task in self.tasks.values() if task.last_status == "STOPPED"]
+        answer = deployment_planner.plan(self.view(), ended, settings=SETTINGS, now=self.now)
         for change in answer.changes:
             if isinstance(change, UpdateTask):
                 self.tasks[change.task.id] = change.task

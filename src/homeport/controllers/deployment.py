@@ -85,19 +85,20 @@ class DeploymentController:
         primary = view.primary
         if primary is None:
             return Activation()
-        plan = planner.plan(view, self._ended(tx, primary), settings=self._settings, now=tx.now)
+        counted = planner.counted_in(view)
+        ended = (task for item in counted for task in self._ended(tx, item))
+        plan = planner.plan(view, ended, settings=self._settings, now=tx.now)
         if view.service_revision is not None and not any(isinstance(change, UpdateRevision) for change in plan.changes):
             self._unpinned.add(key)
         else:
             self._unpinned.discard(key)
-        if primary.failures_to_start:
+        after = {change.deployment.id: change.deployment for change in plan.changes if isinstance(change, UpdateDeployment)}
+        if any(item.failures_to_start or after.get(item.id, item).failures_to_start for item in counted):
             self._failing.add(key)
         else:
             self._failing.discard(key)
         for change in plan.changes:
             service = self._apply(tx, service, change)
-            if isinstance(change, UpdateDeployment) and change.deployment.failures_to_start and change.deployment.id == primary.id:
-                self._failing.add(key)
         marked = sum(1 for change in plan.changes if isinstance(change, UpdateTask))
         return Activation(
             wake_at=wake_at(view, plan.wake_at, healthy_after_seconds=self._settings.healthy_after_seconds, now=tx.now),

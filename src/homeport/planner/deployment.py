@@ -20,7 +20,7 @@ from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.task import Task
 from homeport.model.record import Instant
 from homeport.planner import circuit_breaker, failures, rollback, traffic_shift
-from homeport.planner.deployment_configuration import BLOCKING, Configuration, configuration_of
+from homeport.planner.deployment_configuration import BLOCKING, Breaker, Configuration, configuration_of
 from homeport.planner.deployment_start import monitors_over
 from homeport.planner.health import healthy_at, is_healthy
 from homeport.planner.service import TROUBLESHOOTING, ServiceView, is_settled
@@ -38,7 +38,7 @@ def completed_reason(deployment_id: str) -> str:
 def plan(view: ServiceView, ended: Iterable[Task], *, settings: Settings, now: Instant) -> Plan:
     """What `view`'s deployments and their tasks' health have become.
 
-    `ended`: STOPPED tasks of the PRIMARY deployment; those that stopped up to its `ends_counted_at` are passed over.
+    `ended`: STOPPED tasks of the deployments that are `counted_in` it; those that stopped up to its `ends_counted_at` are passed over.
     """
     primary = view.primary
     if view.service.status != service_model.ACTIVE or primary is None:
@@ -50,20 +50,24 @@ def plan(view: ServiceView, ended: Iterable[Task], *, settings: Settings, now: I
     changes.extend([UpdateRevision(known, "the first task runs")] if known else [])
     asked = configuration_of(view.service, primary)
     begun = _watched(_begun(primary, now), asked, view.service.desired_count)
-    found = list(failures.moments(primary, view.tasks, ended, healthy_after_seconds=after, now=now))
+    stopped = tuple(ended)
+    found = list(failures.moments(primary, view.tasks, stopped, healthy_after_seconds=after, now=now))
     counted = _judged(failures.count(begun, found, asked.deployment_circuit_breaker, settings=settings, now=now))
-    others = tuple(item for item in view.deployments if item.id != primary.id)
+    beside = tuple(item for item in view.deployments if item.id != primary.id)
+    others = tuple(_counted_beside(view, item, stopped, settings=settings, now=now) if _is_kept(item, primary) else item for item in beside)
     live = {task.deployment_id for task in view.tasks}
     failure = rollback.failure_of(counted, asked)
     if failure is None:
         remaining = tuple(item for item in others if item.target_id in live or _is_kept(item, counted))
         counted = _brought_on(msgspec.structs.replace(view, deployments=(counted, *remaining)), counted, asked, after=after, now=now)
         failure = rollback.failure_of(counted, asked)
-    changed = {item.id: _inactive(item, now) for item in others if item.target_id not in live and not _is_kept(item, counted)}
+    changed = {item.id: item for before, item in zip(beside, others, strict=True) if item != before}
+    changed |= {item.id: _inactive(item, now) for item in others if item.target_id not in live and not _is_kept(item, counted)}
     if failure is None and counted != primary:
         changed[primary.id] = counted
     changes.extend(UpdateDeployment(item, "its tasks' states") for item in changed.values())
-    changes.extend(_events(view.service.name, primary, counted))
+    for before, item in ((primary, counted), *zip(beside, others, strict=True)):
+        changes.extend(_events(view.service.name, before, item))
     if failure is not None:
         undone = changed.get(view.undone.id, view.undone) if view.undone else None
         changes.extend(rollback.failed(view, counted, failure, undone=undone, now=now))
@@ -73,6 +77,18 @@ def plan(view: ServiceView, ended: Iterable[Task], *, settings: Settings, now: I
         # From now on what it replaced is taken down, so this is what a rollback of the next one goes to.
         changes.append(UpdateService(msgspec.structs.replace(view.service, completed_revision_id=counted.target_id), "its traffic has moved"))
     return Plan(tuple(_merged(changes)), _wake_at(view, counted, asked, after=after, now=now))
+
+
+def counted_in(view: ServiceView) -> tuple[Deployment, ...]:
+    """The deployments of `view` that may start tasks, so that their failures are counted: the PRIMARY one, and blue that stands beside it."""
+    primary = view.primary
+    return tuple(item for item in view.deployments if primary is not None and (item.id == primary.id or _is_kept(item, primary)))
+
+
+def _counted_beside(view: ServiceView, item: Deployment, ended: Sequence[Task], *, settings: Settings, now: Instant) -> Deployment:
+    """`item`, blue's deployment, with its counters; its monitors have nothing more to watch."""
+    found = list(failures.moments(item, view.tasks, ended, healthy_after_seconds=settings.healthy_after_seconds, now=now))
+    return failures.count(item, found, Breaker(), settings=settings, now=now)
 
 
 def _is_kept(item: Deployment, primary: Deployment) -> bool:

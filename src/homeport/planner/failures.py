@@ -70,7 +70,7 @@ class Moment(msgspec.Struct, frozen=True, order=True):
 def moments(
     deployment: Deployment | DaemonDeployment, live: Iterable[Task], ended: Iterable[Task], *, healthy_after_seconds: float, now: Instant
 ) -> Iterator[Moment]:
-    """The moments after `deployment.ends_counted_at` that move its counters."""
+    """The moments after `deployment.ends_counted_at` that move its counters; tasks of others are passed over."""
     since = deployment.ends_counted_at
     for task in live:
         if task.deployment_id != deployment.target_id:
@@ -86,7 +86,7 @@ def moments(
         elif task.healthy_since > since:
             yield Moment(task.healthy_since, 1, "healthy", task.created_at)
     for task in ended:
-        if _ended_at(task) <= since:
+        if task.deployment_id != deployment.target_id or _ended_at(task) <= since:
             continue
         if task.started_at > since:
             yield Moment(task.started_at, 0, "ran", task.created_at)

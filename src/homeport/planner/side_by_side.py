@@ -10,7 +10,6 @@ rolling updates.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 import msgspec
 
@@ -23,9 +22,6 @@ from homeport.planner import service as rolling
 from homeport.planner.health import is_healthy
 from homeport.planner.service import ServiceView, Victims
 from homeport.planner.traffic_shift import side_by_side
-
-BLUE_PAUSE_SECONDS: Final = 15.0
-"""Between two rounds of replacements for blue, whose failures nobody counts any more: one that has come to crash is not restarted without end."""
 
 
 def applies(view: ServiceView) -> bool:
@@ -68,8 +64,7 @@ def _sides(view: ServiceView, after: float, now: Instant) -> Iterator[tuple[Depl
         own = [task for task in view.tasks if task.deployment_id == other.target_id]
         if other.id != primary.id and other.target_id == primary.blue_revision_id:
             blue_healthy = sum(is_healthy(task, after, now) for task in own)
-            newest = max((task.created_at for task in own), default=0.0)
-            yield _held(other, until=newest + BLUE_PAUSE_SECONDS), desired
+            yield _at_rest(other), desired
     if primary.rollback_of or primary.lifecycle_stage not in model.BEFORE_GREEN:
         yield primary, desired
     for other in view.deployments:
@@ -80,6 +75,6 @@ def _sides(view: ServiceView, after: float, now: Instant) -> Iterator[tuple[Depl
             yield msgspec.structs.replace(other, rollout_state=model.FAILED, lifecycle_stage=""), min(there, desired)
 
 
-def _held(blue: Deployment, *, until: Instant) -> Deployment:
-    """Blue's deployment as one that starts what it misses, but not before `until`."""
-    return msgspec.structs.replace(blue, rollout_state=model.COMPLETED, lifecycle_stage="", throttled_until=until)
+def _at_rest(blue: Deployment) -> Deployment:
+    """Blue's deployment, whatever it came to, as one that starts what it misses; its own failures slow that down."""
+    return msgspec.structs.replace(blue, rollout_state=model.COMPLETED, lifecycle_stage="")

@@ -202,6 +202,24 @@ async def test_a_blue_task_that_is_lost_is_replaced_beside_green(aws):
     assert await aws.running() == [1, 1, 2, 2]
 
 
+async def test_blue_that_does_not_start_is_tried_ever_more_rarely(aws):
+    await aws("CreateService", serviceName="web", taskDefinition="web:1", desiredCount=0, deploymentConfiguration=BLUE_GREEN)
+    await aws.cell.clock.advance(60)
+    fail(aws, 1)
+    await aws.update(taskDefinition="web:2", desiredCount=2, deploymentConfiguration={"lifecycleHooks": [pause("POST_SCALE_UP")]})
+    await aws.cell.clock.advance(600)
+    made = sorted(task.created_at for task in await aws.cell.all(TASKS) if task.revision == 1)
+    assert 8 <= len(made) <= 16, "two rounds at once, then 15 s doubling"
+    assert made[-1] - made[-3] > 200
+    assert sum("unable to consistently start tasks" in message for message in await aws.messages()) == 1
+    assert (await primary(aws)).lifecycle_stage == "POST_SCALE_UP", "green is held up by nothing that befalls blue"
+    fail(aws, 9)
+    await aws.cell.clock.advance(400)
+    assert await aws.running() == [1, 1, 2, 2]
+    (blue,) = [item for item in await aws.cell.all(DEPLOYMENTS) if item.status == "ACTIVE"]
+    assert (blue.failures_to_start, blue.throttled_until, blue.failed_tasks) == (0, 0.0, 0)
+
+
 async def test_the_first_deployment_has_nobody_to_share_with_and_nothing_to_bake_beside(aws):
     await aws.create(**CANARY)
     await aws.cell.clock.advance(60)
