@@ -21,11 +21,12 @@ from typing import Final
 import msgspec
 
 from homeport.model.ecs import deployment as model
+from homeport.model.ecs import task as task_model
 from homeport.model.ecs.deployment import Deployment, StageChange, TrafficWeight
 from homeport.model.record import Instant
 from homeport.planner import lifecycle_hook
 from homeport.planner.deployment_configuration import Canary, Configuration, Linear, configuration_of
-from homeport.planner.health import is_healthy
+from homeport.planner.health import is_healthy, is_unhealthy
 from homeport.planner.service import ServiceView, is_settled
 
 STAGES_MAX: Final = 80
@@ -164,12 +165,18 @@ def _weights_before(view: ServiceView, deployment: Deployment) -> tuple[TrafficW
 
 
 def _blue(view: ServiceView, sources: list[str], before: dict[str, TrafficWeight]) -> str:
-    """The source that keeps the traffic: what a rollback would go to; before anything completed, what has most of it."""
+    """The source that keeps the traffic: what a rollback would go to; before anything completed, what has most of it.
+
+    So has that of those with tasks that serve, where what completed has none: a revision that completed without a task, or whose image is gone,
+    would be given all the traffic and be waited for without end.
+    """
     completed = view.service.completed_revision_id
-    if completed in sources:
-        return completed
+    serving = {task.deployment_id for task in view.tasks if task.last_status == task_model.RUNNING and not is_unhealthy(task)}
     known = [before[item] for item in sources if item in before and before[item].production > 0]
-    return max(known, key=lambda weight: weight.production).service_revision_id if known else ""
+    able = [weight for weight in known if weight.service_revision_id in serving]
+    if completed in sources and (completed in serving or not able):
+        return completed
+    return max(able or known, key=lambda weight: weight.production).service_revision_id if known else ""
 
 
 def _entered(deployment: Deployment, stage: str, asked: Configuration, now: Instant) -> Deployment:

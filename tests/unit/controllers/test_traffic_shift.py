@@ -245,6 +245,24 @@ async def test_an_update_amid_another_reconciles_first(aws):
     assert [item["status"] for item in await aws.listed()] == ["SUCCESSFUL", "STOPPED", "SUCCESSFUL"]
 
 
+async def test_an_update_amid_another_does_not_wait_for_a_blue_that_never_served(aws):
+    await aws("CreateService", serviceName="web", taskDefinition="web:1", desiredCount=0, deploymentConfiguration=LINEAR)
+    await aws.cell.clock.advance(60)
+    fail(aws, 1)
+    await aws.update(taskDefinition="web:2", desiredCount=2)
+    await until(aws, "PRODUCTION_TRAFFIC_SHIFT", 1)
+    serving_now = {task.id for task in await aws.cell.all(TASKS) if task.revision == 2 and task.last_status == "RUNNING"}
+    await aws.update(taskDefinition="web:3")
+    newest = await primary(aws)
+    production = {item.service_revision_id: item.production for item in newest.weights}
+    (green,) = [item for item in await aws.cell.all(DEPLOYMENTS) if item.revision == 2]
+    assert (newest.blue_revision_id, production[green.target_id]) == (green.target_id, 100.0)
+    await until(aws, "BAKE_TIME")
+    assert serving_now <= {task.id for task in await aws.cell.all(TASKS) if task.last_status == "RUNNING"}
+    await aws.cell.clock.advance(600)
+    assert await aws.running() == [3, 3]
+
+
 async def test_a_hook_of_the_reconciliation_that_fails(aws):
     old = await serving(aws, **LINEAR)
     await aws.update(taskDefinition="web:2")
