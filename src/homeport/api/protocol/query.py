@@ -25,6 +25,8 @@ FORM: Final = b"application/x-www-form-urlencoded"
 _FIELDS_MAX: Final = 5000
 _DEPTH_MAX: Final = 20
 _ITEMS_MAX: Final = 1000
+_PLACE: Final = re.compile(r"[1-9][0-9]{0,4}")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _PATH: Final = re.compile(r"(?<= at ')[^']+(?=')")
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -179,16 +181,16 @@ class _Reader:
     def _items(node: Any, path: str) -> list[tuple[int, Any]]:
         if node == "":
             return []
-        if not isinstance(node, dict) or not all(place.isascii() and place.isdigit() and len(place) < 6 for place in node) or len(node) > _ITEMS_MAX:
+        if not isinstance(node, dict) or not all(map(_PLACE.fullmatch, node)) or len(node) > _ITEMS_MAX:
             raise SerializationError(f"The items of {path} are to be numbered from 1.")
-        return sorted((int(place), item) for place, item in node.items())
+        return sorted(((int(place), item) for place, item in node.items()), key=lambda each: each[0])
 
 
 def _scalar(shape: Shape, text: str, path: str) -> Any:
     """A value of a shape without parts, from its text."""
     try:
         if shape.type in ("integer", "long"):
-            return int(text)
+            return int(text if _INTEGER.fullmatch(text) else "")  # Python's own int takes 1_000 and digits of other scripts
         if shape.type in ("float", "double"):
             return float(text)
         if shape.type == "boolean":
