@@ -211,8 +211,9 @@ class Application:
         try:
             await read_body(self, exchange)
             verify_signature(self, exchange)
-            if exchange.principal is None or exchange.principal.arn != arn.root_arn(exchange.principal.account):
-                raise AccessDeniedError("Only the account's root may ask this.")
+            principal = exchange.principal
+            if principal is None or principal.session is not None or principal.arn != arn.root_arn(principal.account):
+                raise AccessDeniedError("Only the account's root may ask this, with a key of its own.")
             body = await internal(exchange.body)
         except Disconnected:
             return

@@ -26,14 +26,16 @@ from homeport.config import Settings
 from homeport.errors import AccessDeniedError
 from homeport.iam import sigv4
 from homeport.iam.actions import resource_types
+from homeport.iam.session import Session, issue
 from homeport.ids import Ids
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.policy import InlinePolicy
+from homeport.model.iam.session_key import SessionKey
 from homeport.model.iam.user import User
 from homeport.placement.index import PlacementIndex
 from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
-from homeport.store.tables import ACCESS_KEYS, TABLES, USERS
+from homeport.store.tables import ACCESS_KEYS, SESSION_KEYS, TABLES, USERS
 from homeport.virtual_clock import VirtualClock
 
 MODELLED = sorted(model.load().operations)
@@ -59,7 +61,14 @@ class Installation:
         asks = {"ecs": permission.asks, "homeport": homeport_permission.asks, "sts": sts_permission.asks}
         self.guard = Guard(authority, asks)
         self.verifier = Verifier(keys, clock=clock, settings=Settings(), region=REGION)
-        self.application = Application(self.context, {"ecs": OPERATIONS, "sts": STS}, verifier=self.verifier, guard=self.guard, websockets={})
+        self.application = Application(
+            self.context,
+            {"ecs": OPERATIONS, "sts": STS},
+            verifier=self.verifier,
+            guard=self.guard,
+            websockets={},
+            internal={"/homeport/echo": self.echo},
+        )
         self.ecs = Ecs(self.context)
 
     async def allow(self, *statements: dict[str, Any], **more: Any) -> None:
@@ -76,9 +85,11 @@ class Installation:
         answer = msgspec.json.decode(body)
         return status, answer.get("__type", ""), answer.get("message", "")
 
-    async def send(self, headers: dict[bytes, bytes], body: bytes, key: str, service: str) -> tuple[int, bytes]:
-        request = sigv4.Request("POST", b"/", b"", headers, hashlib.sha256(body).hexdigest())
-        signature = sigv4.sign(request, sigv4.Credentials(key, "secret", REGION, service), self.context.clock.now())
+    async def send(
+        self, headers: dict[bytes, bytes], body: bytes, key: str, service: str, *, path: str = "/", secret: str = "secret"
+    ) -> tuple[int, bytes]:
+        request = sigv4.Request("POST", path.encode(), b"", headers, hashlib.sha256(body).hexdigest())
+        signature = sigv4.sign(request, sigv4.Credentials(key, secret, REGION, service), self.context.clock.now())
         headers = headers | {name.lower().encode(): value.encode() for name, value in signature.items()}
         sent: list[Any] = []
 
@@ -91,8 +102,8 @@ class Installation:
         scope = {
             "type": "http",
             "method": "POST",
-            "path": "/",
-            "raw_path": b"/",
+            "path": path,
+            "raw_path": path.encode(),
             "query_string": b"",
             "headers": list(headers.items()),
             "client": ("100.64.0.7", 4000),
@@ -100,6 +111,10 @@ class Installation:
         }
         await self.application(scope, receive, send)
         return sent[0]["status"], sent[1]["body"]
+
+    async def echo(self, body: bytes) -> bytes:
+        """What another server asks."""
+        return body
 
     async def asks(self, operation: str, **members: Any) -> list[Any]:
         request = json.decode(model.load().operations[operation], msgspec.json.encode(members))
@@ -301,6 +316,20 @@ async def test_the_front_door_asks(installation, statements, operation, members,
 
 async def test_the_root_is_never_asked(installation):
     assert await installation.call("ListClusters", key="AKROOT") == (200, "", "")
+
+
+async def test_only_a_key_of_the_roots_own_speaks_for_a_server(installation):
+    now = int(installation.context.clock.now())
+    made = Session(access_key_id="ASIAROOT", account=ACCOUNT, arn=ROOT, source_arn=ROOT, source_id="", issued_at=now, expires_at=now + 900)
+    await installation.ecs.put((SESSION_KEYS, SessionKey(id="key00001", secret="k" * 40, created_at=1.0)))
+    issued = issue(made, "key00001", "k" * 40)
+    plain = {b"host": b"h"}
+    with_token = plain | {b"x-amz-security-token": issued.token.encode()}
+    path = "/homeport/echo"
+    assert await installation.send(plain, b"x", "AKROOT", "ecs", path=path) == (200, b"x")
+    assert (await installation.send(plain, b"x", "AKBOB", "ecs", path=path))[0] == 400
+    status, body = await installation.send(with_token, b"x", "ASIAROOT", "ecs", path=path, secret=issued.secret)
+    assert (status, b"AccessDeniedException" in body) == (400, True)
 
 
 async def test_a_deleted_user_may_nothing_whatever_its_key_says(installation):
