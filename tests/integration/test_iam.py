@@ -220,12 +220,19 @@ def test_roles(iam, server):
     iam.delete_role(RoleName="app")
 
 
-def test_service_linked_roles(iam):
+def test_service_linked_roles(iam, server):
     made = iam.create_service_linked_role(AWSServiceName="ecs.amazonaws.com")["Role"]
     assert made["Arn"].endswith("role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS")
     refused("UnmodifiableEntity", 400, iam.attach_role_policy, RoleName="AWSServiceRoleForECS", PolicyArn=ADMINISTRATOR)
     refused("UnmodifiableEntity", 400, iam.delete_role, RoleName="AWSServiceRoleForECS")
     refused("InvalidInput", 400, iam.create_service_linked_role, AWSServiceName="coffee.amazonaws.com")
+    iam.create_user(UserName="linker")
+    named = "arn:aws:iam::*:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS_a*"
+    iam.put_user_policy(UserName="linker", PolicyName="p", PolicyDocument=allowing("iam:CreateServiceLinkedRole", named))
+    linker = server.as_user("iam", "linker")
+    refused("AccessDenied", 403, linker.create_service_linked_role, AWSServiceName="ecs.amazonaws.com", CustomSuffix="b")
+    linker.create_service_linked_role(AWSServiceName="ecs.amazonaws.com", CustomSuffix="a1")
+    iam.delete_service_linked_role(RoleName="AWSServiceRoleForECS_a1")
     task = iam.delete_service_linked_role(RoleName="AWSServiceRoleForECS")["DeletionTaskId"]
     assert iam.get_service_linked_role_deletion_status(DeletionTaskId=task)["Status"] == "SUCCEEDED"
 

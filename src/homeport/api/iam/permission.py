@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from homeport.api.call import Call
 from homeport.api.iam.entity import GROUP, PROFILE, ROLE, USER, Kind
+from homeport.api.iam.role import linked_name
 from homeport.api.permission import Ask
 from homeport.iam.actions import resource_types
 from homeport.model import arn
@@ -61,7 +62,7 @@ def _entity(call: Call, request: Any, reader: Reader, kind: Kind) -> Iterator[st
             yield call.principal_arn
         return
     if not name and kind is ROLE and (service := getattr(request, "AWSServiceName", None)):
-        yield arn.role_arn(call.account, f"/aws-service-role/{service}/", "*")
+        yield arn.role_arn(call.account, f"/aws-service-role/{service}/", linked_name(service, request.CustomSuffix) or "*")
     if not name:
         return
     record = reader.get(kind.table, f"{call.account}/{name.lower()}")

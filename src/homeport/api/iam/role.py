@@ -36,6 +36,12 @@ SERVICE_ROLES: Final[dict[str, str]] = {
 """Service → name of its role (user guide, "AWS services that work with IAM")."""
 
 
+def linked_name(service: str, suffix: str | None) -> str:
+    """The name of a service's role; "" for a service that there is not."""
+    name = SERVICE_ROLES.get(service, "")
+    return f"{name}_{suffix}" if name and suffix else name
+
+
 def require_trust(document: str) -> None:
     """Raises MalformedPolicyDocumentError, or IamLimitExceededError for one that is too large."""
     if characters(document) > TRUST_CHARACTERS_MAX:
@@ -154,10 +160,9 @@ async def list_roles(call: Call, request: Any) -> dict[str, Any]:
 async def create_service_linked_role(call: Call, request: Any) -> dict[str, Any]:
     """CreateServiceLinkedRole, for the services that exist here."""
     service = request.AWSServiceName
-    name = SERVICE_ROLES.get(service)
-    if name is None:
+    name = linked_name(service, request.CustomSuffix)
+    if not name:
         raise InvalidInputError(f"Service role name for {service} is not known. The services are: {', '.join(sorted(SERVICE_ROLES))}.")
-    name = f"{name}_{request.CustomSuffix}" if request.CustomSuffix else name
     statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
     unique, trust = call.ids.iam_id(ROLE.prefix), msgspec.json.encode({"Version": "2012-10-17", "Statement": [statement]}).decode()
 

@@ -12,13 +12,14 @@ from typing import Any, Final
 from homeport.api.authority import Authority
 from homeport.api.call import Call
 from homeport.api.iam import entity
+from homeport.api.iam.entity import GROUP, ROLE, USER
 from homeport.errors import InvalidInputError, NoSuchEntityError
 from homeport.iam.document import Kind, Policy, parse
 from homeport.iam.evaluate import Decision, Policies, PolicyType, Request, evaluate
 from homeport.iam.principal import Principal, PrincipalKind
 from homeport.model import arn
 from homeport.store.table import Reader, Table
-from homeport.store.tables import GROUPS, MANAGED_POLICIES, ROLES, USERS
+from homeport.store.tables import GROUPS, MANAGED_POLICIES
 
 _TYPES: Final = {
     PolicyType.IDENTITY: "IAM Policy",
@@ -47,11 +48,9 @@ def _of_entity(reader: Reader, call: Call, source_arn: str) -> Policies:
     """The policies of an entity, from the very view that compiles them for callers."""
     parsed = arn.parse_arn(source_arn)
     noun, _, rest = parsed.resource.partition("/") if parsed else ("", "", "")
-    tables: dict[str, Table[Any]] = {"user": USERS, "group": GROUPS, "role": ROLES}
-    table = tables.get(noun)
-    key = f"{call.account}/{rest.rpartition('/')[2].lower()}"
-    record = reader.get(table, key) if table is not None else None
-    if record is None:
+    kind = {"user": USER, "group": GROUP, "role": ROLE}.get(noun)
+    record = reader.get(kind.table, f"{call.account}/{rest.rpartition('/')[2].lower()}") if kind is not None else None
+    if kind is None or record is None or entity.arn_of(kind, record) != source_arn:  # the caller was asked for this very ARN
         raise NoSuchEntityError(f"The entity with ARN {source_arn} cannot be found.")
     authority = Authority()
     followed: tuple[Table[Any], ...] = (MANAGED_POLICIES, GROUPS)
@@ -83,7 +82,7 @@ def _answer(call: Call, request: Any, caller: Principal, policies: Policies) -> 
     resource_policy = parse(request.ResourcePolicy, kind=Kind.RESOURCE, name="ResourcePolicy") if request.ResourcePolicy else None
     context = _context(request.ContextEntries or ())
     account = (arn.parse_arn(request.ResourceOwner or "") or arn.Arn("", "", caller.account, "x")).account
-    pairs = list(itertools.product(request.ActionNames, request.ResourceArns or ["*"]))
+    pairs = itertools.product(request.ActionNames, request.ResourceArns or ["*"])
     numbered, more = entity.page(
         call, request, enumerate(pairs), key=lambda each: f"{each[0]:06d}", filters=(request.ActionNames, request.ResourceArns)
     )
@@ -91,16 +90,16 @@ def _answer(call: Call, request: Any, caller: Principal, policies: Policies) -> 
     for _, (action, resource) in numbered:
         if ":" not in action:
             raise InvalidInputError(f"Invalid action: {action}")
-        decision = evaluate(Request(caller, action, resource, account, context), policies, resource_policy)
-        results.append(_result(action, resource, decision, policies, Request(caller, action, resource, account, context)))
+        wanted = Request(caller, action, resource, account, context)
+        results.append(_result(wanted, evaluate(wanted, policies, resource_policy), policies))
     return {"EvaluationResults": results, **more}
 
 
-def _result(action: str, resource: str, decision: Decision, policies: Policies, request: Request) -> dict[str, Any]:
+def _result(request: Request, decision: Decision, policies: Policies) -> dict[str, Any]:
     matched = [{"SourcePolicyId": decision.policy.name, "SourcePolicyType": _TYPES[decision.type]}] if decision.policy is not None else []
     answer: dict[str, Any] = {
-        "EvalActionName": action,
-        "EvalResourceName": resource,
+        "EvalActionName": request.action,
+        "EvalResourceName": request.resource,
         "EvalDecision": "allowed" if decision.allowed else "explicitDeny" if decision.explicit else "implicitDeny",
         "MatchedStatements": matched,
         "MissingContextValues": [],
