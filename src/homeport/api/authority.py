@@ -5,8 +5,8 @@ Owns: `Authority`, a view derived from users, groups, roles and managed policies
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from homeport.errors import MalformedPolicyDocumentError
 from homeport.iam.amazon_policies import AMAZON_POLICIES
@@ -23,8 +23,8 @@ from homeport.model.record import Record
 from homeport.store.tables import GROUPS, MANAGED_POLICIES, ROLES, USERS
 
 _log = logger("authority")
-_FOLLOWED: Final = frozenset(table.name for table in (USERS, GROUPS, ROLES, MANAGED_POLICIES))
-_REMEMBERED_MAX: Final = 100_000
+_REMEMBERED_MAX: Final = 10_000
+"""Of callers, and of documents, those of sessions among them, which callers write."""
 _NOTHING: Final = Policies()
 _EVERYTHING: Final = Policies((parse(AMAZON_POLICIES["arn:aws:iam::aws:policy/AdministratorAccess"], name="AdministratorAccess"),))
 
@@ -37,23 +37,28 @@ class Authority:
         self._groups: dict[str, Group] = {}
         self._roles: dict[str, Role] = {}
         self._managed: dict[str, ManagedPolicy] = {}
+        self._known: dict[str, dict[str, Any]] = {
+            USERS.name: self._users,
+            GROUPS.name: self._groups,
+            ROLES.name: self._roles,
+            MANAGED_POLICIES.name: self._managed,
+        }
         self._compiled: dict[str, Policies] = {}
         self._trusts: dict[str, Policy] = {}
         self._parsed: dict[str, Policy] = {}
 
     def change(self, table: str, before: Record | None, after: Record | None) -> None:
         """Follow the store; records of other tables are passed over."""
-        if table not in _FOLLOWED:
+        if table not in self._known:
             return
-        known: Mapping[type[Record], dict[str, Record]] = {User: self._users, Group: self._groups, Role: self._roles, ManagedPolicy: self._managed}  # type: ignore[dict-item]  # each dict holds its own type
+        known = self._known[table]
         if before is not None:
-            known[type(before)].pop(_place(before), None)
+            known.pop(_place(before), None)
         if after is not None:
-            known[type(after)][_place(after)] = after
-        # Changes of policies are rare, calls are not: everything is compiled anew at its next use.
+            known[_place(after)] = after
+        # Changes of policies are rare, calls are not: what applies to whom is put together anew at its next use. A document means what it meant.
         self._compiled.clear()
         self._trusts.clear()
-        self._parsed.clear()
 
     def user(self, user_arn: str) -> User | None:
         """The user of an ARN."""

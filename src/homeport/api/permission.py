@@ -158,8 +158,8 @@ class Guard:
             found["aws:username"], found["aws:userid"] = user.name, user.id
         if role is not None:
             found["aws:userid"] = f"{role.id}:{principal.arn.rpartition('/')[2]}"
-        for key, value in (user or role).tags if (user or role) is not None else ():  # type: ignore[union-attr]  # one of the two is there
-            found[f"aws:principaltag/{key.lower()}"] = value
+        for owner in (role, user):
+            found |= {f"aws:principaltag/{key.lower()}": value for key, value in (owner.tags if owner is not None else ())}
         return found
 
 

@@ -23,7 +23,8 @@ GLOBAL_REGION: Final = "us-east-1"
 SERVICE: Final = "ecs"
 """The signing name of Amazon ECS, which agents' websockets use too."""
 TOKEN_HEADER: Final = b"x-amz-security-token"
-_OPENED_MAX: Final = 10_000
+_OPENED_MAX: Final = 2_000
+"""Tokens that are kept opened; one takes up to 40 kB, and whoever may make sessions can make many."""
 
 
 class Principal(NamedTuple):

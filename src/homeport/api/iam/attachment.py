@@ -146,9 +146,10 @@ def list_inline(kind: Kind) -> Handler:
 
 
 def _inline(kind: Kind, record: Any, name: str) -> InlinePolicy:
-    for policy in record.inline:
+    inline: tuple[InlinePolicy, ...] = record.inline
+    for policy in inline:
         if policy.name == name:
-            return policy  # type: ignore[no-any-return]  # records of three kinds, all with these
+            return policy
     raise NoSuchEntityError(f"The {kind.noun} policy with name {name} cannot be found.")
 
 
