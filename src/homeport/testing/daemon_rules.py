@@ -47,7 +47,8 @@ def _comes_first(daemon: Daemon, instance: ContainerInstance) -> bool:
 
 
 def daemons_at_rest(records: Records, tasks: Iterable[Task], placement: PlacementIndex) -> Iterable[str]:
-    """A daemon runs once on every ACTIVE instance of its capacity providers, unless it has no room there; and nowhere else.
+    """A daemon runs once on every ACTIVE instance of its capacity providers, unless it has no room there; and elsewhere only on an instance that
+    drains and has other tasks left, as the task that it had there.
 
     `tasks`: those that are not STOPPED.
     """
@@ -61,19 +62,21 @@ def daemons_at_rest(records: Records, tasks: Iterable[Task], placement: Placemen
             continue
         if deployment.status not in _TERMINAL and not deployment.status_reason:
             yield f"the deployment {deployment.id} of daemon {daemon.name} is still {deployment.status}"
-        yield from _places(records, daemon, [task for task in live if task.daemon_key == daemon.key], placement)
+        yield from _places(records, daemon, live, placement)
     for task in live:
         if task.daemon and task.daemon_key not in records["daemons"]:
             yield f"task {task.id} is left of daemon {task.daemon}, which is gone"
 
 
 def _places(records: Records, daemon: Daemon, tasks: Sequence[Task], placement: PlacementIndex) -> Iterable[str]:
-    own = {task.instance_key: task for task in tasks if task.desired_status == "RUNNING"}
+    own = {task.instance_key: task for task in tasks if task.daemon_key == daemon.key and task.desired_status == "RUNNING"}
+    others = {task.instance_key for task in tasks if not task.daemon}
     for key, instance in records["container_instances"].items():
         task = own.get(key)
         wanted = instance.status == "ACTIVE" and instance.capacity_provider in daemon.capacity_providers
-        if task is not None and not wanted and instance.status != "DRAINING":
-            yield f"daemon {daemon.name} still has a task on instance {instance.id}"
+        if task is not None and not wanted:
+            if instance.status != "DRAINING" or key not in others:
+                yield f"daemon {daemon.name} still has a task on instance {instance.id}"
         elif task is not None and task.deployment_id != daemon.revision_id:
             yield f"daemon {daemon.name} still has an older task on instance {instance.id}"
         elif task is None and wanted and instance.agent_connected and _has_room(daemon, key, placement):

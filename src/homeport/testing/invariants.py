@@ -38,8 +38,7 @@ _DEPLOYMENT_MOVES: Final = {("PRIMARY", "ACTIVE"), ("PRIMARY", "INACTIVE"), ("AC
 _ROLLOUT_MOVES: Final = {("IN_PROGRESS", "COMPLETED"), ("IN_PROGRESS", "FAILED")}
 _OBSERVED: Final = {"": 0, "PENDING": 1, "RUNNING": 2, "STOPPED": 3}
 _ONCE: Final = ("started_at", "stopped_at", "stopping_at", "pull_started_at", "pull_stopped_at", "execution_stopped_at", "healthy_since")
-_ORPHANED: Final = ("Container instance deregistration forced by user.", "The container instance was deregistered.", "Host EC2 (instance ")
-"""How the reasons begin of tasks whose books were closed without their agent; their containers may run on (ecs-reference 3.3)."""
+_LEFT: Final = ("DEREGISTERING", "INACTIVE")
 
 
 class Violation(Exception):
@@ -377,8 +376,15 @@ class Invariants:
         task = self.task(task_arn)
         if not self.was_made(task_arn):
             self._violated(f"{host} runs a container of {task_arn}, which was never durable")
-        elif task is not None and task.last_status == "STOPPED" and not task.stopped_reason.startswith(_ORPHANED):
+        elif task is not None and task.last_status == "STOPPED" and not self._closed_without_agent(task, container):
             self._violated(f"{host} starts container {container} of {task_arn}, which is STOPPED")
+
+    def _closed_without_agent(self, task: Task, container: str) -> bool:
+        """Whether the books of `task` were closed because its instance left, with that container still to come: it may run on (ecs-reference 3.3).
+        The reason does not tell: of a task that a user had stopped just before, it stays the user's."""
+        instance = self.records["container_instances"].get(task.instance_key)
+        ended = any(item.name == container and item.status == "STOPPED" for item in task.containers)
+        return (instance is None or instance.status in _LEFT) and not ended
 
     # -- now and then ----------------------------------------------------------------------------------------------------
 
