@@ -6,24 +6,20 @@ Source: the service model's documentation of the three operations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from homeport.api import pagination
 from homeport.api.call import Call
-from homeport.api.ecs import lookup, page
+from homeport.api.ecs import by_arn, page
 from homeport.api.ecs.daemon import daemon_of
 from homeport.api.ecs.daemon_json import deployment_brief, deployment_json, revision_json
-from homeport.errors import ClientError, DaemonNotFoundError, InvalidParameterError
+from homeport.errors import ClientError, DaemonNotFoundError
 from homeport.model import arn
 from homeport.model.ecs.daemon_deployment import DaemonDeployment
 from homeport.store.table import Reader
 from homeport.store.tables import DAEMON_DEPLOYMENTS, DAEMON_REVISIONS
 
-DESCRIBE_MAX: Final = 20
 LIST_DEFAULT: Final = 20
-
-Found = Callable[[Reader, str], dict[str, Any] | None]
 
 
 async def describe_daemon_deployments(call: Call, request: Any) -> dict[str, Any]:
@@ -33,7 +29,7 @@ async def describe_daemon_deployments(call: Call, request: Any) -> dict[str, Any
         deployment = reader.get(DAEMON_DEPLOYMENTS, key)
         return deployment_json(reader, call.region, deployment) if deployment else None
 
-    shown, failures = await _described(call, request.daemonDeploymentArns, "daemon-deployment", found)
+    shown, failures = await by_arn.described(call, request.daemonDeploymentArns, "daemon-deployment", found)
     return {"daemonDeployments": shown, "failures": failures}
 
 
@@ -44,26 +40,8 @@ async def describe_daemon_revisions(call: Call, request: Any) -> dict[str, Any]:
         revision = reader.get(DAEMON_REVISIONS, key)
         return revision_json(call.region, revision) if revision else None
 
-    shown, failures = await _described(call, request.daemonRevisionArns, "daemon-revision", found)
+    shown, failures = await by_arn.described(call, request.daemonRevisionArns, "daemon-revision", found)
     return {"daemonRevisions": shown, "failures": failures}
-
-
-async def _described(call: Call, arns: Sequence[str], kind: str, found: Found) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    if not 1 <= len(arns) <= DESCRIBE_MAX:
-        raise InvalidParameterError(f"Between 1 and {DESCRIBE_MAX} ARNs must be given.")
-    keys = {text: lookup.part_key(call, text, kind) for text in arns}
-
-    def look(reader: Reader) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-        shown, failures = [], []
-        for text, key in keys.items():
-            item = found(reader, key)
-            if item is None:
-                failures.append({"arn": text, "reason": "MISSING"})
-            else:
-                shown.append(item)
-        return shown, failures
-
-    return await call.view(look)
 
 
 async def list_daemon_deployments(call: Call, request: Any) -> dict[str, Any]:

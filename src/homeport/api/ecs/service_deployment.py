@@ -7,14 +7,13 @@ linkage). A rollback is told by the service deployment that it undoes and is non
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from homeport.api import pagination
 from homeport.api.call import Call
-from homeport.api.ecs import lookup, page
+from homeport.api.ecs import by_arn, lookup, page
 from homeport.api.ecs.service_counts import Counts
 from homeport.api.ecs.service_json import deployments_of, weights_json
 from homeport.errors import ConflictError, InvalidParameterError, ServiceDeploymentNotFoundError, ServiceNotFoundError
@@ -30,7 +29,6 @@ from homeport.planner.traffic_shift import requested_count, shown_stage
 from homeport.store.table import Reader, Transaction
 from homeport.store.tables import DEPLOYMENTS, SERVICE_REVISIONS, SERVICES, TASK_DEFINITIONS
 
-DESCRIBE_MAX: Final = 20
 LIST_DEFAULT: Final = 20
 
 Scope = tuple[str, str, str, str]
@@ -101,7 +99,7 @@ async def describe_service_deployments(call: Call, request: Any) -> dict[str, An
             return None
         return _service_deployment_json(reader, call, deployment, service)
 
-    shown, failures = await _described(call, request.serviceDeploymentArns, "service-deployment", found)
+    shown, failures = await by_arn.described(call, request.serviceDeploymentArns, "service-deployment", found)
     return {"serviceDeployments": shown, "failures": failures}
 
 
@@ -112,7 +110,7 @@ async def describe_service_revisions(call: Call, request: Any) -> dict[str, Any]
         revision = revision_of(reader, key)
         return _revision_json(call, revision) if revision and reader.get(SERVICES, revision.service_key) else None
 
-    shown, failures = await _described(call, request.serviceRevisionArns, "service-revision", found)
+    shown, failures = await by_arn.described(call, request.serviceRevisionArns, "service-revision", found)
     return {"serviceRevisions": shown, "failures": failures}
 
 
@@ -126,27 +124,6 @@ def revision_of(reader: Reader, key: str) -> ServiceRevision | None:
         return None
     definition = reader.get(TASK_DEFINITIONS, task_definition_key(deployment.account, deployment.family, deployment.revision))
     return derived_revision(deployment, definition)
-
-
-Found = Callable[[Reader, str], dict[str, Any] | None]
-
-
-async def _described(call: Call, arns: Sequence[str], kind: str, found: Found) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    if not 1 <= len(arns) <= DESCRIBE_MAX:
-        raise InvalidParameterError(f"Between 1 and {DESCRIBE_MAX} ARNs must be given.")
-    keys = {text: lookup.part_key(call, text, kind) for text in arns}
-
-    def look(reader: Reader) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-        shown, failures = [], []
-        for text, key in keys.items():
-            item = found(reader, key)
-            if item is None:
-                failures.append({"arn": text, "reason": "MISSING"})
-            else:
-                shown.append(item)
-        return shown, failures
-
-    return await call.view(look)
 
 
 def _service_deployment_json(reader: Reader, call: Call, deployment: Deployment, service: Service) -> dict[str, Any]:
