@@ -1,6 +1,6 @@
 """Operations on daemon task definitions: register, describe, list, delete.
 
-Owns: the `DaemonTaskDefinition` records up to DELETE_IN_PROGRESS, and the revision counters of their families. Never checks a document itself: what a
+Owns: the `DaemonTaskDefinition` records up to DELETE_IN_PROGRESS. Never checks a document itself: what a
 daemon task definition may say is a part of what a task definition may say, so it is read as one (`task_definition_rules.py`).
 Source: the service model's documentation of the four operations.
 """
@@ -16,16 +16,14 @@ from homeport.api import pagination
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, page
 from homeport.api.ecs.tag_rules import tags_of
-from homeport.api.ecs.task_definition_json import document
-from homeport.api.ecs.task_definition_requirements import requires_attributes
+from homeport.api.ecs.task_definition_registration import check_size, numbered, unnumbered
 from homeport.api.ecs.task_definition_rules import Checked, checked
-from homeport.api.ecs.task_definition_support import unsupported
 from homeport.api.protocol import model as protocol_model
-from homeport.errors import ClientError, InvalidParameterError, LimitExceededError
+from homeport.errors import ClientError, InvalidParameterError
 from homeport.model import arn
 from homeport.model.ecs import daemon_task_definition as model
 from homeport.model.ecs.daemon_task_definition import DaemonTaskDefinition
-from homeport.model.ecs.task_definition import REVISION_MAX, TaskDefinition, TaskDefinitionFamily, task_definition_key
+from homeport.model.ecs.task_definition import TaskDefinition, task_definition_key
 from homeport.model.record import Tags
 from homeport.store.table import Reader, Transaction
 from homeport.store.tables import DAEMON_TASK_DEFINITION_FAMILIES, DAEMON_TASK_DEFINITIONS
@@ -48,33 +46,13 @@ async def register_daemon_task_definition(call: Call, request: Any) -> dict[str,
     tags = tags_of(request.tags, tags_max=call.settings.tags_max)
     as_task_definition = _as_task_definition(request)
     good = checked(as_task_definition, containers_max=call.settings.containers_per_task_definition_max)
-    requires = requires_attributes(as_task_definition, good)
-    text = document(as_task_definition, good, requires=requires, compatibilities=["EC2"])
+    blank = unnumbered(call, as_task_definition, good, compatibilities=["EC2"])
+    blank = msgspec.structs.replace(blank, unsupported=(*blank.unsupported, *_unsupported_volumes(request)))
     shown = _encode(_shown(request, good))
-    if len(shown) > call.settings.task_definition_bytes_max:
-        raise ClientError(f"Actual length: '{len(shown)}'. Max allowed length is '{call.settings.task_definition_bytes_max}' bytes.")
-    blank = TaskDefinition(
-        account=call.account,
-        family=good.family,
-        revision=0,
-        status=model.ACTIVE,
-        registered_at=0.0,
-        registered_by=call.principal_arn,
-        document=text,
-        network_mode=good.network_mode,
-        cpu=good.cpu,
-        memory_mib=good.memory_mib,
-        requires_attributes=tuple(requires),
-        unsupported=(*unsupported(as_task_definition, good), *_unsupported_volumes(request)),
-    )
+    check_size(call, shown)
 
     def register(tx: Transaction) -> dict[str, Any]:
-        counter = tx.get(DAEMON_TASK_DEFINITION_FAMILIES, blank.family_key)
-        revision = counter.last_revision + 1 if counter is not None else 1
-        if revision > (most := min(call.settings.task_definition_revisions_max, REVISION_MAX)):
-            raise LimitExceededError(f"The family {blank.family} has reached the limit of {most} revisions.")
-        tx.put(DAEMON_TASK_DEFINITION_FAMILIES, TaskDefinitionFamily(account=blank.account, family=blank.family, last_revision=revision))
-        made = _registered(msgspec.structs.replace(blank, revision=revision, registered_at=tx.now), shown, tags)
+        made = _registered(numbered(tx, call, DAEMON_TASK_DEFINITION_FAMILIES, blank), shown, tags)
         tx.put(DAEMON_TASK_DEFINITIONS, made)
         return {"daemonTaskDefinitionArn": definition_arn(call.region, made)}
 

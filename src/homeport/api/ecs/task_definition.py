@@ -1,7 +1,7 @@
 """Operations on task definitions: register, describe, list, deregister, delete.
 
-Owns: the `TaskDefinition` records and the revision counters of families. Never checks a document itself (`task_definition_rules.py`) and never
-removes a revision: the retention controller does, once nothing refers to it.
+Owns: the `TaskDefinition` records. Never checks a document itself (`task_definition_rules.py`), never numbers one
+(`task_definition_registration.py`) and never removes a revision: the retention controller does, once nothing refers to it.
 Source: ecs-reference 3.4.
 """
 
@@ -17,11 +17,10 @@ from homeport.api.call import Call
 from homeport.api.ecs import lookup, page
 from homeport.api.ecs.tag_rules import tags_json, tags_of
 from homeport.api.ecs.task_definition_compatibility import compatibilities
-from homeport.api.ecs.task_definition_json import document, task_definition_json
-from homeport.api.ecs.task_definition_requirements import requires_attributes
+from homeport.api.ecs.task_definition_json import task_definition_json
+from homeport.api.ecs.task_definition_registration import check_size, numbered, unnumbered
 from homeport.api.ecs.task_definition_rules import checked
-from homeport.api.ecs.task_definition_support import unsupported
-from homeport.errors import ClientError, InvalidParameterError, LimitExceededError
+from homeport.errors import ClientError, InvalidParameterError
 from homeport.model import arn
 from homeport.model.ecs import task_definition as model
 from homeport.model.ecs.task_definition import TaskDefinition, TaskDefinitionFamily, task_definition_key
@@ -42,37 +41,11 @@ async def register_task_definition(call: Call, request: Any) -> dict[str, Any]:
     """
     tags = tags_of(request.tags, tags_max=call.settings.tags_max)
     good = checked(request, containers_max=call.settings.containers_per_task_definition_max)
-    launch_types = compatibilities(request, good)
-    requires = requires_attributes(request, good)
-    text = document(request, good, requires=requires, compatibilities=launch_types)
-    if len(text) > call.settings.task_definition_bytes_max:
-        raise ClientError(f"Actual length: '{len(text)}'. Max allowed length is '{call.settings.task_definition_bytes_max}' bytes.")
-    blank = TaskDefinition(
-        account=call.account,
-        family=good.family,
-        revision=0,
-        status=model.ACTIVE,
-        registered_at=0.0,
-        registered_by=call.principal_arn,
-        document=text,
-        network_mode=good.network_mode,
-        cpu=good.cpu,
-        memory_mib=good.memory_mib,
-        host_ports=good.host_ports,
-        requires_attributes=tuple(requires),
-        placement_constraints=good.constraints,
-        unsupported=unsupported(request, good),
-        tags=tags,
-        gpus=_gpus(good.containers),
-    )
+    blank = msgspec.structs.replace(unnumbered(call, request, good, compatibilities=compatibilities(request, good)), tags=tags)
+    check_size(call, blank.document)
 
     def register(tx: Transaction) -> TaskDefinition:
-        counter = tx.get(TASK_DEFINITION_FAMILIES, blank.family_key)
-        revision = counter.last_revision + 1 if counter is not None else 1
-        if revision > (most := min(call.settings.task_definition_revisions_max, model.REVISION_MAX)):
-            raise LimitExceededError(f"The family {blank.family} has reached the limit of {most} revisions.")
-        tx.put(TASK_DEFINITION_FAMILIES, TaskDefinitionFamily(account=blank.account, family=blank.family, last_revision=revision))
-        definition = msgspec.structs.replace(blank, revision=revision, registered_at=tx.now)
+        definition = numbered(tx, call, TASK_DEFINITION_FAMILIES, blank)
         tx.put(TASK_DEFINITIONS, definition)
         return definition
 
@@ -80,12 +53,6 @@ async def register_task_definition(call: Call, request: Any) -> dict[str, Any]:
     if tags:
         answer["tags"] = tags_json(tags)
     return answer
-
-
-def _gpus(containers: list[Any]) -> int:
-    """GPUs that the containers name by number; ALL counts as one, because at least one must be there."""
-    needed = (requirement.value for container in containers for requirement in container.resourceRequirements or () if requirement.type == "GPU")
-    return sum(int(value) if (value or "").isdigit() else 1 for value in needed)
 
 
 async def describe_task_definition(call: Call, request: Any) -> dict[str, Any]:
