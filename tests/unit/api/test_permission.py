@@ -23,7 +23,7 @@ from homeport.api.sts import permission as sts_permission
 from homeport.api.sts.operations import OPERATIONS as STS
 from homeport.clock import Clock
 from homeport.config import Settings
-from homeport.errors import AccessDeniedError
+from homeport.errors import AccessDeniedError, InvalidParameterError
 from homeport.iam import sigv4
 from homeport.iam.actions import resource_types
 from homeport.iam.session import Session, issue
@@ -173,6 +173,7 @@ RESOURCES = [
     ("PutClusterCapacityProviders", {"cluster": "prod", "capacityProviders": ["p"], "defaultCapacityProviderStrategy": []}, [PROD]),
     ("CreateTaskSet", {"service": "web", "cluster": "prod", "taskDefinition": "web:1"}, [f"{ARN}task-set/prod/web/*"]),
     ("DeleteTaskSet", {"service": "web", "cluster": "prod", "taskSet": "ecs-svc/1"}, [f"{ARN}task-set/prod/web/ecs-svc/1"]),
+    ("DeleteTaskSet", {"service": "web", "cluster": "prod", "taskSet": "1"}, [f"{ARN}task-set/prod/web/ecs-svc/1"]),
     ("UpdateServicePrimaryTaskSet", {"service": "web", "cluster": "prod", "primaryTaskSet": "ecs-svc/1"}, [f"{ARN}service/prod/web"]),
     (
         "StopServiceDeployment",
@@ -231,7 +232,7 @@ async def test_condition_keys(installation):
 async def test_the_tags_of_a_resource_are_known(installation):
     await installation.ecs("CreateCluster", clusterName="prod", tags=[{"key": "Stage", "value": "live"}])
     asked = await installation.asks("DeleteCluster", cluster="prod")
-    assert asked[0].context["aws:resourcetag/stage"] == "live"
+    assert asked[0].context["aws:resourcetag/stage"] == asked[0].context["ecs:resourcetag/stage"] == "live"
 
 
 CONTAINER = {"name": "app", "image": "busybox", "memory": 16}
@@ -251,6 +252,76 @@ async def test_roles_are_passed_when_they_are_registered_and_when_they_run(insta
         assert [ask.resource for ask in asked if ask.action == "iam:PassRole"] == [role]
     asked = await installation.asks("RunTask", taskDefinition="web", overrides={"taskRoleArn": "other"})
     assert [ask.resource for ask in asked if ask.action == "iam:PassRole"] == [role, f"arn:aws:iam::{ACCOUNT}:role/other"]
+
+
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/"
+LOG_CONFIGURATION = {"logDriver": "json-file", "options": {"roleArn": "none"}}
+MACHINE = {"ec2InstanceProfileArn": "p", "networkConfiguration": {"subnets": ["s"]}}
+NESTED = [
+    # operation, members, the roles that they hand on
+    (
+        "CreateCapacityProvider",
+        {"managedInstancesProvider": {"infrastructureRoleArn": f"{ROLE}i", "instanceLaunchTemplate": MACHINE}},
+        {"i": "ecs.amazonaws.com"},
+    ),
+    (
+        "CreateService",
+        {"deploymentConfiguration": {"lifecycleHooks": [{"hookTargetArn": "https://example.org", "roleArn": f"{ROLE}h"}]}},
+        {"h": "ecs.amazonaws.com"},
+    ),
+    ("RunTask", {"volumeConfigurations": [{"name": "v", "managedEBSVolume": {"roleArn": f"{ROLE}v"}}]}, {"v": "ecs.amazonaws.com"}),
+    ("RunTask", {"overrides": {"executionRoleArn": "e", "taskRoleArn": "t"}}, dict.fromkeys("et", "ecs-tasks.amazonaws.com")),
+    ("RegisterTaskDefinition", {"family": "f", "containerDefinitions": [{**CONTAINER, "logConfiguration": LOG_CONFIGURATION}]}, {}),
+]
+
+
+@pytest.mark.parametrize(("operation", "members", "roles"), NESTED)
+async def test_roles_are_passed_wherever_a_request_names_them(installation, operation, members, roles):
+    required = {"CreateCapacityProvider": {"name": "p"}, "CreateService": {"serviceName": "s"}, "RunTask": {"taskDefinition": "web"}}
+    asked = await installation.asks(operation, **required.get(operation, {}), **members)
+    passed = {ask.resource.removeprefix(ROLE): ask.context["iam:passedtoservice"] for ask in asked if ask.action == "iam:PassRole"}
+    assert passed == roles
+
+
+async def test_a_hook_runs_what_its_maker_may_run_and_a_daemon_passes_the_roles_of_its_definition(installation):
+    await installation.ecs("RegisterTaskDefinition", family="check", containerDefinitions=[CONTAINER], taskRoleArn=f"{ROLE}app")
+    hook = {"hookTargetArn": f"{ARN}task-definition/check:1", "lifecycleStages": ["POST_SCALE_UP"]}
+    asked = await installation.asks("UpdateService", service="web", cluster="prod", deploymentConfiguration={"lifecycleHooks": [hook]})
+    assert [(ask.action, ask.resource) for ask in asked[1:]] == [("ecs:RunTask", f"{ARN}task-definition/check:1"), ("iam:PassRole", f"{ROLE}app")]
+    assert asked[1].context == {"ecs:cluster": PROD}
+    await installation.ecs(
+        "RegisterDaemonTaskDefinition",
+        family="logs",
+        containerDefinitions=[{"name": "a", "image": "b"}],
+        cpu="128",
+        memory="64",
+        taskRoleArn=f"{ROLE}logs",
+    )
+    asked = await installation.asks(
+        "CreateDaemon", daemonName="logs", daemonTaskDefinitionArn=f"{ARN}daemon-task-definition/logs:1", capacityProviderArns=[]
+    )
+    assert [ask.resource for ask in asked if ask.action == "iam:PassRole"] == [f"{ROLE}logs"]
+
+
+ALIASES = [
+    ("TagResource", {"resourceArn": f"{ARN}task-definition/web:0000001", "tags": []}),
+    ("TagResource", {"resourceArn": f"{ARN}task-set//web/ecs-svc/1", "tags": []}),
+    ("TagResource", {"resourceArn": f"{ARN}daemon//logs", "tags": []}),
+    ("DescribeTaskDefinition", {"taskDefinition": "web:01"}),
+    ("DescribeDaemon", {"daemonArn": f"{ARN}daemon//logs"}),
+    ("DescribeTaskSets", {"service": "web", "taskSets": [f"{ARN}task-set/default/web/1"]}),
+    ("DescribeTaskSets", {"service": "web", "taskSets": [f"{ARN}task-set/default/web/ecs-svc/ecs-svc/1"]}),
+]
+
+
+@pytest.mark.parametrize(("operation", "members"), ALIASES)
+async def test_what_policies_name_has_no_other_name(installation, operation, members):
+    """A Deny goes by the ARN: a spelling that it does not take in must not lead to the same thing."""
+    await installation.ecs("CreateCluster")
+    await installation.ecs("RegisterTaskDefinition", family="web", containerDefinitions=[CONTAINER])
+    await installation.ecs("CreateService", serviceName="web", deploymentController={"type": "EXTERNAL"}, desiredCount=0)
+    with pytest.raises(InvalidParameterError):
+        await installation.ecs(operation, **members)
 
 
 # --- that it is asked ---

@@ -164,7 +164,7 @@ def daemon_of(reader: Reader, call: Call, reference: str) -> Daemon:
     """The daemon with the ARN `reference`. Raises InvalidParameterError for no such ARN, ClusterNotFoundError, DaemonNotFoundError."""
     own = lookup.own_arn(call, reference)
     kind, *parts = own.resource.split("/") if own else [""]
-    if kind != "daemon" or len(parts) != 2:
+    if kind != "daemon" or len(parts) != 2 or not all(parts):
         raise InvalidParameterError(f"Invalid identifier: {reference} is no ARN of a daemon of this account and region")
     daemon = reader.get(DAEMONS, f"{lookup.cluster_of(reader, call, parts[0]).key}/{parts[1]}")
     if daemon is None:

@@ -30,8 +30,9 @@ _SERVICE_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _ID_LENGTHS = (32, 36)
 _SHORT_FAMILY_MAX: Final = 32
 """Up to so many ACTIVE revisions are walked through the index; above it the walk goes down from the newest number."""
-_REVISION = re.compile(r"[0-9]{1,7}")
-"""Seven digits at most, as in the store's keys: Python refuses to read a number of thousands of digits."""
+_REVISION = re.compile(r"[1-9][0-9]{0,6}")
+"""Seven digits at most, as in the store's keys: Python refuses to read a number of thousands of digits. No zeros before them: a revision has
+one name, which policies go by."""
 
 TASK_DEFINITION_MISSING: Final = "Unable to describe task definition."
 """DescribeTaskDefinition's words."""
@@ -156,7 +157,7 @@ def split_task_definition(call: Call, reference: str, *, kind: str = "task-defin
         raise InvalidParameterError("TaskDefinition can not be blank.")
     if not separator:
         return family, None
-    if not _REVISION.fullmatch(number) or int(number) < 1:
+    if not _REVISION.fullmatch(number):
         raise InvalidParameterError(f"Invalid revision number. Number: {number}")
     return family, int(number)
 

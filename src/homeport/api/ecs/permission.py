@@ -7,18 +7,21 @@ Source: the service authorization reference of Amazon ECS; the ECS developer gui
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, tag
+from homeport.api.ecs.daemon_task_definition import daemon_task_definition_of
 from homeport.api.permission import Ask
 from homeport.errors import ApiError
 from homeport.iam.actions import resource_types
 from homeport.model import arn
 from homeport.model.ecs.task_definition import TaskDefinition
 from homeport.store.table import Reader
+
+T = TypeVar("T")
 
 TASKS_PRINCIPAL: Final = "ecs-tasks.amazonaws.com"
 SERVICE_PRINCIPAL: Final = "ecs.amazonaws.com"
@@ -46,6 +49,7 @@ def asks(call: Call, request: Any, reader: Reader) -> list[Ask]:
     return [
         *(Ask(f"ecs:{call.operation}", resource, found.with_tags_of(resource, context)) for resource in found.resources()),
         *found.tagging(context),
+        *found.hooks(),
         *found.passed_roles(),
     ]
 
@@ -161,7 +165,11 @@ class _Request:
         one = self.given("taskSet", "primaryTaskSet")
         service = str(self.given("service") or "*").rpartition("/")[2]
         for reference in self.given("taskSets") or ([one] if one else ["*"]):
-            yield reference if reference.startswith("arn:") else self._arn(f"task-set/{self.cluster}/{service}/{reference}")
+            if reference.startswith("arn:"):
+                yield reference
+            else:  # the handlers take an id without its prefix too
+                number = reference.removeprefix("ecs-svc/")
+                yield self._arn(f"task-set/{self.cluster}/{service}/{number if number == '*' else f'ecs-svc/{number}'}")
 
     def daemons(self) -> Iterator[str]:
         """Daemons by name or ARN, or those whose deployments or revisions are named."""
@@ -203,7 +211,7 @@ class _Request:
             found["ecs:cluster"] = self._arn(f"cluster/{parts[0]}")
         found["aws:resourceaccount"] = parsed.account
         for key, value in tag.resource_tags(self._reader, self._call, resource):
-            found[f"aws:resourcetag/{key.lower()}"] = value
+            found[f"aws:resourcetag/{key.lower()}"] = found[f"ecs:resourcetag/{key.lower()}"] = value
         return found
 
     def cluster_arn(self) -> str | None:
@@ -248,12 +256,22 @@ class _Request:
 
     def _definition(self) -> TaskDefinition | None:
         reference = self.given("taskDefinition")
-        if not reference or not isinstance(reference, str):
-            return None
-        try:
-            return lookup.task_definition_of(self._reader, self._call, reference)
-        except ApiError:
-            return None
+        return _tried(lookup.task_definition_of, self._reader, self._call, reference) if isinstance(reference, str) else None
+
+    def _run(self) -> Iterator[TaskDefinition | None]:
+        """The definitions that tasks are started of, as far as there are any."""
+        if self._call.operation in _RUNNING:
+            yield self._definition()
+        if self._call.operation in _RUNNING_DAEMONS and (reference := self.given("daemonTaskDefinitionArn")):
+            found = _tried(daemon_task_definition_of, self._reader, self._call, reference)
+            yield found.definition if found is not None else None
+        for reference in self._hook_targets():
+            yield _tried(lookup.task_definition_of, self._reader, self._call, reference)
+
+    def _hook_targets(self) -> list[str]:
+        """References to the task definitions that a deployment's lifecycle hooks run."""
+        hooks = getattr(self.given("deploymentConfiguration"), "lifecycleHooks", None) or ()
+        return [hook.hookTargetArn for hook in hooks if ":task-definition/" in (hook.hookTargetArn or "")]
 
     # --- what an operation asks beside its own action ---
 
@@ -267,37 +285,51 @@ class _Request:
         for resource in resources.get(kind) or self._named(kind, required=True):
             yield Ask("ecs:TagResource", resource, more)
 
+    def hooks(self) -> Iterator[Ask]:
+        """Ours, as such hooks are: whoever has a task run at a deployment must be allowed to run it."""
+        for reference in self._hook_targets():
+            family, revision = lookup.split_task_definition(self._call, reference)
+            yield Ask("ecs:RunTask", self._arn(f"task-definition/{family}:{revision or '*'}"), {"ecs:cluster": self._arn(f"cluster/{self.cluster}")})
+
     def passed_roles(self) -> Iterator[Ask]:
-        """Roles that the request, or the task definition that it runs, hands to tasks or to ECS need iam:PassRole."""
-        holders = [self._request, self.given("overrides")]
-        if self._call.operation in _RUNNING and (definition := self._definition()) is not None:
-            holders.append(_Roles(definition))
-        roles = {
-            (role, service)
-            for holder in holders
-            for member, service in _ROLE_MEMBERS.items()
-            if (role := getattr(holder, member, None)) and isinstance(role, str)
-        }
+        """Roles that the request, or a definition that it runs, hands to tasks or to ECS need iam:PassRole."""
+        roles = set(_roles(self._request))
+        for definition in self._run():
+            document = msgspec.json.decode(definition.document) if definition is not None else {}
+            roles |= {(role, TASKS_PRINCIPAL) for member in ("taskRoleArn", "executionRoleArn") if (role := document.get(member))}
         for role, service in sorted(roles):
             full = role if role.startswith("arn:") else f"arn:aws:iam::{self._call.account}:role/{role}"
             yield Ask("iam:PassRole", full, {"iam:passedtoservice": service})
 
 
-class _Roles:
-    """The roles of a stored task definition."""
-
-    def __init__(self, definition: TaskDefinition) -> None:
-        document = msgspec.json.decode(definition.document)
-        self.taskRoleArn = document.get("taskRoleArn")
-        self.executionRoleArn = document.get("executionRoleArn")
+def _tried(find: Callable[[Reader, Call, str], T], reader: Reader, call: Call, reference: str) -> T | None:
+    try:
+        return find(reader, call, reference)
+    except ApiError:
+        return None
 
 
+def _roles(value: Any) -> Iterator[tuple[str, str]]:
+    """(role, service that it is handed to) of each member of a request that names one, however deep; maps have keys of the caller's own."""
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _roles(each)
+    for name in getattr(value, "__struct_fields__", ()):
+        inner, service = getattr(value, name), _ROLE_MEMBERS.get(name)
+        if service is None:
+            yield from _roles(inner)
+        elif inner and isinstance(inner, str):
+            yield inner, service
+
+
+_RUNNING_DAEMONS: Final = frozenset({"CreateDaemon", "UpdateDaemon"})
 _RUNNING: Final = frozenset({"RunTask", "StartTask", "CreateService", "UpdateService", "CreateTaskSet"})
 _ROLE_MEMBERS: Final = {
     "taskRoleArn": TASKS_PRINCIPAL,
     "executionRoleArn": TASKS_PRINCIPAL,
     "infrastructureRoleArn": SERVICE_PRINCIPAL,
     "role": SERVICE_PRINCIPAL,
+    "roleArn": SERVICE_PRINCIPAL,
 }
 
 _BY_TYPE: Final[dict[str, Callable[[_Request], Iterable[str]]]] = {

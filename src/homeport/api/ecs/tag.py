@@ -124,7 +124,7 @@ def _found(record: Any, text: str, missing: type[ApiError]) -> Any:
 def _task_set_key(reader: Reader, call: Call, arn: Arn) -> str:
     """The store key of `task-set/CLUSTER/SERVICE/ecs-svc/ID`."""
     parts = arn.resource.split("/")
-    if len(parts) != 5 or parts[3] != "ecs-svc" or lookup.own_arn(call, str(arn)) is None:
+    if len(parts) != 5 or not all(parts) or parts[3] != "ecs-svc" or lookup.own_arn(call, str(arn)) is None:
         raise InvalidParameterError(f"Invalid ARN: {arn}")
     return f"{lookup.cluster_of(reader, call, parts[1]).key}/{parts[2]}/{parts[4]}"
 

@@ -50,12 +50,12 @@ def id_of(call: Call, service: Service, reference: str) -> str:
     text = reference
     if reference.startswith("arn:"):
         parsed = lookup.own_arn(call, reference)
-        own = f"task-set/{service.cluster}/{service.name}/"
+        own = f"task-set/{service.cluster}/{service.name}/{_PREFIX}"
         if parsed is None:
             raise InvalidParameterError(f"Invalid identifier: {reference} is no ARN of a task set of this account and region")
         if not parsed.resource.startswith(own):
             raise InvalidParameterError(f"Invalid identifier: {reference} is no task set of the service {service.name}")
-        text = parsed.resource.removeprefix(own)
+        text = _PREFIX + parsed.resource.removeprefix(own)
     digits = text.removeprefix(_PREFIX)
     if not digits or "/" in digits:
         raise InvalidParameterError(f"Invalid identifier: {reference} is no id and no ARN of a task set")
