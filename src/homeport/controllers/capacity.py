@@ -146,7 +146,7 @@ class Pools:
     @staticmethod
     def _sampled(tx: Transaction, key: str, fleet: Fleet, *, served: bool) -> planner.Sample | None:
         provider = tx.get(CAPACITY_PROVIDERS, key)
-        if provider is None or provider.status != model.ACTIVE:
+        if provider is None:
             return None
         clusters = [cluster.key for cluster in tx.find(CLUSTERS, "capacity_provider", key)]
         waiting = tuple(
@@ -185,7 +185,7 @@ class Pools:
 
         def note(tx: Transaction) -> None:
             provider = tx.get(CAPACITY_PROVIDERS, key)
-            if provider is not None and provider.status == model.ACTIVE:
+            if provider is not None:
                 asked_at = 0.0 if unasked else provider.scaling.asked_at
                 _put(tx, provider, msgspec.structs.replace(provider.scaling, trouble=trouble, asked_at=asked_at))
 

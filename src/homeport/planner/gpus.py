@@ -27,8 +27,10 @@ def free(instance: ContainerInstance, tasks: Iterable[Task]) -> list[str]:
 
 
 def with_gpus(task: Task, instance: ContainerInstance | None, tasks: Iterable[Task]) -> Task:
-    """`task` with the ids of its containers' GPUs: the first that are free of its instance; as it is while it asks for none or has no instance."""
-    if not task.gpus or instance is None or any(container.gpu_ids for container in task.containers):
+    """`task` with the ids of its containers' GPUs: the first that are free of its instance; as it is while it asks for none or has no instance.
+
+    Asked once, when it gets its instance."""
+    if not task.gpus or instance is None:
         return task
     left = free(instance, tasks)
     containers = []

@@ -106,7 +106,7 @@ def sample(view: View, *, now: Instant) -> Sample:
 def _changed(state: ScalingState, now: Instant, **fields: object) -> ScalingState:
     """`state` with `fields`; the same when they say nothing new, so that a quiet pool writes nothing."""
     found = msgspec.structs.replace(state, **fields)
-    return state if found == state and state.changed_at else msgspec.structs.replace(found, changed_at=now)
+    return state if found == state else msgspec.structs.replace(found, changed_at=now)
 
 
 def _leaving(view: View, leaving: tuple[Leaving, ...], now: Instant) -> tuple[Leaving, ...]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 import pytest
 
+from homeport.cli import reading
 from homeport.cli.client import Api
 from homeport.cli.history import fetch, screen
 from homeport.cli.installation import LocalCredentials
 from homeport.cli.moment import Moment
 from homeport.cli.reading import PastApi
+from homeport.cli.terminal import Terminal
 from homeport.virtual_clock import VirtualClock
 
 ARN = "arn:aws:ecs:us-east-1:123456789012:service/default/web"
@@ -79,3 +82,13 @@ def test_all_calls_about_a_moment_are_about_one_revision(monkeypatch):
         ("DescribeAt", {"operation": "ListTasks", "request": {"cluster": "c"}, "revision": 41}),
     ]
     assert (api.revision, api.instant) == (41, 0.0)
+
+
+def test_what_managed_scaling_sees_is_asked_of_the_present_alone(monkeypatch, capsys):
+    """ECS has no operation for it, so nobody can be asked what it would have answered then."""
+    recorded = Recorded(monkeypatch, {"revision": 41, "answer": {"capacityProviders": [{"name": "pool", "status": "ACTIVE"}]}})
+    monkeypatch.setattr(reading, "api_of", lambda *_: PastApi(CREDENTIALS, VirtualClock(), moment=Moment(ago=600.0)))
+    options = argparse.Namespace(kind="capacity-providers", cluster=None, json=False)
+    assert reading.list_resources(options, Terminal(VirtualClock()), {}) == 0
+    assert [parameters["operation"] for _, parameters in recorded.asked] == ["DescribeCapacityProviders"]
+    assert "pool" in capsys.readouterr().out

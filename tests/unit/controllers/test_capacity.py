@@ -93,6 +93,16 @@ async def test_waiting_tasks_bring_machines_and_run_on_them(make_pool):
     assert [call for call in pool.machines.calls if call != "fleet"] == ["set-desired 2", "set-desired 4"]
 
 
+async def test_a_provider_that_was_sampled_is_made_again_as_it_is(make_pool):
+    pool = await make_pool()
+    await pool.minutes(1.1)
+    state = await pool.state()
+    assert state.changed_at
+    group = {"autoScalingGroupArn": "group", "managedScaling": {"status": "ENABLED", "instanceWarmupPeriod": 60}}
+    assert (await pool.aws("CreateCapacityProvider", name="pool", autoScalingGroupProvider=group))["capacityProvider"]["status"] == "ACTIVE"
+    assert await pool.state() == state
+
+
 async def test_a_quiet_pool_writes_nothing(make_pool):
     pool = await make_pool()
     await pool.run_tasks(1)
@@ -157,7 +167,11 @@ async def test_without_managed_draining_it_ends_at_once_and_its_tasks_with_it(ma
     assert pool.machines.ended == [busy.ec2_instance_id]
     ended = [task for task in await pool.cell.all(TASKS) if task.last_status == "STOPPED"]
     assert ended
-    assert {task.stop_code for task in ended} == {"TerminationNotice"}
+    assert {(task.stop_code, task.stopped_reason) for task in ended} == {
+        ("TerminationNotice", f"Host EC2 (instance {busy.ec2_instance_id}) terminated.")
+    }
+    (gone,) = [instance for instance in await pool.cell.all(CONTAINER_INSTANCES) if instance.id == busy.id]
+    assert (gone.status, gone.agent_connected) == ("INACTIVE", False)
 
 
 async def test_a_standalone_task_holds_the_end_up_and_no_longer_than_the_limit(make_pool):
@@ -263,6 +277,21 @@ async def test_without_managed_scaling_a_machine_that_is_taken_away_drains_too(m
     await pool.minutes(1)
     assert await pool.statuses() == {"INACTIVE": 1}
     assert pool.machines.ended == ["i-mine"]
+
+
+async def test_many_machines_that_are_taken_away_together_drain_in_one_sample_and_from_the_moment_that_it_is_written(make_pool):
+    pool = await make_pool(scaling={"status": "DISABLED"})
+    attribute = (Attribute(name=CAPACITY_PROVIDER_ATTRIBUTE, value="pool"),)
+    for n in range(240):
+        instance = records.container_instance(id=f"{n:032x}", ec2_instance_id=f"i-{n}", attributes=attribute)
+        await pool.cell.put(instance, records.task(n, container_instance_id=instance.id, service="", group="family:web"))
+    pool.machines.machines = {f"i-{n}": True for n in range(240)}
+    await pool.minutes(1.1)
+    assert await pool.statuses() == {"DRAINING": 240}
+    story = (await own(pool.cell, "DescribeHistory", resource="capacity-provider/pool"))["entries"]
+    written = next(entry["revision"] for entry in story if entry["cause"].get("controller") == "capacity")
+    first = (await own(pool.cell, "DescribeHistory", resource=f"container-instance/{0:032x}"))["entries"][-1]
+    assert (first["revision"], {"field": "status", "old": "ACTIVE", "new": "DRAINING"} in first["changes"]) == (written, True)
 
 
 async def test_a_leader_that_dies_between_deciding_and_asking_is_followed_by_one_that_asks(make_pool):

@@ -52,6 +52,7 @@ def test_how_many_further_instances_waiting_tasks_need(waiting, types, needed):
         (pool(1, 1), 9, {"step_max": 2}, 4),
         (pool(1, 1), 1, {"target_capacity": 50}, 6),
         (pool(1, 1), 0, {"target_capacity": 50}, 4),
+        (pool(1, 1, 1, 1), 0, {"target_capacity": 10, "step_max": 3}, 7),
         (pool(1, 1), 0, {}, 2),
     ],
 )
@@ -78,6 +79,7 @@ def test_the_pool_shrinks_after_fifteen_samples_by_half_of_the_excess():
 
 def test_a_need_begins_the_count_anew():
     assert decide(pool(1, 0), 2).samples == Samples(0)
+    assert decide(pool(1, 1), below=7).samples == Samples(0), "in a row means that one at the target begins anew"
     assert decide(pool(1, 0), below=0).samples == Samples(1)
 
 
