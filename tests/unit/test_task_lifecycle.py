@@ -62,6 +62,19 @@ ROWS = (
         {"connectivityAt": 10.0},
     ),
     Row(
+        "and those after RUNNING are RUNNING",
+        (RUNNING, reports("DEACTIVATING", main("RESOURCES_PROVISIONED")), reports("STOPPING", main("RUNNING"), side("RUNNING"))),
+        {"lastStatus": "RUNNING", "desiredStatus": "RUNNING", "version": 2},
+        ({"lastStatus": "RUNNING"}, {"lastStatus": "RUNNING"}),
+        RAN,
+    ),
+    Row(
+        "but for the last, whose containers have ended",
+        (RUNNING, reports("DEPROVISIONING", main("STOPPED", exitCode=0), side("STOPPED", exitCode=0))),
+        {"lastStatus": "STOPPED", "stopCode": "EssentialContainerExited"},
+        at={**RAN, "stoppingAt": 20.0, "executionStoppedAt": 20.0, "stoppedAt": 20.0},
+    ),
+    Row(
         "every container runs",
         (RUNNING,),
         {"lastStatus": "RUNNING", "desiredStatus": "RUNNING", "version": 2, "connectivity": "CONNECTED"},

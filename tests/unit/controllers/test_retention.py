@@ -5,10 +5,22 @@ import pytest
 from homeport.config import Settings
 from homeport.controllers.retention import RetentionController
 from homeport.model.ecs.cluster import Cluster
+from homeport.model.ecs.daemon import Daemon
+from homeport.model.ecs.daemon_revision import DaemonRevision
 from homeport.model.ecs.service import ServiceEvent
 from homeport.model.installation import Effect, IdempotencyToken
 from homeport.planner.retention import is_over
-from homeport.store.tables import CONTAINER_INSTANCES, DEPLOYMENTS, EFFECTS, IDEMPOTENCY_TOKENS, SERVICE_EVENTS, SERVICES, TASK_DEFINITIONS, TASKS
+from homeport.store.tables import (
+    CONTAINER_INSTANCES,
+    DAEMON_REVISIONS,
+    DEPLOYMENTS,
+    EFFECTS,
+    IDEMPOTENCY_TOKENS,
+    SERVICE_EVENTS,
+    SERVICES,
+    TASK_DEFINITIONS,
+    TASKS,
+)
 from homeport.testing import records
 
 T0 = records.NOW
@@ -108,6 +120,29 @@ async def test_a_task_definition_stays_while_something_refers_to_it(make_cell):
     await cell.put(records.task(1, service="", revision=3, **STOPPED))
     await cell.clock.advance(200)
     assert [definition.revision for definition in await cell.all(TASK_DEFINITIONS)] == [2]
+
+
+async def test_daemon_revisions_stay_while_their_daemon_may_need_them(make_cell):
+    """What a daemon has, and what it would go back to, stay without any deployment of them; also when names begin alike."""
+    cell = await make_cell()
+    where = {"account": records.ACCOUNT, "cluster": "default"}
+    daemon = Daemon(
+        **where,
+        name="logs",
+        status="ACTIVE",
+        created_at=T0,
+        updated_at=T0,
+        created_by="me",
+        revision_id="3",
+        completed_revision_id="1",
+        deployment_id="9",
+        capacity_providers=("pool",),
+    )
+    kept = {"created_at": T0, "family": "logs", "revision": 1, "capacity_providers": ("pool",)}
+    revisions = [DaemonRevision(**where, **kept, daemon=name, id=number) for name in ("logs", "logs-2") for number in ("1", "2", "3")]
+    await cell.put(daemon, *revisions)
+    await cell.clock.advance(200)
+    assert [item.key for item in await cell.all(DAEMON_REVISIONS)] == [f"{daemon.key}/1", f"{daemon.key}/3"]
 
 
 def test_it_looks_often_enough_for_short_retentions():

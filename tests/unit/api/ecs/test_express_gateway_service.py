@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from tests.unit.api.ecs.caller import ACCOUNT, ARN, Ecs
 
@@ -12,6 +13,7 @@ from homeport.errors import (
     ResourceNotFoundError,
     ServiceNotFoundError,
 )
+from homeport.store.tables import SERVICES
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/express"
 SHOP = ARN + "service/default/shop"
@@ -140,6 +142,8 @@ async def test_a_task_definition_of_ones_own_takes_the_place_of_the_container(ec
         await made(ecs, serviceName="b", cpu="256", **own)
     with pytest.raises(InvalidParameterError, match="primaryContainer must be specified"):
         await ecs("UpdateExpressGatewayService", serviceArn=SHOP, cpu="1024")
+    kept = (await ecs("UpdateExpressGatewayService", serviceArn=SHOP, healthCheckPath="/h"))["service"]["targetConfiguration"]
+    assert {**kept, "healthCheckPath": "", "createdAt": 0} == {**configuration, "healthCheckPath": "", "createdAt": 0}
     back = {"primaryContainer": {"image": "a"}, "executionRoleArn": ROLE}
     changed = (await ecs("UpdateExpressGatewayService", serviceArn=SHOP, **back))["service"]["targetConfiguration"]
     assert "taskDefinitionArn" not in changed
@@ -204,6 +208,12 @@ async def test_names_are_shared_with_other_services(ecs):
             await call
     with pytest.raises(InvalidParameterError, match="is not an Express service"):
         await described(ecs, ARN + "service/default/web")
+    web = await ecs.get(SERVICES, f"{ACCOUNT}/default/web")
+    await ecs.put((SERVICES, msgspec.structs.replace(web, status="DRAINING")))
+    with pytest.raises(InvalidParameterError, match="not idempotent"):
+        await made(ecs, serviceName="web")
+    await ecs.put((SERVICES, msgspec.structs.replace(web, status="INACTIVE")))
+    await made(ecs, serviceName="web")
 
 
 async def test_a_service_is_named_by_its_arn(ecs):

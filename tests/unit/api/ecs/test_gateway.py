@@ -93,6 +93,7 @@ async def test_every_member_is_given_back(ecs):
         ({"webACLArn": ROLE}, "must be the ARN of a web ACL"),
         ({"networkConfiguration": {"subnets": [f"subnet-{n}" for n in range(17)]}}, "at most 16"),
         ({"networkConfiguration": {"subnets": ["a", "a"]}}, "different"),
+        ({"networkConfiguration": {"subnets": [""]}}, "none may be blank"),
         ({"scheme": "internal", "networkConfiguration": {"ipAddressType": "dualstack-without-public-ipv4"}}, "internet-facing"),
         ({"accessLogs": {"destination": {}}}, "destination"),
         ({"accessLogs": {"destination": {"s3": {"bucket": ""}}}}, "bucket"),

@@ -61,6 +61,9 @@ async def test_services_per_cluster(context):
     ):
         with pytest.raises(ClientError, match="limit of 2 services per cluster"):
             await refused
+    assert (await ecs("DeleteService", service="a"))["service"]["status"] == "DRAINING"
+    with pytest.raises(ClientError, match="limit of 2 services per cluster"):
+        await ecs("CreateService", serviceName="c", taskDefinition="web", desiredCount=0)
     await ecs("CreateCluster", clusterName="other")
     await ecs("CreateService", cluster="other", serviceName="c", taskDefinition="web", desiredCount=0)
     await quotas(context, services_per_cluster_max=3)("CreateService", serviceName="c", taskDefinition="web", desiredCount=0)
@@ -82,8 +85,10 @@ async def test_tasks_per_service(context):
 async def test_container_instances_per_cluster(context):
     ecs = quotas(context, container_instances_per_cluster_max=1)
     first = await ecs.register_instance()
-    with pytest.raises(ClientError, match="limit of 1 container instances per cluster"):
-        await ecs.register_instance()
+    for status in ("ACTIVE", "DRAINING"):
+        await ecs("UpdateContainerInstancesState", containerInstances=[first["containerInstanceArn"]], status=status)
+        with pytest.raises(ClientError, match="limit of 1 container instances per cluster"):
+            await ecs.register_instance()
     await ecs.register_instance(containerInstanceArn=first["containerInstanceArn"])
     await ecs("CreateCluster", clusterName="other")
     await ecs.register_instance(cluster="other")

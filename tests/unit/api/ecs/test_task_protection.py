@@ -110,6 +110,13 @@ async def test_a_service_never_has_more_protected_tasks_than_it_is_to_have():
     await cell.close()
 
 
+async def test_a_daemon_services_tasks_may_all_be_protected(cell):
+    await cell.put(records.service(name="logs", scheduling_strategy="DAEMON", desired_count=0))
+    task = records.task(99, service="logs", group="service:logs")
+    await cell.put(task)
+    assert (await update(cell, [task.id]))["failures"] == []
+
+
 async def test_scale_in_spares_the_protected_tasks_and_goes_on_the_moment_the_protection_ends(cell):
     one, two, _ = await running(cell)
     await update(cell, [one, two], expiresInMinutes=5)
