@@ -165,7 +165,7 @@ def _host(call: Call, request: Any) -> Host:
         udp_ports=_ports(resources, "PORTS_UDP"),
         attributes=_attributes(request.attributes or (), custom_max=call.settings.custom_attributes_max),
         tags=tags_of(request.tags, tags_max=call.settings.tags_max),
-        gpu_ids=tuple(device.id for device in devices if device.type == "GPU"),
+        gpu_ids=tuple(dict.fromkeys(device.id for device in devices if device.type == "GPU")),
         platform_devices=msgspec.json.encode(devices) if devices else b"",
         ec2_instance_id=_machine(request.instanceIdentityDocument),
         agent_version=(versions and versions.agentVersion) or "",

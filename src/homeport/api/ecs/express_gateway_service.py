@@ -41,7 +41,7 @@ async def create_express_gateway_service(call: Call, request: Any) -> dict[str, 
     name = request.serviceName or _GENERATED + call.ids.hex(8)
     if not _NAME.fullmatch(name):
         raise InvalidParameterError("Service names must have 1 to 255 letters (uppercase and lowercase), numbers, hyphens or underscores.")
-    role = given.role_of("infrastructureRoleArn", request.infrastructureRoleArn)
+    role = lookup.role_arn("infrastructureRoleArn", request.infrastructureRoleArn)
     tags = tags_of(request.tags, tags_max=call.settings.tags_max)
 
     def create(tx: Transaction) -> dict[str, Any]:

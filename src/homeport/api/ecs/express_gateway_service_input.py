@@ -5,7 +5,6 @@ Owns: limits, defaults and the merging of an update (ecs-reference 3.20, the API
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 import msgspec
@@ -28,19 +27,11 @@ _SERVING: Final = ("healthCheckPath", "networkConfiguration", "scalingTarget")
 IMAGE_CHARACTERS_MAX: Final = 255
 PORT_MAX: Final = 65_535
 
-_ROLE: Final = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+", re.ASCII)
 _FIRST: Final[dict[str, Any]] = {
     "healthCheckPath": model.HEALTH_CHECK_PATH,
     "scalingTarget": {"autoScalingMetric": model.SCALING_METRIC, "autoScalingTargetValue": model.SCALING_TARGET},
 }
 _FIRST_MANAGED: Final[dict[str, Any]] = {"cpu": model.CPU_UNITS, "memory": model.MEMORY_MIB, "cpuArchitecture": model.CPU_ARCHITECTURE}
-
-
-def role_of(member: str, given: str) -> str:
-    """The ARN of a role, as given. Raises InvalidParameterError for anything else."""
-    if not _ROLE.fullmatch(given):
-        raise InvalidParameterError(f"{member} must be the ARN of an IAM role, but was {given}")
-    return given
 
 
 def configured(reader: Reader, call: Call, request: Any, *, before: bytes) -> dict[str, Any]:
@@ -70,7 +61,7 @@ def _managed(request: Any, shown: dict[str, Any]) -> dict[str, Any]:
             raise InvalidParameterError(f"{member} must be specified for an Express service without taskDefinitionArn.")
     for member in ("executionRoleArn", "taskRoleArn"):
         if member in shown:
-            role_of(member, shown[member])
+            lookup.role_arn(member, shown[member])
     _check_size(shown)
     shown["primaryContainer"] = {"containerPort": model.CONTAINER_PORT, **shown["primaryContainer"]}
     _check_container(shown["primaryContainer"])

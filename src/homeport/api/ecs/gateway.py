@@ -42,7 +42,7 @@ async def create_gateway(call: Call, request: Any) -> dict[str, Any]:
         status=model.ACTIVE,
         created_at=0.0,
         updated_at=0.0,
-        infrastructure_role=given.role_of(request.infrastructureRoleArn),
+        infrastructure_role=lookup.role_arn("infrastructureRoleArn", request.infrastructureRoleArn),
         deletion_protection=request.deletionProtection is not False,
         propagate_tags=request.propagateTags or "GATEWAY",
         scheme=configuration["scheme"],
@@ -77,7 +77,7 @@ async def update_gateway(call: Call, request: Any) -> dict[str, Any]:
     """UpdateGateway: absent members stay. There is no load balancer to bring up to date, so it is UPDATE_COMPLETE at once."""
     changed: dict[str, Any] = {}
     if request.infrastructureRoleArn is not None:
-        changed["infrastructure_role"] = given.role_of(request.infrastructureRoleArn)
+        changed["infrastructure_role"] = lookup.role_arn("infrastructureRoleArn", request.infrastructureRoleArn)
     if request.deletionProtection is not None:
         changed["deletion_protection"] = request.deletionProtection
     if request.propagateTags is not None:

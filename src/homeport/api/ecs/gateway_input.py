@@ -6,7 +6,6 @@ The bounds of header rules are those of Elastic Load Balancing.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 import msgspec
@@ -25,7 +24,6 @@ HEADER_NAME_CHARACTERS_MAX: Final = 40
 HEADER_VALUES_MAX: Final = 5
 HEADER_VALUE_CHARACTERS_MAX: Final = 128
 
-_ROLE: Final = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+", re.ASCII)
 _DEFAULTS: Final[dict[str, Any]] = {
     "scheme": model.INTERNET_FACING,
     "port": PORT,
@@ -35,13 +33,6 @@ _DEFAULTS: Final[dict[str, Any]] = {
 }
 _ONE_VARIANT: Final = "Exactly one configuration variant must be set. The one variant there is, is hostSharedAlb."
 _INTERNET_ONLY: Final = "dualstack-without-public-ipv4"
-
-
-def role_of(given: str) -> str:
-    """The ARN of a role, as given. Raises InvalidParameterError for anything else."""
-    if not _ROLE.fullmatch(given):
-        raise InvalidParameterError(f"infrastructureRoleArn must be the ARN of an IAM role, but was {given}")
-    return given
 
 
 def created(configuration: Any, *, subnets_max: int) -> dict[str, Any]:

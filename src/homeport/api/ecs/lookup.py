@@ -1,6 +1,7 @@
 """From what a caller wrote (a short name, an id, an ARN) to a store key or a record.
 
-Owns: the reading of references to clusters, gateways, container instances, services, tasks and task definitions, and the errors for wrong ones.
+Owns: the reading of references to clusters, gateways, roles, container instances, services, daemons, tasks and task definitions, and the errors for
+wrong ones.
 Never renders anything and never writes. A reference of another account, region or cluster is an error, as it is in ECS: a key made
 from it would name something else.
 """
@@ -26,6 +27,7 @@ DEFAULT_CLUSTER: Final = "default"
 
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _GATEWAY_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+", re.ASCII)
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _ID_LENGTHS = (32, 36)
 _SHORT_FAMILY_MAX: Final = 32
@@ -62,12 +64,7 @@ def cluster_name(call: Call, reference: str | None) -> str:
     """
     if not reference:
         return DEFAULT_CLUSTER
-    name = reference
-    if reference.startswith("arn:"):
-        parts = _resource(call, reference, "cluster")
-        if len(parts) != 1:
-            raise InvalidParameterError("Invalid identifier: Unexpected number of separators")
-        name = parts[0]
+    name = _name(call, reference, "cluster")
     if not _CLUSTER_NAME.fullmatch(name):
         raise InvalidParameterError(f"Cluster must match ^[a-zA-Z0-9\\-_]{{1,255}}$, but was {name}")
     return name
@@ -83,12 +80,7 @@ def cluster_of(reader: Reader, call: Call, reference: str | None) -> Cluster:
 
 def gateway_name(call: Call, reference: str) -> str:
     """The name in `reference` (a name or an ARN). Raises InvalidParameterError when it can be no gateway of this account and region."""
-    name = reference
-    if reference.startswith("arn:"):
-        parts = _resource(call, reference, "gateway")
-        if len(parts) != 1:
-            raise InvalidParameterError("Invalid identifier: Unexpected number of separators")
-        name = parts[0]
+    name = _name(call, reference, "gateway")
     if not _GATEWAY_NAME.fullmatch(name):
         raise InvalidParameterError("Gateway names must have 1 to 255 letters (uppercase and lowercase), numbers, hyphens or underscores.")
     return name
@@ -100,6 +92,13 @@ def gateway_of(reader: Reader, call: Call, reference: str) -> Gateway:
     if gateway is None:
         raise GatewayNotFoundError
     return gateway
+
+
+def role_arn(member: str, reference: str) -> str:
+    """`reference`, the value of `member`, when it is the ARN of a role; raises InvalidParameterError otherwise."""
+    if not _ROLE.fullmatch(reference):
+        raise InvalidParameterError(f"{member} must be the ARN of an IAM role, but was {reference}")
+    return reference
 
 
 def container_instance_key(call: Call, cluster: Cluster, reference: str) -> str:
@@ -146,13 +145,7 @@ def split_task_definition(call: Call, reference: str, *, kind: str = "task-defin
 
     `kind`: the word in its ARN, daemon-task-definition for those of daemons.
     """
-    text = reference
-    if reference.startswith("arn:"):
-        parts = _resource(call, reference, kind)
-        if len(parts) != 1:
-            raise InvalidParameterError("Invalid identifier: Unexpected number of separators")
-        text = parts[0]
-    family, separator, number = text.partition(":")
+    family, separator, number = _name(call, reference, kind).partition(":")
     if not family:
         raise InvalidParameterError("TaskDefinition can not be blank.")
     if not separator:
@@ -178,6 +171,16 @@ def latest_active(reader: Reader, account: str, family: str) -> TaskDefinition |
     for newest in reader.find(TASK_DEFINITIONS, "family_status", index_value):  # noqa: B007 - the last one is wanted
         pass
     return newest
+
+
+def _name(call: Call, reference: str, kind: str) -> str:
+    """What stands behind `kind/` in an ARN of a thing that is in no cluster; anything else as it is."""
+    if not reference.startswith("arn:"):
+        return reference
+    parts = _resource(call, reference, kind)
+    if len(parts) != 1:
+        raise InvalidParameterError("Invalid identifier: Unexpected number of separators")
+    return parts[0]
 
 
 def _member_id(call: Call, cluster: Cluster, reference: str, kind: str) -> str:

@@ -161,8 +161,8 @@ NOTES: Final[dict[str, str]] = {
     "CreateCluster": "Service Connect defaults are stored and given back; nothing acts on them",
     "RegisterTaskDefinition": "every member is accepted and given back; RunTask and CreateService refuse by name what cannot act yet",
     "SubmitAttachmentStateChanges": "no attachment is made yet, so naming one is an error",
-    "TagResource": "clusters, services, task sets, tasks, daemons, task definitions of both kinds, container instances, capacity providers and "
-    "gateways",
+    "TagResource": "clusters, services (express ones too), task sets, tasks, daemons, task definitions of both kinds, container instances, capacity "
+    "providers and gateways",
     "ExecuteCommand": "everything is checked; no session is ever opened, since no task can be run with enableExecuteCommand yet",
     "ListServicesByNamespace": "knows the namespaces that clusters have as their default; none has a service, since Service Connect is refused",
     "CreateExpressGatewayService": "stored and given back as INACTIVE with the reason: there is no Fargate, load balancer or scaling, so nothing "

@@ -19,6 +19,8 @@ from homeport.model.arn import Arn, parse_arn
 from homeport.model.ecs.capacity_provider import CapacityProvider
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.daemon import Daemon
+from homeport.model.ecs.daemon_task_definition import DaemonTaskDefinition
 from homeport.model.ecs.express_gateway_service import ExpressGatewayService
 from homeport.model.ecs.gateway import Gateway
 from homeport.model.ecs.service import Service
@@ -41,7 +43,19 @@ from homeport.store.tables import (
     TASKS,
 )
 
-Taggable = CapacityProvider | Cluster | ContainerInstance | ExpressGatewayService | Gateway | Service | Task | TaskDefinition | TaskSet
+Taggable = (
+    CapacityProvider
+    | Cluster
+    | ContainerInstance
+    | Daemon
+    | DaemonTaskDefinition
+    | ExpressGatewayService
+    | Gateway
+    | Service
+    | Task
+    | TaskDefinition
+    | TaskSet
+)
 
 _IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "daemon": DAEMONS, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
 _DEFINITIONS: Final[dict[str, Table[Any]]] = {"task-definition": TASK_DEFINITIONS, "daemon-task-definition": DAEMON_TASK_DEFINITIONS}
