@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
 import pytest
 
-from homeport.testing import simulation
+from homeport.testing import simulation, world
 from homeport.testing.faults import Trouble
 from homeport.testing.server_faults import LoneServer, SeveralServers
 from homeport.testing.world import Options, simulate
@@ -47,6 +48,15 @@ def test_a_run_without_faults_settles_at_once() -> None:
     assert not outcome.violation, simulation.told(outcome)
     assert outcome.kinds == ()
     assert outcome.lives == 1
+
+
+def test_what_is_stuck_is_found_in_fifteen_minutes_and_what_only_moves_in_seventy_five(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(minutes=0.5, agents=3, services=1, faults=(), servers=1)
+    monkeypatch.setattr(world, "unsettled", lambda *_: ["nothing ever is"])
+    assert "900 s after the last step" in simulate(3, options).violation
+    numbers = itertools.count()
+    monkeypatch.setattr(world, "steps_taken", lambda _: {(next(numbers),)})
+    assert "4500 s after the last fault and 0 s after the last step" in simulate(3, options).violation
 
 
 KINDS = [

@@ -1,6 +1,7 @@
 """What must come true in time: while a simulation runs, and once its faults have ended.
 
-Owns: `Patience` (a service below its desired count must say why within half a minute) and `unsettled` (what is not yet where it is wanted).
+Owns: `Patience` (a service below its desired count must say why within 45 seconds), `unsettled` (what is not yet where it is wanted) and
+`steps_taken` (whether what takes its time moves on).
 Never changes anything.
 """
 
@@ -123,6 +124,12 @@ def unsettled(plane: Plane, invariants: Invariants, hosts: Iterable[Host]) -> li
     for arn, host in sorted(by_arn.items()):
         problems.extend(_host_problems(records, arn, host))
     return problems
+
+
+def steps_taken(records: dict[str, dict[str, Any]]) -> set[tuple[Any, ...]]:
+    """How far each deployment of a service and of a daemon has come. While there is something here that never was before, they move on."""
+    services = {(item.key, item.status, item.rollout_state, item.step, len(item.stage_changes)) for item in records["deployments"].values()}
+    return services | {(item.key, item.status, item.steps) for item in records["daemon_deployments"].values()}
 
 
 def _service_problems(plane: Plane, invariants: Invariants, service: Service) -> Iterable[str]:

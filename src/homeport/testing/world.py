@@ -35,7 +35,7 @@ from homeport.testing.pool import NAME as POOL
 from homeport.testing.pool import HostPool, PoolUsers
 from homeport.testing.replicated import COUNT, Server, Servers, Site
 from homeport.testing.server_faults import LoneServer, SeveralServers
-from homeport.testing.settled import Patience, unsettled
+from homeport.testing.settled import Patience, steps_taken, unsettled
 from homeport.testing.virtual_loop import Chance, LivelockError, NothingLeftToDoError, ProcessClock, VirtualLoop, current_process
 from homeport.testing.workload import CLUSTER, Workload
 
@@ -53,8 +53,10 @@ POOL_EVERY: Final = 3
 POOL_HOSTS: Final = 5
 IDLE_LOOKS: Final = 3
 """How many looks one after another a server may do a leader's work without leading, or lead without doing it."""
+STUCK_SECONDS: Final = 900.0
+"""Virtual time in which everything must be where it is wanted when faults and users have stopped; each step of a deployment begins it anew."""
 SETTLE_SECONDS_MAX: Final = 4500.0
-"""Virtual time in which everything must be where it is wanted once faults and users have stopped."""
+"""The same in all, however many steps are taken: a linear deployment or a daemon with small batches takes most of an hour."""
 END_ROUNDS_MAX: Final = 20
 """Rounds of cancellation at the end of a run."""
 SETTINGS: Final = Settings(
@@ -343,19 +345,27 @@ class World:
                 self.violated(problem)
 
     async def _settle(self) -> None:
-        began = self.loop.time()
-        problems = ["not looked yet"]
-        while self.loop.time() - began < SETTLE_SECONDS_MAX:
+        began = moved = self.loop.time()
+        steps: set[tuple[Any, ...]] = set()
+        while True:
             await asyncio.sleep(LOOK_SECONDS)  # noqa: TID251 - virtual time
             for arn in self._ghosts():
                 await self.workload.deregister(arn)
             hosts = [*self.hosts, *self.pool.machines.values()]
             problems = [*unsettled(self.plane, self.invariants, hosts), *self.pool.problems()] or list(self.plane.apart())
+            now = self.loop.time()
             if not problems:
-                self.settled_after = self.loop.time() - began
+                self.settled_after = now - began
                 self.note(f"settled after {self.settled_after:.1f} s")
                 return
-        self.violated(f"{SETTLE_SECONDS_MAX:g} s after the last fault not everything is where it is wanted:\n  " + "\n  ".join(problems[:12]))
+            taken = steps_taken(self.invariants.records) - steps
+            if taken:
+                steps |= taken
+                moved = now
+            if now - moved >= STUCK_SECONDS or now - began >= SETTLE_SECONDS_MAX:
+                break
+        since = f"{now - began:.0f} s after the last fault and {now - moved:.0f} s after the last step of a deployment"
+        self.violated(f"{since} not everything is where it is wanted:\n  " + "\n  ".join(problems[:12]))
 
     def _ghosts(self) -> list[str]:
         """Instances that no host speaks for: left by hosts that registered anew."""
