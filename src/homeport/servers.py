@@ -47,6 +47,8 @@ LOOK_SECONDS: Final = 2.0
 """How long another server may take to tell its revision."""
 WATCH_SECONDS: Final = 0.5
 """Between two looks whether the leader answers, and how long it may take to."""
+LOOKS_APART_SECONDS_MAX: Final = 4 * WATCH_SECONDS
+"""Between the ends of two looks; more means that this server itself stood still."""
 RESIGN_SECONDS_MAX: Final = 5.0
 """How long a stopping server tries to resign; without etcd its lease ends by itself."""
 
@@ -55,6 +57,31 @@ _ENTRIES_ASKED: Final = msgspec.msgpack.Encoder()
 _ENTRIES_WANTED: Final = msgspec.msgpack.Decoder(tuple[int, int, bool])
 _ENTRIES_TOLD: Final = msgspec.msgpack.Decoder(list[tuple[int, bytes, bytes]])
 _log: Final = logger("servers")
+
+
+class Silence:
+    """For how long the leader has not answered this server, and whether it is to be deposed for that. All times are monotonic, in seconds.
+
+    The lease ends by itself, but etcd's new leader gives every lease its whole time anew, so that who is silent already leads that much longer.
+    While etcd's leader stays the lease alone decides: a leader that etcd hears and we do not is none to depose.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._leader: Leader | None = None
+        self._heard_at = self._looked_at = now
+
+    def is_over_long(self, leader: Leader, *, answered: bool, term_since: float, now: float) -> bool:
+        """Note a look at `leader`. True, once, when it has been silent for its lease's time while etcd's own leader changed, at `term_since`.
+
+        Time in which nobody looked is not its silence: this server stood still, or was as busy.
+        """
+        looked_at, self._looked_at = self._looked_at, now
+        if answered or leader != self._leader or now - looked_at > LOOKS_APART_SECONDS_MAX:
+            self._leader, self._heard_at = leader, now
+        elif term_since > self._heard_at and now - self._heard_at >= LEASE_SECONDS:
+            self._heard_at = now
+            return True
+        return False
 
 
 class Fellowship:
@@ -86,14 +113,12 @@ class Fellowship:
             JOURNAL_PATH: self._tell_entries,
         }
         self._copying: asyncio.Task[None] | None = None
-        self._simulated = http is not None
         self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Be listed among the servers, and copy the journal."""
         self._keeping = asyncio.create_task(self._members.keep(self._me))
-        if not self._simulated:  # a way that is given knows no /health
-            self._watching = asyncio.create_task(self._watch_leader())
+        self._watching = asyncio.create_task(self._watch_leader())
         if self._replica.copy is not None:
             self._copying = asyncio.create_task(self._replica.copy.run(self))
 
@@ -145,23 +170,17 @@ class Fellowship:
         await self._try_to_depose(leader)
 
     async def _watch_leader(self) -> None:
-        """Depose a leader that has been silent for its lease's time while etcd's own leader changed.
-
-        The lease ends by itself, but etcd's new leader gives every lease its whole time anew, so that who is silent already leads that much longer.
-        While etcd's leader stays the lease alone decides: a leader that etcd hears and we do not is none to depose.
-        """
-        clock, seen, heard_at = self._clock, None, 0.0
+        silence = Silence(self._clock.monotonic())
         while True:
-            await clock.sleep(WATCH_SECONDS)
+            await self._clock.sleep(WATCH_SECONDS)
             leader = self._replica.role.leader
-            if leader is None or leader.name == self._me.name or leader != seen:
-                seen, heard_at = leader, clock.monotonic()
-            elif await self.forwarder.revision(leader.address, seconds=WATCH_SECONDS) is not None:
-                heard_at = clock.monotonic()
-            elif self._client.term_since > heard_at and clock.monotonic() - heard_at >= LEASE_SECONDS:
+            if leader is None or leader.name == self._me.name:
+                silence = Silence(self._clock.monotonic())
+                continue
+            answered = await self.forwarder.revision(leader.address, seconds=WATCH_SECONDS) is not None
+            if silence.is_over_long(leader, answered=answered, term_since=self._client.term_since, now=self._clock.monotonic()):
                 _log.warning("%s is silent at %s, and etcd has another leader; another server is to lead", leader.name, leader.address)
                 await self._try_to_depose(leader)
-                heard_at = clock.monotonic()
 
     async def _try_to_depose(self, leader: Leader) -> None:
         try:

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from homeport.store.leader import Leader
+from homeport.store.replica import Replica
 from homeport.testing import simulation, world
 from homeport.testing.faults import Trouble
 from homeport.testing.server_faults import LoneServer, SeveralServers
@@ -83,6 +85,21 @@ def test_a_leader_that_stands_still_is_followed_by_another_and_changes_nothing_w
     assert not outcome.violation, simulation.told(outcome)
     assert outcome.lives == 3
     assert outcome.leaderships > 1
+
+
+def test_a_leader_that_stands_still_while_etcd_elects_is_deposed_before_its_lease_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    deposed: list[bool] = []
+    right = Replica.depose
+
+    async def depose(self: Replica, leader: Leader) -> bool:
+        deposed.append(await right(self, leader))
+        return deposed[-1]
+
+    monkeypatch.setattr(Replica, "depose", depose)
+    for seed in range(1, 5):
+        outcome = simulate(seed, Options(minutes=10.0, agents=6, services=2, faults=("server-pause", "etcd-election"), servers=3))
+        assert not outcome.violation, simulation.told(outcome)
+    assert any(deposed)
 
 
 def test_every_tenth_seed_has_several_servers() -> None:

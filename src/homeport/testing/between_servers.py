@@ -5,6 +5,7 @@ Owns: `VirtualHttp`. Never decides what is sent.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
@@ -54,11 +55,23 @@ class VirtualHttp:
             headers=tuple((name.encode(), value.encode()) for name, value in named.items()),
             repeated=False,
         )
+        yield await self._exchange(ask)
+
+    @contextlib.asynccontextmanager
+    async def get(self, url: str, *, timeout: aiohttp.ClientTimeout) -> AsyncIterator[_Response]:
+        """GET. Raises aiohttp.ClientError, and TimeoutError."""
+        parts = urlsplit(url)
+        ask = Ask(operation="", body=b"", to=f"{parts.scheme}://{parts.netloc}", path=parts.path, method="GET", repeated=False)
+        async with asyncio.timeout(timeout.total):
+            response = await self._exchange(ask)
+        yield response
+
+    async def _exchange(self, ask: Ask) -> _Response:
         try:
             status, body = await self._network.exchange(self._link, ask)
         except UnreachableError as error:
             raise _failure(ask.to, refused=REFUSED in str(error)) from None
-        yield _Response(status, body)
+        return _Response(status, body)
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -156,6 +156,7 @@ class SimulatedMember(Endpoint):
         request = messages.CALLS[name][1].FromString(sent)
         try:
             result = self._apply(name, request)
+            result.header.raft_term = door.state.term
         except EtcdRefusedError as error:
             result = _error(grpc.StatusCode[error.code], str(error))
         if name == "Txn" and request.compare and not door.fenced and chance.happens(faults.crash_after):

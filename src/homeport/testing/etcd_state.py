@@ -57,6 +57,8 @@ class EtcdState:
         self._loop = loop
         self._applied = applied
         self.revision = 1
+        self.term = 1
+        """How many leaders etcd itself has had."""
         self.compacted = 0
         self._keys: list[bytes] = []
         """Every key that has a history, in order."""
@@ -208,6 +210,12 @@ class EtcdState:
         if lease not in self._leases:
             raise EtcdRefusedError("etcdserver: requested lease not found", "NOT_FOUND")
         self._end(lease)
+
+    def elect(self) -> None:
+        """etcd has another leader, who gives every lease its whole time anew."""
+        self.term += 1
+        for lease in self._leases:
+            self.renew(lease)
 
     def _timer(self, lease: int, seconds: float) -> asyncio.TimerHandle:
         return self._loop.call_later(seconds, self._end, lease, context=contextvars.Context())

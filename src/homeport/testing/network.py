@@ -75,6 +75,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     repeated: bool = True
     """Whether the network may deliver it twice, the second time after a later call of the same client."""
     path: str = "/"
+    method: str = "POST"
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Those that it has beside its operation's."""
 
@@ -85,7 +86,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
             headers.append((b"amz-sdk-invocation-id", self.invocation.encode()))
         headers.extend((name, value) for name, value in self.headers if name not in (b"content-type", b"x-amz-target"))
         path = self.path
-        return {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers}
+        return {"type": "http", "method": self.method, "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers}
 
 
 class _Listener(msgspec.Struct, frozen=True):

@@ -17,6 +17,10 @@ Kinds = dict[str, tuple[float, Callable[[Chance], Awaitable[None]]]]
 """Name → (mean seconds between two, what happens)."""
 
 
+ELECTION_SECONDS_MAX: Final = 2.5
+"""How long etcd may be without a leader of its own; less than a leader's lease, so that none ends meanwhile."""
+
+
 class ServerFaults(Protocol):
     """The faults of an installation's servers."""
 
@@ -136,6 +140,7 @@ class SeveralServers:
         "watch-lag",
         "watch-break",
         "compaction",
+        "etcd-election",
     )
 
     def __init__(self, servers: Servers, *, chance: Chance, clock: ProcessClock, note: Callable[[str], None]) -> None:
@@ -161,6 +166,7 @@ class SeveralServers:
             "watch-lag": (60.0, self._lag),
             "watch-break": (40.0, self._break),
             "compaction": (70.0, self._compact),
+            "etcd-election": (60.0, self._elect),
         }
 
     def a_clock(self, chance: Chance) -> ProcessClock:
@@ -281,6 +287,18 @@ class SeveralServers:
         for server in self._servers.servers:
             server.faults.full = False
         self._note("etcd has room again")
+
+    async def _elect(self, chance: Chance) -> None:
+        """No call is answered until etcd has another leader. Meanwhile no lease ends."""
+        self._note("etcd has no leader")
+        self._servers.etcd.elect()
+        for server in self._servers.servers:
+            server.faults.cut = True
+        await self._clock.sleep(chance.between(0.2, ELECTION_SECONDS_MAX))
+        for server in self._servers.servers:
+            server.faults.cut = False
+        self._servers.etcd.elect()
+        self._note("etcd has another leader")
 
     async def _lag(self, chance: Chance) -> None:
         servers = [chance.pick(self._servers.servers) for _ in range(chance.number(1, 3))]
