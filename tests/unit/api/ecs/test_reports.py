@@ -98,6 +98,16 @@ async def test_a_connection_reports_the_tasks_of_its_instance_only(ecs, reports)
     assert await take(reports, report, instance=own) == [""]
 
 
+async def test_an_agent_that_registered_anew_may_tell_the_end_of_what_its_former_instance_had(ecs, reports):
+    (arn,) = await running(ecs, 1)
+    instance = (await ecs("DescribeTasks", tasks=[arn]))["tasks"][0]["containerInstanceArn"]
+    await ecs("DeregisterContainerInstance", containerInstance=instance, force=True)
+    before = (await ecs("DescribeTasks", tasks=[arn]))["tasks"]
+    report = {"task": arn, "status": "STOPPED", "reason": "another"}
+    assert await take(reports, report, instance=f"{ACCOUNT}/default/{'f' * 32}") == [""]
+    assert (await ecs("DescribeTasks", tasks=[arn]))["tasks"] == before
+
+
 async def test_a_fault_in_one_report_is_its_own(ecs, reports, monkeypatch):
     arns = await running(ecs, 3)
     sound = state_change.keep
