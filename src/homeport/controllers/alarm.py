@@ -96,7 +96,7 @@ async def keep_alarms(store: Store, clock: Clock, settings: Settings, *, source:
     """Run until cancelled: read the alarms every `settings.alarm_poll_seconds` while a deployment watches some."""
     while True:
         await clock.sleep(settings.alarm_poll_seconds)
-        watching = await store.view(_watching)
+        watching = await store.view_local(_watching)
         if not watching:
             continue
         try:

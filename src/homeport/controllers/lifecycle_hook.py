@@ -241,7 +241,7 @@ class HookRunner:
     async def _call(self, key: str, run: LifecycleHook) -> None:
         """Wait until `run` is due, call its target, and write down what came of it."""
         await self._clock.sleep(max(0.0, run.call_at - self._clock.now()))
-        deployment = await self._store.view(lambda reader: _due(reader, key, run))
+        deployment = await self._store.view_local(lambda reader: _due(reader, key, run))
         if deployment is None:
             return
         told = payload(self._region, deployment, run)

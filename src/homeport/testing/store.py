@@ -1,18 +1,23 @@
 """What tests of the store and of its users need: a small table, a backend whose commits wait, a view that follows.
 
-Owns: `Thing`, `THINGS`, `GatedBackend`, `Tally`. Never stores anything itself: a gated backend passes everything on to a real one.
+Owns: `Thing`, `THINGS`, `GatedBackend`, `Tally`, `UnconfirmedStore`. Never stores anything itself: a gated backend passes everything on to a real
+one.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
-from homeport.errors import CommitFailedError, InvalidTransitionError
+from homeport.errors import CommitFailedError, InvalidTransitionError, NoQuorumError
 from homeport.model.record import Record
 from homeport.store.backend import Anchor, Backend, Batch, BatchLimits, Head, StoredEntry, StoredRow
-from homeport.store.table import Table
+from homeport.store.store import Store
+from homeport.store.table import Reader, Table
+
+T = TypeVar("T")
 
 
 class Part(Record, frozen=True):
@@ -124,3 +129,18 @@ class GatedBackend:
     async def close(self) -> None:
         """Passed on."""
         await self.backend.close()
+
+
+class UnconfirmedStore(Store):
+    """`store`, on a server whose copy nobody confirms to be the newest: what asks for that fails, its own copy answers, changes go through."""
+
+    def __init__(self, store: Store) -> None:
+        self.__dict__ = store.__dict__
+
+    async def view(self, function: Callable[[Reader], T]) -> T:
+        """Raises NoQuorumError."""
+        raise NoQuorumError("nobody confirmed that this server's state is the newest")
+
+    async def view_local(self, function: Callable[[Reader], T]) -> T:
+        """As `Store.view`."""
+        return await super().view(function)

@@ -15,6 +15,7 @@ from homeport.model.ecs.deployment import AlarmMonitor
 from homeport.planner.alarm import AlarmState, observe
 from homeport.store.tables import DEPLOYMENTS
 from homeport.testing import records
+from homeport.testing.store import UnconfirmedStore
 
 ALARMS = {"alarmNames": ["slow", "errors"], "enable": True, "rollback": True}
 SETTINGS = Settings(alarm_source="told by the test", alarm_poll_seconds=2.0)
@@ -74,6 +75,14 @@ async def told(make_cell):
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+async def test_alarms_are_read_though_nobody_confirms_what_watches_them(make_cell):
+    source = Told()
+    aws = Aws(await make_cell(records.task_definition(revision=2), settings=SETTINGS))
+    running = asyncio.create_task(keep_alarms(UnconfirmedStore(aws.cell.store), aws.cell.clock, SETTINGS, source=source))
+    await completed(aws)
+    running.cancel()
 
 
 async def completed(aws):

@@ -10,10 +10,12 @@ from tests.unit.controllers.test_deployment import HANDLERS, Aws, fail
 from homeport.api.ecs import service_deployment
 from homeport.config import Settings
 from homeport.controllers.alarm import keep_alarms
+from homeport.controllers.lifecycle_hook import HookRunner, HookTasks
 from homeport.errors import ConflictError, InvalidParameterError, ServiceDeploymentNotFoundError
 from homeport.planner.alarm import AlarmState
 from homeport.store.tables import DEPLOYMENTS, SERVICES, TASKS
 from homeport.testing import records
+from homeport.testing.store import UnconfirmedStore
 
 HANDLERS.setdefault("ContinueServiceDeployment", service_deployment.continue_service_deployment)
 BLUE_GREEN = {"strategy": "BLUE_GREEN", "bakeTimeInMinutes": 5}
@@ -489,6 +491,16 @@ async def test_the_task_of_a_hook_is_stopped_when_nobody_waits_for_it(aws):
     assert (await aws.newest())["status"] == "ROLLBACK_SUCCESSFUL"
     (task,) = [task for task in await aws.cell.all(TASKS) if task.revision == 3]
     assert task.last_status == "STOPPED" and "is over" in task.stopped_reason
+
+
+async def test_a_hook_is_called_though_nobody_confirms_a_read(aws):
+    await serving(aws, **BLUE_GREEN)
+    aws.cell._running.pop(1).cancel()
+    tasks = HookTasks(placement=aws.cell.context.placement, ids=aws.cell.context.ids)
+    hooks = HookRunner(UnconfirmedStore(aws.cell.store), aws.cell.clock, caller=aws.cell.hook_targets, tasks=tasks, region=records.REGION)
+    aws.cell._running.append(asyncio.create_task(hooks.run()))
+    await aws.update(taskDefinition="web:2", deploymentConfiguration={"lifecycleHooks": [hook("PRE_SCALE_UP")]})
+    await until(aws, "BAKE_TIME", seconds=120)
 
 
 async def test_another_leader_calls_what_the_first_did_not_get_an_answer_from(aws):
