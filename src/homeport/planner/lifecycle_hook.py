@@ -26,6 +26,8 @@ RETRY_SECONDS: Final = 5.0
 """Before such a call is made again, times the number of calls."""
 RUNS_MAX: Final = 60
 """Runs that a deployment remembers: those that are open and the newest of the others."""
+DETAILS_BYTES_MAX: Final = 16_384
+"""`hookDetails` of one hook, as JSON. Ours: a deployment's record has those of all open hooks, and no transaction takes more than a mebibyte."""
 REASON_CHARACTERS_MAX: Final = 500
 IN_ROLLBACKS: Final = frozenset((model.TEST_TRAFFIC_SHIFT, model.PRODUCTION_TRAFFIC_SHIFT))
 """The stages whose hooks run in a rollback as well."""
@@ -108,11 +110,13 @@ def answered(run: LifecycleHook, answer: Any, now: Instant) -> LifecycleHook:
     delay = answer.get("callBackDelay")
     if delay is not None and (isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= CALL_BACK_SECONDS_MAX):
         return _over(run, model.FAILED, "Its answer has a callBackDelay that is no number of seconds.")
-    details = answer.get("hookDetails")
+    details = run.details if answer.get("hookDetails") is None else msgspec.json.encode(answer["hookDetails"])
+    if len(details) > DETAILS_BYTES_MAX:
+        return _over(run, model.FAILED, f"Its answer has hookDetails of more than {DETAILS_BYTES_MAX} bytes.")
     return msgspec.structs.replace(
         run,
         call_at=now + (CALL_BACK_SECONDS if delay is None else max(1.0, float(delay))),
-        details=run.details if details is None else msgspec.json.encode(details),
+        details=details,
         attempts=0,
         reason="",
     )
@@ -154,4 +158,4 @@ def closed(hooks: tuple[LifecycleHook, ...]) -> tuple[LifecycleHook, ...]:
 
 
 def _over(run: LifecycleHook, status: str, reason: str) -> LifecycleHook:
-    return msgspec.structs.replace(run, status=status, call_at=0.0, reason=reason[:REASON_CHARACTERS_MAX])
+    return msgspec.structs.replace(run, status=status, call_at=0.0, details=b"", reason=reason[:REASON_CHARACTERS_MAX])

@@ -493,6 +493,16 @@ async def test_the_task_of_a_hook_is_stopped_when_nobody_waits_for_it(aws):
     assert task.last_status == "STOPPED" and "is over" in task.stopped_reason
 
 
+async def test_a_deployment_with_as_many_and_as_large_hooks_as_may_be_goes_through_all_its_stages(aws):
+    await serving(aws, **BLUE_GREEN)
+    many = [hook(*HOOK_STAGES, hookDetails="x" * 16_000) for _ in range(20)]
+    await aws.update(taskDefinition="web:2", deploymentConfiguration={"lifecycleHooks": many})
+    await aws.cell.clock.advance(600)
+    deployment = await primary(aws)
+    assert (deployment.rollout_state, len(deployment.hooks)) == ("COMPLETED", 60)
+    assert {len(payload["hookDetails"]) for _, payload in aws.cell.hook_targets.calls} == {16_000}
+
+
 async def test_a_hook_is_called_though_nobody_confirms_a_read(aws):
     await serving(aws, **BLUE_GREEN)
     aws.cell._running.pop(1).cancel()

@@ -162,6 +162,8 @@ def run(**fields):
         ({"hookStatus": "IN_PROGRESS", "callBackDelay": -1}, "FAILED", 0.0),
         ({"hookStatus": "IN_PROGRESS", "callBackDelay": True}, "FAILED", 0.0),
         ({"hookStatus": "IN_PROGRESS", "callBackDelay": 1e12}, "FAILED", 0.0),
+        ({"hookStatus": "IN_PROGRESS", "hookDetails": "x" * 16_382}, "IN_PROGRESS", NOW + 30),
+        ({"hookStatus": "IN_PROGRESS", "hookDetails": "x" * 16_383}, "FAILED", 0.0),
         ({"hookStatus": "succeeded"}, "FAILED", 0.0),
         ({}, "FAILED", 0.0),
         (None, "FAILED", 0.0),

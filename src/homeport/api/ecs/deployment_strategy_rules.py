@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
+
 from homeport.api.call import Call
 from homeport.api.ecs import lookup
 from homeport.api.ecs.task_input import check_runnable
@@ -16,6 +18,7 @@ from homeport.model.arn import parse_arn
 from homeport.model.ecs import deployment as model
 from homeport.model.ecs.service import Service
 from homeport.planner.deployment_configuration import configuration_in
+from homeport.planner.lifecycle_hook import DETAILS_BYTES_MAX
 from homeport.store.table import Reader
 
 MINUTES_MAX: Final = 1440
@@ -112,6 +115,8 @@ def _check_hook(hook: dict[str, Any], strategy: str) -> None:
         raise InvalidParameterError(f"{where}.hookTargetArn must be specified for hooks of the target type AWS_LAMBDA.")
     if len(hook.get("hookTargetArn") or "") > TARGET_CHARACTERS_MAX:
         raise InvalidParameterError(f"{where}.hookTargetArn may have {TARGET_CHARACTERS_MAX} characters at most.")
+    if hook.get("hookDetails") is not None and len(msgspec.json.encode(hook["hookDetails"])) > DETAILS_BYTES_MAX:
+        raise InvalidParameterError(f"{where}.hookDetails may have {DETAILS_BYTES_MAX} bytes at most.")
     if strategy == model.ROLLING and (unknown := [stage for stage in stages if stage not in _ROLLING_STAGES]):
         raise InvalidParameterError(
             f"{where}: a deployment with the ROLLING strategy does not come to the stage {unknown[0]}, only to {' and '.join(_ROLLING_STAGES)}."

@@ -95,6 +95,7 @@ async def test_what_is_taken_and_shown(aws, configuration, shown):
         (hooks(hookTargetArn=TASK.replace("web:1", "web")), "names no revision"),
         (hooks(hookTargetArn=TASK.replace("web:1", "web:x")), "Invalid revision number"),
         (hooks(hookTargetArn=URL + "x" * 2048), "2048 characters"),
+        (hooks(hookDetails="x" * 16_383), "hookDetails may have 16384 bytes"),
         ({**BLUE_GREEN, "lifecycleHooks": [{"hookTargetArn": URL, "lifecycleStages": ["PRE_SCALE_UP"]}] * 21}, "may not be more than 20"),
         (
             {"lifecycleHooks": [{"hookTargetArn": URL, "lifecycleStages": ["TEST_TRAFFIC_SHIFT"]}]},
