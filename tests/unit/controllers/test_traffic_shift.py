@@ -238,6 +238,7 @@ async def test_an_update_amid_another_reconciles_first(aws):
     newest = await primary(aws)
     assert newest.stage_changes[0].stage == "RECONCILE_SERVICE"
     assert {item.service_revision_id: item.production for item in newest.weights}[newest.blue_revision_id] == 100.0
+    assert not any(item.test for item in newest.weights), "test traffic went to what is superseded"
     await aws.cell.clock.advance(20)
     tasks = [task for task in await aws.cell.all(TASKS) if task.desired_status == "RUNNING"]
     assert sorted(task.revision for task in tasks) == [1, 1, 3, 3]

@@ -108,6 +108,22 @@ def test_a_bake_is_not_over_while_green_is_short():
     assert moved(item, {"strategy": "BLUE_GREEN", "bakeTimeInMinutes": 1}, HEALTHY[:1]) == item
 
 
+def test_a_bake_is_not_over_before_the_alarms_were_read_once():
+    given = (TrafficWeight(service_revision_id=GREEN, production=100.0), TrafficWeight(service_revision_id=BLUE))
+    item = deployment(lifecycle_stage="BAKE_TIME", weights=given, bake_started_at=records.NOW - 9999, alarms=model.AlarmMonitor(status="MONITORING"))
+    asked = {"strategy": "BLUE_GREEN", "bakeTimeInMinutes": 1}
+    assert moved(item, asked, HEALTHY) == item
+    read = msgspec.structs.replace(item, alarms=model.AlarmMonitor(status="MONITORING", seen_at=NOW))
+    assert moved(read, asked, HEALTHY).lifecycle_stage == "CLEAN_UP"
+
+
+@pytest.mark.parametrize("tenths", [1, 299, 334, 701, 999])
+def test_blue_keeps_the_rest_to_the_tenth(tenths):
+    asked = {"strategy": "CANARY", "canaryConfiguration": {"canaryPercent": tenths / 10, "canaryBakeTimeInMinutes": 1}}
+    after = moved(deployment(strategy="CANARY", lifecycle_stage="PRE_PRODUCTION_TRAFFIC_SHIFT"), asked, HEALTHY)
+    assert [weight.production for weight in after.weights] == [tenths / 10, (1000 - tenths) / 10]
+
+
 @pytest.mark.parametrize(
     ("production", "test", "path"),
     [
@@ -189,6 +205,7 @@ def test_three_calls_without_an_answer():
 def test_timeouts(action, failed):
     waiting = deployment(lifecycle_stage="BAKE_TIME", hooks=(run(timeout_action=action),))
     assert lifecycle_hook.expired(waiting, NOW + 59) == waiting and not lifecycle_hook.passed(waiting)
+    assert wake_at(waiting, Configuration(strategy="BLUE_GREEN")) == NOW + 60
     over = lifecycle_hook.expired(waiting, NOW + 60)
     assert over.hooks[0].status == model.TIMED_OUT
     assert (lifecycle_hook.failed_run(over) is not None, lifecycle_hook.passed(over)) == (failed, not failed)
