@@ -132,7 +132,7 @@ class Rollback(Record, frozen=True, kw_only=True):
     service_revision_id: str
     """Digits of the revision that is deployed instead."""
     deployment_id: str = ""
-    """Digits of the deployment that does it; "" where the strategy shifts back by itself."""
+    """Digits of the deployment that does it; "" in records of versions that did not keep it."""
 
 
 class StageChange(Record, frozen=True, kw_only=True):
@@ -245,7 +245,7 @@ class Deployment(Record, frozen=True, kw_only=True):
     bake_started_at: Instant = 0.0
     """When its bake time, or that of its present step of traffic, began; 0.0: not yet."""
     lifecycle_stage: str = ""
-    """The stage of a deployment whose strategy shifts traffic; "" in a rolling one."""
+    """The stage that it is at (`LIFECYCLE`); "" before the first, and in a rolling one without hooks."""
     stage_changes: tuple[StageChange, ...] = ()
     """The stages that it came to, in order."""
     hooks: tuple[LifecycleHook, ...] = ()
