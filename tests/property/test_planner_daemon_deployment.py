@@ -20,7 +20,7 @@ from homeport.planner import daemon_monitors as monitors
 from homeport.planner.daemon_deployment import DaemonPlan, DaemonView, plan
 from homeport.planner.health import is_healthy
 from homeport.planner.task import Seen, observed, stop
-from homeport.store.tables import guard_daemon_deployment
+from homeport.store.tables import DAEMON_DEPLOYMENTS
 from homeport.testing import records
 
 SETTINGS = Settings()
@@ -61,7 +61,7 @@ class World:
         ended = [task for task in self.tasks.values() if task.last_status == "STOPPED" and task.deployment_id == self.deployment.target_id]
         answer = plan(view, ended, settings=SETTINGS, now=self.now)
         self.check(view, answer)
-        guard_daemon_deployment(self.deployment, answer.deployment)
+        DAEMON_DEPLOYMENTS.guard(self.deployment, answer.deployment)
         self.deployment, self.daemon = answer.deployment, answer.daemon
         self.revisions[answer.revision.id] = answer.revision
         for task in answer.healthy:
@@ -88,7 +88,7 @@ class World:
         revision_id = f"{len(self.revisions) + 1:019d}"
         self.revisions[revision_id] = records.daemon_revision(id=revision_id)
         ended = monitors.superseded(self.deployment, self.now)
-        guard_daemon_deployment(self.deployment, ended)
+        DAEMON_DEPLOYMENTS.guard(self.deployment, ended)
         self.deployment = records.daemon_deployment(
             id=f"{len(self.revisions) + 90:019d}", status="PENDING", revision_id=revision_id, configuration=self.deployment.configuration
         )
