@@ -9,6 +9,8 @@ from homeport.config import Settings
 from homeport.model.ecs.container_instance import CAPACITY_PROVIDER_ATTRIBUTE, Attribute
 from homeport.model.ecs.task import Container
 from homeport.placement.index import PlacementIndex
+from homeport.planner.task import lost, stop
+from homeport.store.table import Change, Commit
 from homeport.testing import records
 from homeport.testing.daemon_rules import daemons_at_rest
 from homeport.testing.invariants import Invariants
@@ -18,27 +20,32 @@ APP = Container(name="app", id="c", image="app:1")
 
 
 @pytest.mark.parametrize(
-    ("status", "container", "reason", "violated"),
+    ("status", "container", "closed_by", "violated"),
     [
-        ("ACTIVE", "PENDING", "Task stopped by user", True),
-        ("INACTIVE", "PENDING", "Task stopped by user", False),  # stopped by a user, and its instance deregistered by force before the agent knew
-        ("DEREGISTERING", "PENDING", "Container instance deregistration forced by user.", False),
-        ("ACTIVE", "PENDING", "Container instance deregistration forced by user.", True),
-        ("INACTIVE", "STOPPED", "Essential container in task exited", True),  # its agent told of the end
-        ("", "PENDING", "The container instance was deregistered.", False),
+        ("ACTIVE", "PENDING", "DeregisterContainerInstance", True),
+        ("INACTIVE", "PENDING", "DeregisterContainerInstance", False),
+        ("DEREGISTERING", "RUNNING", "DeregisterContainerInstance", False),
+        ("INACTIVE", "STOPPED", "DeregisterContainerInstance", True),  # its agent had told of that container's end before
+        ("INACTIVE", "PENDING", "SubmitTaskStateChange", True),  # its agent told of the task's end
+        ("", "PENDING", "controller/instance", False),
     ],
 )
-def test_a_container_starts_late_only_where_nobody_could_tell_of_its_end(status, container, reason, violated):
+@pytest.mark.parametrize("by_user", [False, True])  # stopped by a user just before: the reason stays the user's
+def test_a_container_starts_late_only_where_nobody_could_tell_of_its_end(status, container, closed_by, violated, by_user):
     found: list[str] = []
     invariants = Invariants(settings=Settings(), violated=found.append)
-    stopped = records.task(1, last_status="STOPPED", desired_status="STOPPED", stopped_reason=reason)
-    stopped = msgspec.structs.replace(stopped, containers=(msgspec.structs.replace(APP, status=container),))
-    invariants.records["tasks"][stopped.key] = stopped
-    invariants.made[stopped.key] = ""
+    before = records.task(1, last_status="PENDING", desired_status="RUNNING", containers=(msgspec.structs.replace(APP, status=container),))
+    if by_user:
+        before = stop(before, stop_code="UserInitiated", reason="Task stopped by user", now=5.0)
+    invariants.records["tasks"][before.key] = before
+    invariants.made[before.key] = ""
     if status:
-        instance = records.container_instance(id=stopped.container_instance_id, status=status)
+        instance = records.container_instance(id=before.container_instance_id, status=status)
         invariants.records["container_instances"][instance.key] = instance
-    invariants.container_started("host1", f"arn:aws:ecs:{records.REGION}:{records.ACCOUNT}:task/default/{stopped.id}", "app")
+    after = lost(before, stop_code="UserInitiated", reason="Container instance deregistration forced by user.", now=6.0)
+    invariants.committed([Commit(revision=1, now=6.0, cause=f"{closed_by} 1", changes=(Change("tasks", before.key, before, after),))])
+    assert not found
+    invariants.container_started("host1", f"arn:aws:ecs:{records.REGION}:{records.ACCOUNT}:task/default/{before.id}", "app")
     assert bool(found) is violated, found
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_REPORTS: Final = ("SubmitTaskStateChange", "SubmitContainerStateChange")
+AGENT_REPORTS: Final = ("SubmitTaskStateChange", "SubmitContainerStateChange")
 _ENDERS: Final = ("DeregisterContainerInstance", "controller/instance")
 _STOPPERS: Final = (
     "StopTask",
@@ -17,7 +17,7 @@ _STOPPERS: Final = (
     "controller/hook",
     "controller/daemon_deployment",
     *_ENDERS,
-    *_REPORTS,
+    *AGENT_REPORTS,
 )
 _MOVERS: Final = ("UpdateContainerInstancesState", "DeregisterContainerInstance")
 _REGISTRATION: Final = ("RegisterContainerInstance",)
@@ -38,16 +38,16 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "stopping_at": _STOPPERS,
         "last_status": _STOPPERS,
         "stopped_at": _STOPPERS,
-        "started_at": _REPORTS,
-        "observed_status": (*_REPORTS, *_ENDERS),
-        "observed_reason": _REPORTS,
-        "pull_started_at": _REPORTS,
-        "pull_stopped_at": _REPORTS,
-        "execution_stopped_at": (*_REPORTS, *_ENDERS),
-        "connectivity": _REPORTS,
-        "connectivity_at": _REPORTS,
+        "started_at": AGENT_REPORTS,
+        "observed_status": (*AGENT_REPORTS, *_ENDERS),
+        "observed_reason": AGENT_REPORTS,
+        "pull_started_at": AGENT_REPORTS,
+        "pull_stopped_at": AGENT_REPORTS,
+        "execution_stopped_at": (*AGENT_REPORTS, *_ENDERS),
+        "connectivity": AGENT_REPORTS,
+        "connectivity_at": AGENT_REPORTS,
         # Who stops a task that has no instance yet ends its containers with it; the scheduler gives them their GPUs.
-        "containers": (*_REPORTS, *_ENDERS, "dispatcher", *_STOPPERS),
+        "containers": (*AGENT_REPORTS, *_ENDERS, "dispatcher", *_STOPPERS),
         "health_status": ("dispatcher",),
         "healthy_since": ("controller/deployment", "controller/task_set", "controller/daemon_deployment"),
         "version": (*_STOPPERS, "dispatcher", "controller/deployment"),

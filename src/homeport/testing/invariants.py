@@ -28,7 +28,7 @@ from homeport.store.tables import TABLES
 from homeport.testing.births import Births, lost_attributes
 from homeport.testing.daemon_rules import daemon_problem
 from homeport.testing.departures import Departures
-from homeport.testing.field_owners import CREATORS, DELETERS, OWNERS, actor_of
+from homeport.testing.field_owners import AGENT_REPORTS, CREATORS, DELETERS, OWNERS, actor_of
 from homeport.testing.shifts import side_problem, stage_problem, stands_side_by_side
 from homeport.testing.task_set_rules import task_set_problem
 
@@ -62,6 +62,7 @@ class Invariants:
         self._on_instance: dict[str, dict[str, Task]] = {}
         self._of_service: dict[str, dict[str, Task]] = {}
         self._starts: dict[tuple[str, str], str] = {}
+        self._not_told: dict[str, frozenset[str]] = {}
         self.made: dict[str, str] = {}
         """Every task that ever was durable, forgotten ones included: key → startedBy."""
         self.checked = 0
@@ -104,7 +105,7 @@ class Invariants:
             if before != after:
                 change = Change(table, key, before, after)
                 self._moves(change)
-                self._apply(change)
+                self._apply(change, actor="")
 
     def _commit(self, commit: Commit) -> None:
         self.checked += 1
@@ -124,7 +125,7 @@ class Invariants:
             if isinstance(change.before, Task) and change.after is None:
                 age = commit.now - change.before.stopped_at
                 _require(age >= self._remembered, f"task {change.before.id} was forgotten {age:.0f} s after its end")
-            self._apply(change)
+            self._apply(change, actor=actor)
             record = change.after or change.before
             if isinstance(change.before, ContainerInstance) and isinstance(change.after, ContainerInstance) and actor == "RegisterContainerInstance":
                 lost = lost_attributes(change.before, change.after)
@@ -160,7 +161,8 @@ class Invariants:
         keys = {change.after.service_key for change in commit.changes if isinstance(change.after, Task) and change.after.service}
         return {key: self._healthy(key, commit.now) for key in keys}
 
-    def _apply(self, change: Change) -> None:
+    def _apply(self, change: Change, *, actor: str) -> None:
+        """`actor` is "" where nobody knows who wrote."""
         if change.after is None:
             del self.records[change.table][change.key]
         else:
@@ -169,6 +171,7 @@ class Invariants:
             states.append(change.after)
         if isinstance(change.after, Task):
             self.made[change.key] = change.after.started_by
+            self._see_end(change.before, change.after, actor)
         for task in (change.before, change.after):
             if isinstance(task, Task):
                 live = task is change.after and task.last_status != "STOPPED"
@@ -177,6 +180,13 @@ class Invariants:
                         group.setdefault(place, {})[task.key] = task
                     elif place:
                         group.get(place, {}).pop(task.key, None)
+
+    def _see_end(self, before: Task | None, after: Task, actor: str) -> None:
+        """Remember of a task whose books are closed without its agent which containers that agent had not told the end of: they may run on
+        (ecs-reference 3.3). The closed record does not tell: all its containers are STOPPED, and the reason may be an earlier stop's."""
+        if before is None or before.last_status == "STOPPED" or after.last_status != "STOPPED" or actor in AGENT_REPORTS:
+            return
+        self._not_told[after.key] = frozenset(container.name for container in before.containers if container.status != "STOPPED")
 
     # -- one change ------------------------------------------------------------------------------------------------------
 
@@ -380,11 +390,9 @@ class Invariants:
             self._violated(f"{host} starts container {container} of {task_arn}, which is STOPPED")
 
     def _closed_without_agent(self, task: Task, container: str) -> bool:
-        """Whether the books of `task` were closed because its instance left, with that container still to come: it may run on (ecs-reference 3.3).
-        The reason does not tell: of a task that a user had stopped just before, it stays the user's."""
+        """Whether the books of `task` were closed because its instance left, with the end of that container not told by then."""
         instance = self.records["container_instances"].get(task.instance_key)
-        ended = any(item.name == container and item.status == "STOPPED" for item in task.containers)
-        return (instance is None or instance.status in _LEFT) and not ended
+        return (instance is None or instance.status in _LEFT) and container in self._not_told.get(task.key, ())
 
     # -- now and then ----------------------------------------------------------------------------------------------------
 
