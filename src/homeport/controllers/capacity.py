@@ -110,7 +110,7 @@ class Pools:
             await self._carry_out(key, pool, asked, found)
 
     async def _carry_out(self, key: str, pool: Pool, asked: InstanceProvider, found: planner.Sample) -> None:
-        ended = await self._end(key, pool, asked)
+        ended = await self._end(key, pool, asked, gone=found.gone)
         if found.ask is None:
             return
         desired = found.ask - ended  # those that leave are among the machines that were to be asked for
@@ -120,9 +120,14 @@ class Pools:
         except InstanceProviderError as error:
             await self._trouble(key, str(error), unasked=True)
 
-    async def _end(self, key: str, pool: Pool, asked: InstanceProvider) -> int:
-        """End the machines that may end now, and say how many did: none when that fails, which keeps nobody from asking for more."""
-        ending = await self._store.view(lambda reader: self._ready(reader, key, self._clock.now()))
+    async def _end(self, key: str, pool: Pool, asked: InstanceProvider, *, gone: frozenset[str]) -> int:
+        """End the machines that may end now, and say how many did: none when that fails, which keeps nobody from asking for more.
+
+        Those that are `gone` have ended without being asked, whatever was still on them, and are not wanted fewer for that.
+        """
+        ready = await self._store.view(lambda reader: self._ready(reader, key, self._clock.now(), gone=gone))
+        await self._terminated(key, [item for item in ready if item.machine_id in gone], fewer=False)
+        ending = [item for item in ready if item.machine_id not in gone]
         if not ending:
             return 0
         try:
@@ -130,7 +135,7 @@ class Pools:
         except InstanceProviderError as error:
             await self._trouble(key, str(error))
             return 0
-        await self._terminated(key, ending)
+        await self._terminated(key, ending, fewer=True)
         return len(ending)
 
     # -- what is seen ----------------------------------------------------------------------------------------------------
@@ -164,19 +169,23 @@ class Pools:
 
     # -- what is done ----------------------------------------------------------------------------------------------------
 
-    def _ready(self, reader: Reader, key: str, now: float) -> list[Leaving]:
-        """Those that leave and may end now."""
+    def _ready(self, reader: Reader, key: str, now: float, *, gone: frozenset[str]) -> list[Leaving]:
+        """Those that leave and may end now, or are `gone`."""
         provider = reader.get(CAPACITY_PROVIDERS, key)
         if provider is None:
             return []
         tasks = {item: reader.count(TASKS, "instance_live", item.instance_key) if item.instance_key else 0 for item in provider.scaling.leaving}
         longest = self._settings.managed_draining_seconds_max
-        return [item for item, count in tasks.items() if planner.ready(provider, item, tasks=count, seconds_max=longest, now=now)]
+        return [
+            item
+            for item, count in tasks.items()
+            if item.machine_id in gone or planner.ready(provider, item, tasks=count, seconds_max=longest, now=now)
+        ]
 
-    async def _terminated(self, key: str, ended: Sequence[Leaving]) -> None:
-        """Write down that these machines have ended: their instances are INACTIVE, which ends what was left on them."""
+    async def _terminated(self, key: str, ended: Sequence[Leaving], *, fewer: bool) -> None:
+        """Write down that these machines have ended: their instances are INACTIVE, which ends what was left on them. `fewer`: they were asked to."""
         for start in range(0, len(ended), INSTANCES_A_TRANSACTION):
-            forget = functools.partial(_forget, key=key, ended=ended[start : start + INSTANCES_A_TRANSACTION])
+            forget = functools.partial(_forget, key=key, ended=ended[start : start + INSTANCES_A_TRANSACTION], fewer=fewer)
             await self._store.update(forget, cause=_cause(key))
 
     async def _trouble(self, key: str, trouble: str, *, unasked: bool = False) -> None:
@@ -233,7 +242,7 @@ def _tasks(reader: Reader, instance: ContainerInstance, daemons: dict[str, bool]
     return 0
 
 
-def _forget(tx: Transaction, key: str, ended: Sequence[Leaving]) -> None:
+def _forget(tx: Transaction, key: str, ended: Sequence[Leaving], *, fewer: bool) -> None:
     for item in ended:
         instance = tx.get(CONTAINER_INSTANCES, item.instance_key) if item.instance_key else None
         if instance is not None and instance.status != instance_model.INACTIVE:
@@ -242,5 +251,5 @@ def _forget(tx: Transaction, key: str, ended: Sequence[Leaving]) -> None:
     provider = tx.get(CAPACITY_PROVIDERS, key)
     if provider is not None:
         left = tuple(item for item in provider.scaling.leaving if item not in ended)
-        desired = max(0, provider.scaling.desired - len(ended))
+        desired = max(0, provider.scaling.desired - len(ended)) if fewer else provider.scaling.desired
         _put(tx, provider, msgspec.structs.replace(provider.scaling, leaving=left, desired=desired))

@@ -67,24 +67,28 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
     state: ScalingState
     ask: int | None = None
+    gone: frozenset[str] = frozenset()
+    """Machines that leave and that the instance provider does not list any more: they have ended already."""
 
 
 def sample(view: View, *, now: Instant) -> Sample:
     """The next state of the pool of `view`. Without managed scaling only what the instance provider takes away is seen."""
     provider, state = view.provider, view.provider.scaling
     leaving = _leaving(view, state.leaving, now) if view.served else ()
+    gone = _gone(view, leaving)
     if not provider.managed_scaling.enabled:
-        return Sample(state=_changed(state, now, leaving=leaving))
+        return Sample(state=_changed(state, now, leaving=leaving), gone=gone)
     staying = _staying(view, leaving)
-    known = view.fleet.desired if view.fleet.desired is not None else max(state.desired, len(staying) + len(leaving))
+    there = len(staying) + len(leaving) - len(gone)
+    known = view.fleet.desired if view.fleet.desired is not None else max(state.desired, there)
     sizes = view.fleet.sizes or _sizes(staying) or state.sizes
     pool = Pool(
         instances=tuple(Instance(member.instance.key, member.instance.registered_at, member.tasks) for member in staying),
         further=_further(view.waiting, sizes),
-        launching=known > len(staying) + len(leaving) and now < state.asked_at + provider.managed_scaling.warmup_seconds,
+        launching=known > there and now < state.asked_at + provider.managed_scaling.warmup_seconds,
     )
     found = plan(provider.managed_scaling, pool, samples=Samples(state.below), now=now)
-    ask = max(known, found.desired + len(leaving)) if found.desired > len(staying) else None
+    ask = max(known, found.desired + there - len(staying)) if found.desired > len(staying) else None
     removed = found.remove[:LEAVE_TOGETHER_MAX] if view.served else ()
     machine_of = {member.instance.key: member.instance.ec2_instance_id for member in staying}
     going = tuple(Leaving(machine_id=machine_of[key], instance_key=key, since=now, scale_in=True) for key in removed)
@@ -100,7 +104,7 @@ def sample(view: View, *, now: Instant) -> Sample:
         leaving=leaving + going,
         sizes=sizes,
     )
-    return Sample(state=changed, ask=ask)
+    return Sample(state=changed, ask=ask, gone=gone)
 
 
 def _changed(state: ScalingState, now: Instant, **fields: object) -> ScalingState:
@@ -115,6 +119,12 @@ def _leaving(view: View, leaving: tuple[Leaving, ...], now: Instant) -> tuple[Le
     keys = {member.instance.ec2_instance_id: member.instance.key for member in view.members}
     asked = (machine.id for machine in view.fleet.machines or () if machine.leaving and machine.id not in there)
     return (*leaving, *(Leaving(machine_id=found, instance_key=keys.get(found, ""), since=now) for found in asked))
+
+
+def _gone(view: View, leaving: Iterable[Leaving]) -> frozenset[str]:
+    if view.fleet.machines is None:
+        return frozenset()
+    return frozenset(item.machine_id for item in leaving) - {machine.id for machine in view.fleet.machines}
 
 
 def _staying(view: View, leaving: Iterable[Leaving]) -> list[Member]:

@@ -189,6 +189,29 @@ async def test_a_standalone_task_holds_the_end_up_and_no_longer_than_the_limit(m
     assert await pool.tasks() == {"STOPPED": 1}
 
 
+async def test_a_machine_that_goes_before_it_has_drained_has_ended(make_pool):
+    """A spot market waits for nobody: what is on the machine in the books would else be there until managed draining gives up, for 48 h."""
+    pool = await make_pool()
+    await pool.run_tasks(4)
+    await pool.minutes(6)
+    name = "i-00000000000000001"
+    pool.machines.machines[name] = True
+    await pool.minutes(1)
+    assert await pool.statuses() == {"DRAINING": 1, "ACTIVE": 1}
+    await pool.machines.lose(name)
+    await pool.run_tasks(2)
+    await pool.minutes(1)
+    assert await pool.statuses() == {"INACTIVE": 1, "ACTIVE": 1}
+    state = await pool.state()
+    assert (state.leaving, pool.machines.ended) == ((), [])
+    assert pool.machines.desired == state.desired == 2
+    lost = [task for task in await pool.cell.all(TASKS) if task.last_status == "STOPPED"]
+    assert [task.stop_code for task in lost] == ["TerminationNotice"] * 2
+    await pool.minutes(2)
+    assert (await pool.tasks())["RUNNING"] == 4
+    assert (await pool.state()).trouble == ""
+
+
 async def test_daemons_do_not_keep_an_instance(make_pool):
     pool = await make_pool()
     await pool.aws("CreateService", serviceName="agent", taskDefinition="web", schedulingStrategy="DAEMON")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from homeport.model.ecs.capacity_provider import CapacityProvider, InstanceSize, ManagedScaling, ScalingState
+from homeport.model.ecs.capacity_provider import CapacityProvider, InstanceSize, Leaving, ManagedScaling, ScalingState
 from homeport.planner.capacity import SAMPLES_BELOW
 from homeport.planner.managed_scaling import LEAVE_TOGETHER_MAX, Fleet, Machine, Member, View, sample
 from homeport.testing import records
@@ -55,6 +55,20 @@ def test_what_leaves_counts_among_the_machines_and_not_among_the_instances():
         ("i-elsewhere", False, False),
     ]
     assert (found.state.instances, found.state.needed, found.ask) == (1, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("fleet", "gone", "ask"),
+    [
+        (Fleet(machines=(Machine(id="i-0"),)), {"i-9"}, 2),
+        (Fleet(machines=(Machine(id="i-0"), Machine(id="i-9"))), set(), 3),
+        (Fleet(), set(), 3),  # nobody says so
+    ],
+)
+def test_what_leaves_and_is_not_listed_any_more_is_gone(fleet, gone, ask):
+    found = sample(view(1, waiting=1, fleet=fleet, leaving=(Leaving(machine_id="i-9", instance_key="k", since=NOW),)), now=NOW)
+    assert (found.gone, found.ask) == (gone, ask)
+    assert [item.machine_id for item in found.state.leaving] == ["i-9"]  # until its instance is INACTIVE
 
 
 def test_no_more_leave_together_than_can_be_drained_in_the_samples_own_transaction():
