@@ -17,7 +17,7 @@ from homeport.store.etcd import messages
 from homeport.store.etcd.client import EtcdClient, delete, equal, get, get_range, put
 from homeport.store.etcd.feed import Feed
 from homeport.testing.etcd_door import DoorFaults, EtcdDoor
-from homeport.testing.etcd_state import EtcdState
+from homeport.testing.etcd_state import REQUEST_BYTES_MAX, TXN_OPERATIONS_MAX, EtcdState
 from homeport.testing.virtual_loop import Chance
 
 KEYS = tuple(b"/k/%d" % number for number in range(6))
@@ -106,6 +106,25 @@ async def test_the_same_requests_get_the_same_answers(seed: int, tmp_path: Path)
         assert await _told(simulated, max(1, state.compacted - 1), last) == await _told(real, max(1, state.compacted - 1), last)
         await real.close()
         await simulated.close()
+
+
+async def test_what_is_too_much_for_one_txn_is_refused_by_both(tmp_path: Path) -> None:
+    many = [put(b"/k/%d" % number, b"") for number in range(TXN_OPERATIONS_MAX + 1)]
+    requests = (
+        messages.TxnRequest(success=many[1:]),
+        messages.TxnRequest(success=many),
+        messages.TxnRequest(failure=many),
+        messages.TxnRequest(success=[put(b"/k/1", bytes(REQUEST_BYTES_MAX - 200))]),
+        messages.TxnRequest(success=[put(b"/k/1", bytes(REQUEST_BYTES_MAX))]),
+    )
+    with etcd_members(tmp_path, count=1) as members:
+        state = EtcdState(asyncio.get_running_loop(), lambda sender, revision, events: None)
+        door = EtcdDoor(state, "test", faults=DoorFaults(), chance=Chance(Ids(1)), crash=lambda: None)
+        for client in (EtcdClient(members.endpoints, clock=SystemClock()), EtcdClient(door.members, clock=SystemClock())):
+            answers = [await _answer(client, "Txn", request) for request in requests]
+            assert [isinstance(answer, str) for answer in answers] == [False, True, True, False, True], answers
+            assert {answer for answer in answers if isinstance(answer, str)} == {"INVALID_ARGUMENT"}
+            await client.close()
 
 
 async def test_a_lease_takes_its_keys_along(tmp_path: Path) -> None:

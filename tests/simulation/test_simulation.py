@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import subprocess
 import sys
 
 import pytest
 
+from homeport.store.etcd import messages
+from homeport.store.etcd.client import put
 from homeport.store.leader import Leader
 from homeport.store.replica import Replica
 from homeport.testing import simulation, world
+from homeport.testing.etcd_state import EtcdState
 from homeport.testing.faults import Trouble
 from homeport.testing.server_faults import LoneServer, SeveralServers
+from homeport.testing.virtual_loop import VirtualLoop
 from homeport.testing.world import Options, simulate
 
 SMALL = Options(minutes=3.0, agents=8, services=3)
@@ -100,6 +105,18 @@ def test_a_leader_that_stands_still_while_etcd_elects_is_deposed_before_its_leas
         outcome = simulate(seed, Options(minutes=10.0, agents=6, services=2, faults=("server-pause", "etcd-election"), servers=3))
         assert not outcome.violation, simulation.told(outcome)
     assert any(deposed)
+
+
+def test_another_leader_of_etcd_gives_every_lease_its_whole_time_anew() -> None:
+    loop = VirtualLoop()
+    ended: list[float] = []
+    state = EtcdState(loop, lambda sender, revision, events: ended.append(loop.time()))
+    state.txn("server", messages.TxnRequest(success=[put(b"leader", b"", state.grant(3))]))
+    loop.call_later(2.0, state.elect)
+    loop.run_until_complete(asyncio.sleep(10.0))
+    loop.close()
+    assert ended == [0.0, pytest.approx(5.0)]
+    assert state.term == 2
 
 
 def test_every_tenth_seed_has_several_servers() -> None:

@@ -180,6 +180,24 @@ def order_of(steps: list[Step]) -> list[Counter[tuple[str, str, int]]]:
     return moments
 
 
+async def made_as_planned(cell: MemoryCell, update: dict[str, Any], *, seconds: float) -> Any:
+    """The plan of an update of s0, which was then made, with those steps in that order and to that outcome."""
+    told = await own(cell, "PredictServiceUpdate", request=update, startSeconds=START, stopSeconds=STOP)
+    since = cell.store.revision
+    await ecs(cell, "UpdateService", **update)
+    await settle(cell, seconds)
+    planned = [
+        (step["atSeconds"], (step["kind"], step["group"], int(step["taskDefinitionArn"].rsplit(":", 1)[1])))
+        for step in told["steps"]
+        if step["kind"] != "EVENT"
+    ]
+    assert order_of(planned) == order_of(await steps_of(cell, since)), update
+    service = (await ecs(cell, "DescribeServices", services=["s0"]))["services"][0]
+    done = service["deployments"][0]["rolloutState"] == "COMPLETED" and len(service["deployments"]) == 1
+    assert (told["outcome"] == "COMPLETED") == done, (update, told["outcome"], told["message"])
+    return told
+
+
 @pytest.mark.parametrize("first_seed", range(0, 200, 20))
 async def test_a_plan_s_steps_are_those_that_are_made_in_that_order(first_seed):
     for seed in range(first_seed, first_seed + 20):
@@ -191,20 +209,7 @@ async def test_a_plan_s_steps_are_those_that_are_made_in_that_order(first_seed):
             update: dict[str, Any] = {"service": "s0", "taskDefinition": "s0", "deploymentConfiguration": percents}
             if chance.random() < 0.5:
                 update["desiredCount"] = chance.randint(1, 5)
-            told = await own(cell, "PredictServiceUpdate", request=update, startSeconds=START, stopSeconds=STOP)
-            since = cell.store.revision
-            await ecs(cell, "UpdateService", **update)
-            await settle(cell, 900)
-            planned = [
-                (step["atSeconds"], (step["kind"], step["group"], int(step["taskDefinitionArn"].rsplit(":", 1)[1])))
-                for step in told["steps"]
-                if step["kind"] != "EVENT"
-            ]
-            assert order_of(planned) == order_of(await steps_of(cell, since)), (seed, update)
-            service = (await ecs(cell, "DescribeServices", services=["s0"]))["services"][0]
-            done = service["deployments"][0]["rolloutState"] == "COMPLETED" and len(service["deployments"]) == 1
-            assert (told["outcome"] == "COMPLETED") == done, (seed, told["outcome"], told["message"])
-            assert list(plan_screen(told))
+            assert list(plan_screen(await made_as_planned(cell, update, seconds=900)))
         finally:
             await cell.close()
 

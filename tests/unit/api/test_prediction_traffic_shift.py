@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from tests.unit.api.test_prediction import START, STOP, cluster, definition, ecs, order_of, own, settle, steps_of
+from tests.unit.api.test_prediction import cluster, definition, ecs, made_as_planned, own
 
 from homeport.config import Settings
 
@@ -30,19 +30,7 @@ async def test_a_plan_s_steps_are_those_that_are_made_in_that_order(strategy):
             update: dict[str, Any] = {"service": "s0", "taskDefinition": "s0", "deploymentConfiguration": configuration}
             if chance.random() < 0.5:
                 update["desiredCount"] = chance.randint(1, 5)
-            told = await own(cell, "PredictServiceUpdate", request=update, startSeconds=START, stopSeconds=STOP)
-            since = cell.store.revision
-            await ecs(cell, "UpdateService", **update)
-            await settle(cell, 1800)
-            planned = [
-                (step["atSeconds"], (step["kind"], step["group"], int(step["taskDefinitionArn"].rsplit(":", 1)[1])))
-                for step in told["steps"]
-                if step["kind"] != "EVENT"
-            ]
-            assert order_of(planned) == order_of(await steps_of(cell, since)), (seed, update)
-            service = (await ecs(cell, "DescribeServices", services=["s0"]))["services"][0]
-            done = service["deployments"][0]["rolloutState"] == "COMPLETED" and len(service["deployments"]) == 1
-            assert (told["outcome"] == "COMPLETED") == done, (seed, told["outcome"], told["message"])
+            await made_as_planned(cell, update, seconds=1800)
         finally:
             await cell.close()
 

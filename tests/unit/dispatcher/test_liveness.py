@@ -6,11 +6,13 @@ import asyncio
 from collections import defaultdict
 
 import pytest
+from msgspec.structs import replace
 from unit.dispatcher.cell import instance
 
 from homeport.dispatcher import liveness
 from homeport.dispatcher.command import EndSession, OpenSession, commit_to
 from homeport.dispatcher.liveness import SessionRefusedError, Wheel
+from homeport.model.ecs.container_instance import AgentSession
 from homeport.store.tables import CONTAINER_INSTANCES
 from homeport.virtual_clock import VirtualClock
 
@@ -106,6 +108,26 @@ async def test_the_version_grows_when_the_agent_comes_and_goes_not_when_a_sessio
         await act()
         versions.append((await cell.stored_instance()).version)
     assert versions == [2, 2, 3]
+
+
+OURS = AgentSession(id="ours", server="s", since=100.0)
+
+
+@pytest.mark.parametrize(
+    ("session", "disconnected_at", "over"),
+    [
+        (OURS, 0.0, False),
+        (OURS, 150.0, False),  # ended by an earlier session's end, and begun again
+        (AgentSession(id="newer", server="t", since=101.0), 0.0, True),
+        (AgentSession(id="older", server="t", since=99.0), 0.0, False),  # the copy does not have ours yet
+        (None, 101.0, True),  # given up by the leader
+        (None, 99.0, False),  # as it was before ours
+    ],
+)
+def test_a_session_is_over_when_a_newer_one_or_its_end_is_seen(session, disconnected_at, over):
+    there = replace(instance(), session=session, disconnected_at=disconnected_at)
+    assert liveness.is_over(there, session_id="ours", opened=100.0) == over
+    assert liveness.is_over(None, session_id="ours", opened=100.0)
 
 
 async def test_sessions_of_a_server(cell):

@@ -173,6 +173,17 @@ async def test_heartbeats_go_out_and_are_not_stored(cell):
     assert cell.store.revision == revision
 
 
+async def test_the_first_heartbeats_of_agents_that_come_together_are_spread_over_the_interval(cell):
+    firsts = []
+    for _ in range(8):
+        agent, began = await connected(cell), cell.clock.now()
+        while not agent.messages(HeartbeatMessage):
+            await cell.clock.advance(0.5)
+        firsts.append(cell.clock.now() - began)
+    assert max(firsts) <= cell.settings.heartbeat_seconds + 1.5
+    assert max(firsts) - min(firsts) > cell.settings.heartbeat_seconds / 3
+
+
 async def test_a_silent_agent_is_disconnected(cell):
     agent = await connected(cell)
     agent.silent = True
