@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+import msgspec
+
 from homeport.api.call import Call
 from homeport.api.pagination import open_token, page_token, paginate
-from homeport.errors import EntityAlreadyExistsError, IamLimitExceededError, InvalidInputError, NoSuchEntityError
+from homeport.errors import DeleteConflictError, EntityAlreadyExistsError, IamLimitExceededError, InvalidInputError, NoSuchEntityError
 from homeport.model import arn
 from homeport.model.record import Tags
-from homeport.store.table import Reader, Table
+from homeport.store.table import Reader, Table, Transaction
 from homeport.store.tables import GROUPS, INSTANCE_PROFILES, ROLES, USERS
 
 TAGS_MAX: Final = 50
@@ -58,6 +60,17 @@ class Kind(NamedTuple):
         """All of an account under a path, by name."""
         found = (record for record in reader.find(self.table, "account", account) if record.path.startswith(path_prefix or "/"))
         return sorted(found, key=lambda record: record.key)
+
+    def rename(self, tx: Transaction, account: str, request: Any) -> tuple[Any, Any]:
+        """(before, after) of a request that gives another name or path, written. Raises NoSuchEntityError, EntityAlreadyExistsError."""
+        before = self.find(tx, account, getattr(request, self.member))
+        name = getattr(request, f"New{self.member}") or before.name
+        after = msgspec.structs.replace(before, name=name, path=request.NewPath or before.path)
+        if after.key != before.key:
+            tx.delete(self.table, before.key)  # first: one more than before there will not be, so a full account may rename too
+            self.require_new(tx, account, after.name)
+        tx.put(self.table, after)
+        return before, after
 
     def _shown(self, name: str) -> str:
         return f"Instance Profile {name}" if self.prefix == "AIPA" else f"The {self.noun} with name {name}"
@@ -113,6 +126,25 @@ def page(
     if last is None:
         return items, {"IsTruncated": False}
     return items, {"IsTruncated": True, "Marker": page_token(call, last, filters)}
+
+
+async def listed(call: Call, request: Any, kind: Kind, member: str, form: Callable[[Reader, Any], dict[str, Any]]) -> dict[str, Any]:
+    """The answer of an operation that lists all of a kind under a path, by name. Raises InvalidInputError for a bad Marker."""
+
+    def read(reader: Reader) -> dict[str, Any]:
+        found = kind.of_account(reader, call.account, request.PathPrefix)
+        records, more = page(call, request, found, key=lambda record: record.key, filters=(request.PathPrefix,))
+        return {member: [form(reader, record) for record in records], **more}
+
+    return await call.view(read)
+
+
+def require_no_policies(record: Any) -> None:
+    """Raises DeleteConflictError for a user, group or role that has policies."""
+    if record.attached:
+        raise DeleteConflictError("Cannot delete entity, must detach all policies first.")
+    if record.inline:
+        raise DeleteConflictError("Cannot delete entity, must delete policies first.")
 
 
 def boundary_json(boundary: str) -> dict[str, str] | None:

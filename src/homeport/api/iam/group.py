@@ -52,15 +52,10 @@ async def update_group(call: Call, request: Any) -> dict[str, Any]:
     """UpdateGroup: another name or path."""
 
     def update(tx: Transaction) -> None:
-        before = GROUP.find(tx, call.account, request.GroupName)
-        after = msgspec.structs.replace(before, name=request.NewGroupName or before.name, path=request.NewPath or before.path)
-        if after.key != before.key:
-            GROUP.require_new(tx, call.account, after.name)
-            tx.delete(GROUPS, before.key)
+        before, after = GROUP.rename(tx, call.account, request)
         members = list(tx.find(USERS, "group", before.key)) if after.name != before.name else []
         if len(members) > RENAMED_MEMBERS_MAX:
             raise InvalidInputError(f"A group of more than {RENAMED_MEMBERS_MAX} users cannot be renamed.")
-        tx.put(GROUPS, after)
         for user in members:
             names = tuple(after.name if name.lower() == before.name.lower() else name for name in user.groups)
             tx.put(USERS, msgspec.structs.replace(user, groups=names))
@@ -76,10 +71,7 @@ async def delete_group(call: Call, request: Any) -> dict[str, Any]:
         group = GROUP.find(tx, call.account, request.GroupName)
         if tx.count(USERS, "group", group.key):
             raise DeleteConflictError("Cannot delete entity, must remove users from group first.")
-        if group.attached:
-            raise DeleteConflictError("Cannot delete entity, must detach all policies first.")
-        if group.inline:
-            raise DeleteConflictError("Cannot delete entity, must delete policies first.")
+        entity.require_no_policies(group)
         tx.delete(GROUPS, group.key)
 
     await call.update(delete)
@@ -88,13 +80,7 @@ async def delete_group(call: Call, request: Any) -> dict[str, Any]:
 
 async def list_groups(call: Call, request: Any) -> dict[str, Any]:
     """ListGroups under a path, by name."""
-
-    def read(reader: Reader) -> dict[str, Any]:
-        found = GROUP.of_account(reader, call.account, request.PathPrefix)
-        groups, more = entity.page(call, request, found, key=lambda group: group.key, filters=(request.PathPrefix,))
-        return {"Groups": [group_json(group) for group in groups], **more}
-
-    return await call.view(read)
+    return await entity.listed(call, request, GROUP, "Groups", lambda _, group: group_json(group))
 
 
 async def add_user_to_group(call: Call, request: Any) -> dict[str, Any]:

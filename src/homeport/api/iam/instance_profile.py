@@ -82,13 +82,7 @@ async def remove_role_from_instance_profile(call: Call, request: Any) -> dict[st
 
 async def list_instance_profiles(call: Call, request: Any) -> dict[str, Any]:
     """ListInstanceProfiles under a path, by name."""
-
-    def read(reader: Reader) -> dict[str, Any]:
-        found = PROFILE.of_account(reader, call.account, request.PathPrefix)
-        profiles, more = entity.page(call, request, found, key=lambda profile: profile.key, filters=(request.PathPrefix,))
-        return {"InstanceProfiles": [profile_json(reader, profile) for profile in profiles], **more}
-
-    return await call.view(read)
+    return await entity.listed(call, request, PROFILE, "InstanceProfiles", profile_json)
 
 
 async def list_instance_profiles_for_role(call: Call, request: Any) -> dict[str, Any]:

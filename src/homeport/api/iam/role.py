@@ -134,10 +134,7 @@ async def delete_role(call: Call, request: Any) -> dict[str, Any]:
 
     def delete(tx: Transaction) -> None:
         role = find_own(tx, call, request.RoleName)
-        if role.attached:
-            raise DeleteConflictError("Cannot delete entity, must detach all policies first.")
-        if role.inline:
-            raise DeleteConflictError("Cannot delete entity, must delete policies first.")
+        entity.require_no_policies(role)
         if tx.count(INSTANCE_PROFILES, "role", role.key):
             raise DeleteConflictError("Cannot delete entity, must remove roles from instance profile first.")
         tx.delete(ROLES, role.key)
@@ -148,13 +145,7 @@ async def delete_role(call: Call, request: Any) -> dict[str, Any]:
 
 async def list_roles(call: Call, request: Any) -> dict[str, Any]:
     """ListRoles under a path, by name."""
-
-    def read(reader: Reader) -> dict[str, Any]:
-        found = ROLE.of_account(reader, call.account, request.PathPrefix)
-        roles, more = entity.page(call, request, found, key=lambda role: role.key, filters=(request.PathPrefix,))
-        return {"Roles": [role_json(role, whole=False) for role in roles], **more}
-
-    return await call.view(read)
+    return await entity.listed(call, request, ROLE, "Roles", lambda _, role: role_json(role, whole=False))
 
 
 async def create_service_linked_role(call: Call, request: Any) -> dict[str, Any]:

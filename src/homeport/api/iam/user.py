@@ -68,12 +68,7 @@ async def update_user(call: Call, request: Any) -> dict[str, Any]:
     """UpdateUser: another name or path. Its access keys go with it; its ARN changes."""
 
     def update(tx: Transaction) -> None:
-        before = USER.find(tx, call.account, request.UserName)
-        after = msgspec.structs.replace(before, name=request.NewUserName or before.name, path=request.NewPath or before.path)
-        if after.key != before.key:
-            USER.require_new(tx, call.account, after.name)
-            tx.delete(USERS, before.key)
-        tx.put(USERS, after)
+        before, after = USER.rename(tx, call.account, request)
         renamed = entity.arn_of(USER, after)
         for key in list(tx.find(ACCESS_KEYS, "principal", entity.arn_of(USER, before))):
             tx.put(ACCESS_KEYS, msgspec.structs.replace(key, principal_arn=renamed))
@@ -87,10 +82,7 @@ async def delete_user(call: Call, request: Any) -> dict[str, Any]:
 
     def delete(tx: Transaction) -> None:
         user = USER.find(tx, call.account, request.UserName)
-        if user.attached:
-            raise DeleteConflictError("Cannot delete entity, must detach all policies first.")
-        if user.inline:
-            raise DeleteConflictError("Cannot delete entity, must delete policies first.")
+        entity.require_no_policies(user)
         if tx.count(ACCESS_KEYS, "principal", entity.arn_of(USER, user)):
             raise DeleteConflictError("Cannot delete entity, must delete access keys first.")
         if user.groups:
@@ -103,14 +95,7 @@ async def delete_user(call: Call, request: Any) -> dict[str, Any]:
 
 async def list_users(call: Call, request: Any) -> dict[str, Any]:
     """ListUsers under a path, by name."""
-
-    def read(reader: Reader) -> dict[str, Any]:
-        users, more = entity.page(
-            call, request, USER.of_account(reader, call.account, request.PathPrefix), key=lambda user: user.key, filters=(request.PathPrefix,)
-        )
-        return {"Users": [user_json(user, whole=False) for user in users], **more}
-
-    return await call.view(read)
+    return await entity.listed(call, request, USER, "Users", lambda _, user: user_json(user, whole=False))
 
 
 def user_json(user: User, *, whole: bool = True) -> dict[str, Any]:
