@@ -377,6 +377,47 @@ def test_iam_is_guarded_itself(iam, server):
     refused("AccessDenied", 403, grace.create_user, UserName="heidi")
 
 
+def test_whom_an_administrator_of_a_part_can_make(iam, server):
+    """Who may make users of one path, with one boundary, gets none out of either, and no tags or roles onto anything."""
+    limit = iam.create_policy(PolicyName="of-parts", PolicyDocument=allowing("ecs:*"))["Policy"]["Arn"]
+    iam.create_user(UserName="judy")
+    users, bounded = "arn:aws:iam::*:user/part/*", {"StringEquals": {"iam:PermissionsBoundary": limit}}
+    statements = [
+        {"Effect": "Allow", "Action": ["iam:CreateUser", "iam:AttachUserPolicy"], "Resource": users, "Condition": bounded},
+        {"Effect": "Allow", "Action": "iam:UpdateUser", "Resource": users},
+        {"Effect": "Allow", "Action": "iam:AddRoleToInstanceProfile", "Resource": "*"},
+    ]
+    iam.put_user_policy(UserName="judy", PolicyName="p", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": statements}))
+    judy = server.as_user("iam", "judy")
+    good = {"UserName": "kid", "Path": "/part/", "PermissionsBoundary": limit}
+    refused("AccessDenied", 403, judy.create_user, **{**good, "PermissionsBoundary": ADMINISTRATOR})
+    refused("AccessDenied", 403, judy.create_user, UserName="kid", Path="/part/")
+    refused("AccessDenied", 403, judy.create_user, **{**good, "Path": "/"})
+    assert "iam:TagUser" in refused("AccessDenied", 403, judy.create_user, **good, Tags=[{"Key": "a", "Value": "b"}])
+    judy.create_user(**good)
+    judy.attach_user_policy(UserName="kid", PolicyArn=ADMINISTRATOR)
+    refused("AccessDenied", 403, judy.update_user, UserName="kid", NewPath="/board/")
+    judy.update_user(UserName="kid", NewUserName="grown")
+    iam.delete_user_permissions_boundary(UserName="grown")
+    refused("AccessDenied", 403, judy.attach_user_policy, UserName="grown", PolicyArn=limit)
+    iam.create_role(RoleName="strong", AssumeRolePolicyDocument=trusting({"Service": "ec2.amazonaws.com"}))
+    iam.create_instance_profile(InstanceProfileName="weak")
+    added = {"InstanceProfileName": "weak", "RoleName": "strong"}
+    assert "iam:PassRole" in refused("AccessDenied", 403, judy.add_role_to_instance_profile, **added)
+    iam.create_access_key(UserName="grown")
+    other = iam.list_access_keys(UserName="grown")["AccessKeyMetadata"][0]["AccessKeyId"]
+    refused("NoSuchEntity", 404, iam.delete_access_key, UserName="judy", AccessKeyId=other)
+
+
+def test_services_without_regions_are_signed_for_in_us_east_1_too(server):
+    def client(service: str) -> Any:
+        keys = {"aws_access_key_id": server.key, "aws_secret_access_key": server.secret}
+        return boto3.client(service, endpoint_url=server.url, region_name="us-east-1", config=Config(retries={"total_max_attempts": 1}), **keys)
+
+    client("iam").list_users()
+    refused("InvalidSignatureException", 400, client("ecs").list_clusters)
+
+
 def test_simulation_says_what_would_be_decided(iam):
     given = {"PolicyInputList": [allowing("ecs:Describe*")], "ActionNames": ["ecs:DescribeTasks", "ecs:StopTask"]}
     results = iam.simulate_custom_policy(**given)["EvaluationResults"]

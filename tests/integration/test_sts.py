@@ -91,6 +91,12 @@ def test_chains_tags_and_durations(team):
     chained = team.client("sts", team.sts.assume_role(**request, **tagged)["Credentials"])
     made = chained.assume_role(RoleArn=second, RoleSessionName="s3")
     team.client("ecs", made["Credentials"]).list_clusters()
+    again = {"RoleSessionName": "s4", "Tags": [{"Key": "TEAM", "Value": "blue"}]}
+    assert "conflicts with a transitive tag" in refused("ValidationError", 400, chained.assume_role, RoleArn=second, **again)
+    both["Statement"][0]["Action"] = ["sts:AssumeRole", "sts:SetSourceIdentity"]
+    untagged = team.role("untagged", json.dumps(both), allowing(actions))
+    plain.assume_role(RoleArn=untagged, RoleSessionName="s5")
+    assert "sts:TagSession" in refused("AccessDenied", 403, chained.assume_role, RoleArn=untagged, RoleSessionName="s5")
 
 
 def test_sessions_of_a_role_that_was_made_anew_may_nothing(team):
@@ -120,6 +126,37 @@ def test_sessions_of_users(team):
     assert (who["UserId"], who["Arn"]) == (made["FederatedUser"]["FederatedUserId"], made["FederatedUser"]["Arn"])
     nothing = team.sts.get_federation_token(Name="visitor")["Credentials"]
     refused("AccessDeniedException", 400, team.client("ecs", nothing).list_clusters)
+
+
+def test_a_session_stays_within_the_boundary_of_its_role(team):
+    limit = team.iam.create_policy(PolicyName="limit-of-sessions", PolicyDocument=allowing("ecs:ListClusters"))["Policy"]["Arn"]
+    role = team.role("bounded", trusting({"AWS": team.user}), allowing("ecs:*"), PermissionsBoundary=limit)
+    for more in ({}, {"Policy": allowing("ecs:*")}):
+        ecs = team.client("ecs", team.sts.assume_role(RoleArn=role, RoleSessionName="session", **more)["Credentials"])
+        ecs.list_clusters()
+        assert "permissions boundary" in refused("AccessDeniedException", 400, ecs.create_cluster, clusterName="x")
+
+
+def test_a_changed_trust_counts_at_once_and_the_session_of_a_deleted_user_is_trusted_no_more(team):
+    role = team.role("fickle", trusting({"AWS": team.user}), allowing("ecs:*"))
+    own = team.client("sts", team.sts.get_session_token()["Credentials"])
+    for sts in (team.sts, own):
+        sts.assume_role(RoleArn=role, RoleSessionName="session")
+    team.iam.update_assume_role_policy(RoleName="fickle", PolicyDocument=trusting({"Service": "ecs-tasks.amazonaws.com"}))
+    refused("AccessDenied", 403, team.sts.assume_role, RoleArn=role, RoleSessionName="session")
+    team.iam.update_assume_role_policy(RoleName="fickle", PolicyDocument=trusting({"AWS": team.user}))
+    own.assume_role(RoleArn=role, RoleSessionName="session")
+    for key in team.iam.list_access_keys(UserName=team.name)["AccessKeyMetadata"]:
+        team.iam.delete_access_key(UserName=team.name, AccessKeyId=key["AccessKeyId"])
+    team.iam.delete_user(UserName=team.name)
+    refused("AccessDenied", 403, own.assume_role, RoleArn=role, RoleSessionName="session")
+
+
+def test_whom_the_root_federates_may_what_the_session_says(team):
+    made = team.server.client("sts").get_federation_token(Name="guest", Policy=allowing("ecs:ListClusters"))["Credentials"]
+    ecs = team.client("ecs", made)
+    ecs.list_clusters()
+    refused("AccessDeniedException", 400, ecs.create_cluster, clusterName="x")
 
 
 def test_keys_and_tokens_of_two_sessions_do_not_mix(team):

@@ -15,7 +15,7 @@ from homeport.api.call import Call, Context
 from homeport.api.ecs import permission
 from homeport.api.ecs.operations import OPERATIONS
 from homeport.api.homeport import permission as homeport_permission
-from homeport.api.permission import Guard, Origin, SessionVerifier, principal_of
+from homeport.api.permission import Guard, Origin, SessionVerifier, _session_keys, principal_of
 from homeport.api.protocol import json, model
 from homeport.api.server import Application
 from homeport.api.signature import AccessKeys, Verifier
@@ -474,6 +474,20 @@ async def test_the_past_is_for_those_who_may_read_the_present(installation):
     call = Call(context=installation.context, operation="DescribeAt", request_id="r", account=ACCOUNT, principal_arn=BOB)
     asked = await installation.context.store.view(lambda reader: homeport_permission.asks(call, request, reader))
     assert [(ask.action, ask.resource) for ask in asked] == [("homeport:DescribeAt", "*"), ("ecs:DescribeClusters", PROD)]
+
+
+def test_what_a_session_is_known_by():
+    more = {"issued_at": 60, "expires_at": 960, "source_arn": BOB, "source_id": "AIDABOB", "account": ACCOUNT, "access_key_id": "ASIA"}
+    visitor = Session(
+        **more, arn=f"arn:aws:sts::{ACCOUNT}:federated-user/ann", tags=(("Team", "red"),), source_identity="ann@example.org", policies=()
+    )
+    assert _session_keys(visitor) == {
+        "aws:tokenissuetime": "1970-01-01T00:01:00Z",
+        "aws:multifactorauthpresent": "false",
+        "aws:userid": f"{ACCOUNT}:ann",
+        "aws:sourceidentity": "ann@example.org",
+        "aws:principaltag/team": "red",
+    }
 
 
 def test_who_a_caller_is():
