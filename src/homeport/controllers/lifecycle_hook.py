@@ -287,17 +287,16 @@ def _request(service: Service, definition: TaskDefinition) -> PlacementRequest:
 
 
 def _due(reader: Reader, key: str, run: LifecycleHook) -> Deployment | None:
-    """The deployment, if `run` is still what is to be called."""
+    """The deployment, if `run` is still what is waited for: nothing else became of it, and whatever ends a deployment ends its runs."""
     deployment = reader.get(DEPLOYMENTS, key)
-    if deployment is None or deployment.rollout_state != model.IN_PROGRESS:
-        return None
-    return deployment if any(item.id == run.id and item.open and item.call_at == run.call_at for item in deployment.hooks) else None
+    hooks = deployment.hooks if deployment else ()
+    return deployment if any(item.id == run.id and item.open and item.call_at == run.call_at for item in hooks) else None
 
 
 def _put(tx: Transaction, key: str, run: LifecycleHook, after: LifecycleHook) -> None:
     """Put `after` in the place of `run`, unless something else became of that meanwhile."""
-    deployment = tx.get(DEPLOYMENTS, key)
-    if deployment is None or not any(item.id == run.id and item.open and item.call_at == run.call_at for item in deployment.hooks):
+    deployment = _due(tx, key, run)
+    if deployment is None:
         return
     hooks = tuple(after if item.id == run.id else item for item in deployment.hooks)
     tx.put(DEPLOYMENTS, msgspec.structs.replace(deployment, hooks=hooks, updated_at=tx.now))

@@ -1,10 +1,11 @@
 """The targets of lifecycle hooks in a control plane without a network: they answer what a test says.
 
-Owns: `HookTargets`. Never waits.
+Owns: `HookTargets`. Waits only where a test's answer does.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ class HookTargets:
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
-        """URL → what it answers to a payload; None stands for no answer at all."""
+        """URL → what it answers to a payload, or something that is awaited for it; None stands for no answer at all."""
         self.calls: list[tuple[str, dict[str, Any]]] = []
         """What was called, in order."""
 
@@ -26,6 +27,8 @@ class HookTargets:
         """The answer of `url`."""
         self.calls.append((url, payload))
         answer = self.answers[url](payload) if url in self.answers else {"hookStatus": "SUCCEEDED"}
+        if inspect.isawaitable(answer):
+            answer = await answer
         if answer is None:
             raise HookCallError("It could not be called: nobody is there", final=False)
         return answer
