@@ -130,6 +130,20 @@ def test_a_session_is_over_when_a_newer_one_or_its_end_is_seen(session, disconne
     assert liveness.is_over(None, session_id="ours", opened=100.0)
 
 
+async def test_the_instant_of_connecting_stays_when_a_session_is_replaced_and_is_new_after_an_end(cell):
+    key, instants = instance().key, []
+    for act in (
+        lambda: opened(cell, key, "a", "s"),
+        lambda: opened(cell, key, "b", "s"),
+        lambda: ended(cell, key, "b"),
+        lambda: opened(cell, key, "c", "s"),
+    ):
+        await cell.clock.advance(5.0)
+        await act()
+        instants.append((await cell.stored_instance()).connected_at)
+    assert instants == [instants[0], instants[0], instants[0], instants[0] + 15.0]
+
+
 async def test_sessions_of_a_server(cell):
     await opened(cell, instance().key, "a", "s1")
     assert await cell.store.view(lambda reader: liveness.sessions_of(reader, "s1")) == ((instance().key, "a"),)

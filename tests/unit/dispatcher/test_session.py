@@ -18,6 +18,8 @@ from homeport.acs.messages import (
 from homeport.dispatcher.command import EndSession, commit_to
 from homeport.dispatcher.hub import RECONNECT_GRACE_SECONDS
 from homeport.errors import NoQuorumError
+from homeport.model.ecs.daemon_task_definition import DaemonTaskDefinition
+from homeport.store.tables import DAEMON_TASK_DEFINITIONS
 from homeport.testing import records
 from homeport.testing.agent import RefusedError, Socket
 
@@ -64,6 +66,24 @@ async def test_a_new_task_goes_out_once(cell):
     assert payload_tasks(agent) == [(1, "RUNNING")]
     task = agent.messages(PayloadMessage)[0].tasks[0]
     assert (task.family, task.version, [container.image for container in task.containers]) == ("web", "1", ["app:1"])
+
+
+async def test_a_daemon_s_task_has_its_own_definition_not_the_one_of_the_same_family(cell):
+    own = records.task_definition(document=b'{"family":"web","containerDefinitions":[{"name":"app","image":"daemon:1"}]}')
+    made = DaemonTaskDefinition(
+        account=own.account,
+        family=own.family,
+        revision=own.revision,
+        status="ACTIVE",
+        registered_at=own.registered_at,
+        registered_by=own.registered_by,
+        definition=own,
+        shown=b"{}",
+    )
+    await cell.store.update(lambda tx: tx.put(DAEMON_TASK_DEFINITIONS, made), cause="test")
+    await cell.put(pending(1), pending(2, daemon="logs"))
+    agent = await connected(cell)
+    assert [task.containers[0].image for task in agent.messages(PayloadMessage)[0].tasks] == ["app:1", "daemon:1"]
 
 
 async def test_a_provisioning_task_waits(cell):
