@@ -266,6 +266,7 @@ async def test_a_feed_leaves_a_member_that_let_a_call_time_out(tmp_path, prefix)
         assert [event.kv.value for event in await asyncio.wait_for(waiting, 4)] == [b"2"]
         three.members[0].signal(signal.SIGCONT)
         feed.close()
+        assert not client._silenced, "a feed that is closed is told nothing more"
         await client.close()
         await other.close()
 

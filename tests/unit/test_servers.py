@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
+from homeport.ids import Ids
 from homeport.servers import WATCH_SECONDS, Silence
+from homeport.store.etcd import messages
+from homeport.store.etcd.client import EtcdClient
 from homeport.store.leader import LEASE_SECONDS, Leader
+from homeport.testing.etcd_door import DoorFaults, EtcdDoor
+from homeport.testing.etcd_state import EtcdState
+from homeport.testing.virtual_loop import Chance
+from homeport.virtual_clock import VirtualClock
 
 LEADER = Leader("server-1", "http://100.64.0.1:8470")
 
@@ -55,3 +63,15 @@ def test_a_server_that_stood_still_itself_takes_that_time_for_nobody_s_silence()
     heard(silence, 100.0)
     assert looks(silence, begin=110.0, seconds=LEASE_SECONDS, term_since=math.inf) == []
     assert looks(silence, begin=110.0 + LEASE_SECONDS, seconds=LEASE_SECONDS, term_since=math.inf) == [110.0 + LEASE_SECONDS + WATCH_SECONDS]
+
+
+async def test_the_first_leader_of_etcd_that_is_heard_of_is_no_new_one() -> None:
+    clock = VirtualClock(100.0)
+    state = EtcdState(asyncio.get_running_loop(), lambda sender, revision, events: None)
+    client = EtcdClient(EtcdDoor(state, "test", faults=DoorFaults(), chance=Chance(Ids(1)), crash=lambda: None).members, clock=clock)
+    for elections, since in ((0, -math.inf), (0, -math.inf), (1, clock.monotonic()), (0, clock.monotonic())):
+        for _ in range(elections):
+            state.elect()
+        await client.read(messages.RangeRequest(key=b"k"))
+        assert (client.term, client.term_since) == (state.term, since)
+    await client.close()

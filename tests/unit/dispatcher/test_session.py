@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 import pytest
 from unit.dispatcher.cell import INSTANCE_ARN, Cell, instance, pending
@@ -15,11 +17,11 @@ from homeport.acs.messages import (
     TaskStopVerificationMessage,
     encode,
 )
-from homeport.dispatcher.command import EndSession, commit_to
+from homeport.dispatcher.command import EndSession, OpenSession, commit_to
 from homeport.dispatcher.hub import RECONNECT_GRACE_SECONDS
 from homeport.errors import NoQuorumError
 from homeport.model.ecs.daemon_task_definition import DaemonTaskDefinition
-from homeport.store.tables import DAEMON_TASK_DEFINITIONS
+from homeport.store.tables import CONTAINER_INSTANCES, DAEMON_TASK_DEFINITIONS
 from homeport.testing import records
 from homeport.testing.agent import RefusedError, Socket
 
@@ -344,6 +346,23 @@ async def test_a_session_that_ended_while_changes_were_lost_is_closed_too(cell):
         del watch.offer
         watch.lose()
     await cell.clock.settle()
+    assert agent.socket.close_code is not None
+    assert cell.dispatcher.connected == frozenset()
+
+
+async def test_a_session_that_ended_before_this_server_had_it_is_closed_at_once(cell):
+    """The leader may end it between its beginning and the answer to a server that was cut off meanwhile."""
+    carry_out = commit_to(cell.store)
+
+    async def commit(command):
+        opened = await carry_out(command)
+        if isinstance(command, OpenSession):
+            ended = msgspec.structs.replace(opened, session=None, agent_connected=False, disconnected_at=cell.clock.now() + 1.0)
+            await cell.store.update(lambda tx: tx.put(CONTAINER_INSTANCES, ended), cause="test")
+        return opened
+
+    cell.dispatcher._house = dataclasses.replace(cell.dispatcher._house, commit=commit)
+    agent = await connected(cell)
     assert agent.socket.close_code is not None
     assert cell.dispatcher.connected == frozenset()
 

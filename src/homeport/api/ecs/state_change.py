@@ -112,12 +112,11 @@ def keep(tx: Transaction, call: Call, report: Report, *, instance: str = "") -> 
     """
     cluster = lookup.cluster_of(tx, call, report.cluster)
     task = tx.get(TASKS, lookup.task_key(call, cluster, report.task))
-    foreign = task is not None and instance not in ("", task.instance_key)
-    if task is None or (foreign and task.last_status != model.STOPPED):
+    # A STOPPED task is closed: an agent that registered anew may tell the end of what its former instance had, to no effect.
+    if task is None or (instance not in ("", task.instance_key) and task.last_status != model.STOPPED):
         # InvalidParameterException makes the agent drop the report: there is nothing left that it could change.
         raise InvalidParameterError("The referenced task was not found.")
-    if not foreign:  # else its instance was deregistered, with the books of its tasks, and its agent has registered anew
-        tx.put(TASKS, observed(task, report.seen, tx.now))
+    tx.put(TASKS, observed(task, report.seen, tx.now))
 
 
 async def submit_task_state_change(call: Call, request: Any) -> dict[str, Any]:
