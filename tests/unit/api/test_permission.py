@@ -488,6 +488,44 @@ def test_what_a_session_is_known_by():
         "aws:sourceidentity": "ann@example.org",
         "aws:principaltag/team": "red",
     }
+PROD_WHOLE = [
+    (f"ecs:Describe{name}", f"{ARN}{kind}/prod/*")
+    for name, kind in (("Services", "service"), ("Tasks", "task"), ("ContainerInstances", "container-instance"))
+]
+OWN = [
+    (
+        "DescribeHistory",
+        {"resource": "service/prod/web"},
+        [("ecs:DescribeServices", f"{ARN}service/prod/web"), ("ecs:DescribeExpressGatewayService", f"{ARN}service/prod/web")],
+    ),
+    ("DescribeHistory", {"resource": "cluster/prod"}, [("ecs:DescribeClusters", PROD)]),
+    ("DescribeHistory", {"resource": "web:1"}, [("ecs:DescribeTaskDefinition", "*")]),
+    (
+        "DescribeHistory",
+        {"resource": "prod"},
+        [("ecs:DescribeServices", f"{ARN}service/default/prod"), ("ecs:DescribeDaemon", f"{ARN}daemon/default/prod"), ("ecs:DescribeClusters", PROD)],
+    ),
+    ("ExplainPlacement", {"resource": f"task/prod/{ID}"}, [("ecs:DescribeTasks", f"{ARN}task/prod/{ID}"), *PROD_WHOLE]),
+    ("PredictChanges", {"cluster": "prod", "changes": [{"kind": "LOSE_AVAILABILITY_ZONE"}]}, PROD_WHOLE),
+    ("PredictServiceUpdate", {"request": {"cluster": PROD, "service": "web"}}, PROD_WHOLE),
+    ("DescribeCapacity", {}, [("ecs:DescribeCapacityProviders", f"{ARN}capacity-provider/*")]),
+    ("DescribeCapacity", {"capacityProviders": ["pool"]}, [("ecs:DescribeCapacityProviders", f"{ARN}capacity-provider/pool")]),
+]
+
+
+@pytest.mark.parametrize(("operation", "members", "told"), OWN)
+async def test_our_own_operations_tell_only_what_their_caller_may_read(installation, operation, members, told):
+    await installation.ecs("CreateCluster", clusterName="prod")
+    await installation.ecs("RegisterTaskDefinition", family="web", containerDefinitions=[CONTAINER])
+    request = json.decode(model.load("homeport").operations[operation], msgspec.json.encode(members))
+    call = Call(context=installation.context, operation=operation, request_id="r", account=ACCOUNT, principal_arn=BOB)
+    asked = await installation.context.store.view(lambda reader: homeport_permission.asks(call, request, reader))
+    assert [(ask.action, ask.resource) for ask in asked] == [(f"homeport:{operation}", "*"), *told]
+    assert all(ask.context["ecs:cluster"] == PROD for ask in asked if "/prod/" in ask.resource)
+
+
+def test_each_of_our_own_operations_says_what_it_tells():
+    assert homeport_permission._TOLD.keys() == model.load("homeport").operations.keys()
 
 
 def test_who_a_caller_is():

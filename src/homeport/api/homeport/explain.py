@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from homeport.api.call import Call
-from homeport.api.homeport.resource import Place, arn_of, places
+from homeport.api.homeport.resource import Place, arn_of, meant
 from homeport.api.homeport.task_set import next_set, waiting_on
 from homeport.errors import InvalidParameterError, ResourceNotFoundError
 from homeport.model import arn
@@ -92,7 +92,7 @@ async def explain_placement(call: Call, request: Any) -> dict[str, Any]:
 
 
 def _asked(reader: Reader, call: Call, request: Any) -> _Asked:
-    for place in places(reader, call, request.resource, request.cluster):
+    for place in meant(reader, call, request.resource, request.cluster):
         record = reader.get(place.table, place.key)
         if isinstance(record, Service):
             return _of_service(reader, call, place, record)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from homeport.api import pagination
 from homeport.api.call import Call
 from homeport.api.homeport.record_json import FieldDifference, camel, differences, json_value, record_json
-from homeport.api.homeport.resource import Place, arn_of, places
+from homeport.api.homeport.resource import Place, arn_of, meant
 from homeport.errors import InvalidParameterError, ResourceNotFoundError
 from homeport.model.cause import parse_cause
 from homeport.store.journal import RecordChange
@@ -29,7 +29,7 @@ async def describe_history(call: Call, request: Any) -> dict[str, Any]:
     limit = request.maxResults or ENTRIES_MAX
     filters = (request.resource, request.cluster)
     after = _revision(pagination.open_token(call, request.nextToken, filters))
-    candidates = await call.view(lambda reader: places(reader, call, request.resource, request.cluster))
+    candidates = await call.view(lambda reader: meant(reader, call, request.resource, request.cluster))
     for place in candidates:
         told = await _told(call, place)
         if told:

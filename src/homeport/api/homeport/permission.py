@@ -1,26 +1,126 @@
 """What a caller of Homeport's own operations must be allowed to do.
 
-Owns: `asks`. Never decides. Each operation is an action of the prefix homeport; a read of the past needs as well what the same read needs today.
+Owns: `asks`. Never decides. Each operation is an action of the prefix homeport, which has no resources; what it tells of clusters and of what is in
+them needs as well what the operations of Amazon ECS need that tell it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
 from homeport.api.call import Call
-from homeport.api.ecs import permission
+from homeport.api.ecs import lookup, permission
+from homeport.api.homeport.resource import Place, arn_of, meant
 from homeport.api.permission import Ask
 from homeport.api.protocol import json, model
+from homeport.iam.actions import resource_types
+from homeport.model import arn
 from homeport.store.table import Reader
+from homeport.store.tables import (
+    CAPACITY_PROVIDERS,
+    CLUSTERS,
+    CONTAINER_INSTANCES,
+    DAEMON_DEPLOYMENTS,
+    DAEMON_REVISIONS,
+    DAEMON_TASK_DEFINITIONS,
+    DAEMONS,
+    DEPLOYMENTS,
+    EXPRESS_GATEWAY_SERVICES,
+    GATEWAYS,
+    SERVICE_REVISIONS,
+    SERVICES,
+    TASK_DEFINITIONS,
+    TASK_SETS,
+    TASKS,
+)
+
+_DESCRIBED_BY: Final = {
+    CAPACITY_PROVIDERS.name: "DescribeCapacityProviders",
+    CLUSTERS.name: "DescribeClusters",
+    CONTAINER_INSTANCES.name: "DescribeContainerInstances",
+    DAEMON_DEPLOYMENTS.name: "DescribeDaemonDeployments",
+    DAEMON_REVISIONS.name: "DescribeDaemonRevisions",
+    DAEMON_TASK_DEFINITIONS.name: "DescribeDaemonTaskDefinition",
+    DAEMONS.name: "DescribeDaemon",
+    DEPLOYMENTS.name: "DescribeServiceDeployments",
+    EXPRESS_GATEWAY_SERVICES.name: "DescribeExpressGatewayService",
+    GATEWAYS.name: "DescribeGateway",
+    SERVICE_REVISIONS.name: "DescribeServiceRevisions",
+    SERVICES.name: "DescribeServices",
+    TASK_DEFINITIONS.name: "DescribeTaskDefinition",
+    TASK_SETS.name: "DescribeTaskSets",
+    TASKS.name: "DescribeTasks",
+}
+"""Table → the operation that tells what is in it."""
 
 
 def asks(call: Call, request: Any, reader: Reader) -> list[Ask]:
-    """Everything that the caller of `request` must be allowed, each of it."""
-    own = Ask(f"homeport:{call.operation}", "*", {})
-    if call.operation != "DescribeAt" or request.operation not in model.load().operations:
-        return [own]
-    read = json.decode(model.load().operations[request.operation], msgspec.json.encode(request.request or {}))
-    return [own, *permission.asks(dataclasses.replace(call, operation=request.operation), read, reader)]
+    """Everything that the caller of `request` must be allowed, each of it. Raises ApiError for references that can name nothing."""
+    return [Ask(f"homeport:{call.operation}", "*", {}), *_TOLD[call.operation](call, request, reader)]
+
+
+def _at(call: Call, request: Any, reader: Reader) -> list[Ask]:
+    """What the same read of the present needs."""
+    operation = model.load().operations.get(request.operation)
+    if operation is None:
+        return []
+    read = json.decode(operation, msgspec.json.encode(request.request or {}))
+    return permission.asks(dataclasses.replace(call, operation=request.operation), read, reader)
+
+
+def _history(call: Call, request: Any, reader: Reader) -> list[Ask]:
+    """What tells of each that is meant, or may have been."""
+    return [_told_of(call, place) for place in meant(reader, call, request.resource, request.cluster)]
+
+
+def _explanation(call: Call, request: Any, reader: Reader) -> list[Ask]:
+    """The resource, and every instance of its cluster with the tasks on it."""
+    places = meant(reader, call, request.resource, request.cluster)
+    clusters = dict.fromkeys(place.key.split("/")[1] for place in places if place.key.count("/") > 1)
+    return [*(_told_of(call, place) for place in places), *(ask for cluster in clusters for ask in _whole(call, cluster))]
+
+
+def _changes(call: Call, request: Any, reader: Reader) -> list[Ask]:
+    """All that is in the cluster."""
+    return _whole(call, lookup.cluster_name(call, request.cluster))
+
+
+def _update(call: Call, request: Any, reader: Reader) -> list[Ask]:
+    """The same: the steps are those of every service of the cluster."""
+    given = request.request if isinstance(request.request, dict) else {}
+    cluster = given.get("cluster")
+    return _whole(call, lookup.cluster_name(call, cluster if isinstance(cluster, str) else None))
+
+
+def _capacity(call: Call, request: Any, reader: Reader) -> list[Ask]:
+    """The capacity providers that are named, or all."""
+    read = json.decode(model.load().operations["DescribeCapacityProviders"], msgspec.json.encode({"capacityProviders": request.capacityProviders}))
+    return permission.asks(dataclasses.replace(call, operation="DescribeCapacityProviders"), read, reader)
+
+
+_TOLD: Final[dict[str, Callable[[Call, Any, Reader], list[Ask]]]] = {
+    "DescribeAt": _at,
+    "DescribeCapacity": _capacity,
+    "DescribeHistory": _history,
+    "ExplainPlacement": _explanation,
+    "PredictChanges": _changes,
+    "PredictServiceUpdate": _update,
+}
+
+
+def _told_of(call: Call, place: Place) -> Ask:
+    action, resource = _DESCRIBED_BY[place.table.name], arn_of(call, place)
+    parts = place.key.split("/")
+    keys = {"ecs:cluster": arn.cluster_arn(call.region, *parts[:2])} if len(parts) > 2 else {}
+    return Ask(f"ecs:{action}", resource if resource_types("ecs", action) else "*", keys)
+
+
+def _whole(call: Call, cluster: str) -> list[Ask]:
+    """Services, tasks and container instances of a cluster."""
+    keys = {"ecs:cluster": arn.cluster_arn(call.region, call.account, cluster)}
+    kinds = {"DescribeServices": arn.service_arn, "DescribeTasks": arn.task_arn, "DescribeContainerInstances": arn.container_instance_arn}
+    return [Ask(f"ecs:{action}", name(call.region, call.account, cluster, "*"), keys) for action, name in kinds.items()]

@@ -1,6 +1,6 @@
 """From what a caller wrote to the records that it may mean, also of resources that are long gone.
 
-Owns: `Place`, `places`, `arn_of`. Never asks whether a record exists: the history of a deleted one is wanted too.
+Owns: `Place`, `places`, `meant`, `arn_of`. Never asks whether a record exists: the history of a deleted one is wanted too.
 """
 
 from __future__ import annotations
@@ -73,6 +73,16 @@ def places(reader: Reader, call: Call, text: str, cluster: str | None) -> list[P
     found = dict.fromkeys(_places(reader, call, text, lookup.cluster_name(call, cluster)))
     express = (Place(EXPRESS_GATEWAY_SERVICES, place.key) for place in found if place.table is SERVICES)  # they share names and ARNs
     return [*found, *express]
+
+
+def meant(reader: Reader, call: Call, text: str, cluster: str | None) -> list[Place]:
+    """The first of `places` where there is something, behind those where there may have been. Raises as `places`."""
+    found = []
+    for place in places(reader, call, text, cluster):
+        found.append(place)
+        if reader.get(place.table, place.key) is not None:
+            break
+    return found
 
 
 def _places(reader: Reader, call: Call, text: str, cluster: str) -> Iterator[Place]:
