@@ -181,10 +181,10 @@ class Invariants:
                     elif place:
                         group.get(place, {}).pop(task.key, None)
 
-    def _see_end(self, before: Task | None, after: Task, actor: str) -> None:
+    def _see_end(self, before: Record | None, after: Task, actor: str) -> None:
         """Remember of a task whose books are closed without its agent which containers that agent had not told the end of: they may run on
         (ecs-reference 3.3). The closed record does not tell: all its containers are STOPPED, and the reason may be an earlier stop's."""
-        if before is None or before.last_status == "STOPPED" or after.last_status != "STOPPED" or actor in AGENT_REPORTS:
+        if not isinstance(before, Task) or before.last_status == "STOPPED" or after.last_status != "STOPPED" or actor in AGENT_REPORTS:
             return
         self._not_told[after.key] = frozenset(container.name for container in before.containers if container.status != "STOPPED")
 

@@ -488,6 +488,8 @@ def test_what_a_session_is_known_by():
         "aws:sourceidentity": "ann@example.org",
         "aws:principaltag/team": "red",
     }
+
+
 PROD_WHOLE = [
     (f"ecs:Describe{name}", f"{ARN}{kind}/prod/*")
     for name, kind in (("Services", "service"), ("Tasks", "task"), ("ContainerInstances", "container-instance"))
