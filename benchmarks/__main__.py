@@ -86,6 +86,7 @@ def keep(name: str, rows: list[dict[str, Any]], context: dict[str, Any]) -> None
 
 def main() -> int:
     """Run what was asked for; status 2 for a name that is not known."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # with it every start compiles all the sources, which no installation does
     parser = argparse.ArgumentParser(prog="./dev bench")
     help_text = f"all, or one of: {', '.join(names())}; after `alternate` those to compare (default: {' '.join(alternate.USUAL)})"
     parser.add_argument("names", nargs="*", metavar="NAME", help=help_text)

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, Protocol
 
-import aiohttp
 import msgspec
 
 from homeport import log
@@ -73,6 +72,8 @@ class HttpCaller:
 
     async def call(self, url: str, payload: dict[str, Any], *, within_seconds: float) -> Any:
         """As `HookCaller`. Redirects are not followed."""
+        import aiohttp  # few servers have a hook with a URL, and it takes 10 MB and a tenth of a second to load
+
         timeout_seconds = min(self._seconds_max, within_seconds)
         headers = {"Content-Type": "application/json", "User-Agent": "homeport"}
         try:
