@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -122,6 +123,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Custom attributes per container instance."""
     tags_max: int = 50
     """Tags per resource."""
+    accounts_max: int = 1_000
+    """Accounts of the installation, closed ones included."""
+
+
+QUOTAS: Final = (
+    "capacity_providers_per_cluster_max",
+    "clusters_max",
+    "container_instances_per_cluster_max",
+    "containers_per_task_definition_max",
+    "custom_attributes_max",
+    "gateways_per_cluster_max",
+    "instances_per_start_max",
+    "provisioning_tasks_max",
+    "security_groups_max",
+    "services_per_cluster_max",
+    "subnets_max",
+    "tags_max",
+    "task_definition_bytes_max",
+    "task_definition_revisions_max",
+    "task_sets_per_service_max",
+    "tasks_per_run_max",
+    "tasks_per_service_max",
+)
+"""The settings that may have another value for one account: all of them whole numbers."""
 
 
 def instance_providers_of(text: str) -> dict[str, str]:

@@ -195,6 +195,24 @@ class ConflictError(ApiError):
         self.resource_ids = resource_ids
 
 
+class AccountNotFoundError(ApiError):
+    """The installation has no such account."""
+
+    code = "AccountNotFoundException"
+
+
+class AccountAlreadyClosedError(ApiError):
+    """The account is closed already."""
+
+    code = "AccountAlreadyClosedException"
+
+
+class ConstraintViolationError(ApiError):
+    """A limit of the installation, or a rule about its accounts, does not allow it."""
+
+    code = "ConstraintViolationException"
+
+
 class NoSuchEntityError(ApiError):
     """A user, group, role, policy or key that IAM does not have."""
 

@@ -21,6 +21,7 @@ import msgspec
 import uvicorn
 
 from homeport import log
+from homeport.api.accounts import Accounts
 from homeport.api.authority import Authority
 from homeport.api.call import Context
 from homeport.api.ecs import permission as ecs_permission
@@ -59,6 +60,7 @@ from homeport.forecast import Fork
 from homeport.iam.sigv4 import Credentials
 from homeport.ids import Ids
 from homeport.model import arn
+from homeport.model.account import MANAGEMENT_NAME, Account, organization_id
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.session_key import SessionKey
 from homeport.model.installation import Installation
@@ -70,7 +72,7 @@ from homeport.store.memory import MemoryBackend
 from homeport.store.sqlite import SqliteBackend
 from homeport.store.store import Store
 from homeport.store.table import Derived, Reader, Transaction
-from homeport.store.tables import ACCESS_KEYS, INSTALLATION, SESSION_KEYS, TABLES
+from homeport.store.tables import ACCESS_KEYS, ACCOUNTS, INSTALLATION, SESSION_KEYS, TABLES
 
 if TYPE_CHECKING:  # they bring gRPC, which a server that is alone does without
     from homeport.servers import Fellowship
@@ -153,6 +155,8 @@ def _found(tx: Transaction, options: ServerOptions, ids: Ids) -> tuple[Installat
     _require_same(installation, options)
     if next(tx.scan(SESSION_KEYS), None) is None:
         tx.put(SESSION_KEYS, SessionKey(id=ids.name(), secret=ids.secret(64), created_at=tx.now))
+    if tx.get(ACCOUNTS, installation.account) is None:  # made by a version that had one account
+        tx.put(ACCOUNTS, Account(id=installation.account, name=MANAGEMENT_NAME, created_at=installation.created_at))
     return installation, _root_key(tx, installation.account) or _make_root_key(tx, options, ids, installation.account)
 
 
@@ -173,7 +177,8 @@ async def _joined(store: Store, options: ServerOptions, ids: Ids, clock: Clock) 
     def look(reader: Reader) -> tuple[Installation, AccessKey] | None:
         installation = reader.get(INSTALLATION, "installation")
         key = _root_key(reader, installation.account) if installation else None
-        return (installation, key) if installation and key and next(reader.scan(SESSION_KEYS), None) else None
+        whole = installation and reader.get(ACCOUNTS, installation.account) and next(reader.scan(SESSION_KEYS), None)
+        return (installation, key) if installation and key and whole else None
 
     while True:
         found = await store.view(look)
@@ -253,8 +258,8 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         lock = FileLock(options.data_dir / "server.lock")
         lock.take()
         stack.callback(lock.release)
-        placement, access_keys, authority = PlacementIndex(), AccessKeys(), Authority()
-        store, backend = await _open(options, settings, clock, (placement, access_keys, authority), stack)
+        placement, access_keys, authority, accounts = PlacementIndex(), AccessKeys(), Authority(), Accounts()
+        store, backend = await _open(options, settings, clock, (placement, access_keys, authority, accounts), stack)
         if backend is None:
             installation, root_key = await store.update(lambda tx: _found(tx, options, ids), cause="server start")
         else:
@@ -269,13 +274,15 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
             installation_id=installation.id,
             endpoint=f"{endpoint(options)}/",
             fork=functools.partial(Fork.open, controllers_of),
+            management=installation.account,
+            accounts=accounts,
         )
         keys = Credentials(root_key.id, root_key.secret, installation.region)
         fellowship = _fellowship(store, backend, keys, options) if backend else None
         if fellowship is not None:
             stack.push_async_callback(fellowship.close)
         verifier = Verifier(access_keys, clock=clock, settings=settings, region=installation.region)
-        guard = Guard(authority, ASKS)
+        guard = Guard(authority, ASKS, organization=organization_id(installation.id))
         reports = StateReports(context, on_leader=fellowship.on_leader if fellowship else None)
         if fellowship is not None:
             fellowship.internal[REPORTS_PATH] = reports.carry_out

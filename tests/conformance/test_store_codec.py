@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from homeport.errors import StoredFormError
+from homeport.model.account import Account
 from homeport.model.ecs.account_setting import AccountSetting
 from homeport.model.ecs.capacity_provider import CapacityProvider, ManagedScaling
 from homeport.model.ecs.cluster import Cluster
@@ -72,6 +73,7 @@ SAMPLES: dict[str, Record] = {
         created_at=NOW,
         status="Active",
     ),
+    "accounts": Account(id=ACCOUNT, name="red", created_at=NOW, status="SUSPENDED", closed_at=NOW + 1, quotas=(("clusters_max", 3),)),
     "session_keys": SessionKey(id="abcd1234", secret="not-a-secret", created_at=NOW),
     "users": User(
         account=ACCOUNT,

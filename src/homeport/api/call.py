@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
+from homeport.api.accounts import Accounts
 from homeport.api.invocation import Invocation
 from homeport.clock import Clock
 from homeport.config import Settings
@@ -84,6 +85,10 @@ class Context:
     """http(s)://HOST:PORT/ of this server, for DiscoverPollEndpoint."""
     fork: ForkMaker | None = None
     """For questions about what would happen."""
+    management: str = ""
+    """The account that the installation was made with, which manages the others; 12 digits. "": none does."""
+    accounts: Accounts | None = None
+    """Which accounts have quotas of their own. None: none has."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +118,9 @@ class Call:
 
     @property
     def settings(self) -> Settings:
-        """The named settings."""
-        return self.context.settings
+        """The named settings, with the quotas of the caller's account."""
+        accounts = self.context.accounts
+        return self.context.settings if accounts is None else accounts.settings(self.account, self.context.settings)
 
     async def view(self, function: Callable[[Reader], T]) -> T:
         """Run `function` on one moment of the store; see `Store.view`."""

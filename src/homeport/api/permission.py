@@ -103,10 +103,11 @@ _DOORS: Final = {
 class Guard:
     """Asks the policies. The root of an account may do everything in it and is never asked."""
 
-    def __init__(self, authority: Authority, asks: Mapping[str, Asks]) -> None:
-        """`asks`: service → what its operations need."""
+    def __init__(self, authority: Authority, asks: Mapping[str, Asks], *, organization: str = "") -> None:
+        """`asks`: service → what its operations need. `organization`: what policies know all accounts of the installation by (aws:PrincipalOrgID)."""
         self._authority = authority
         self._asks = asks
+        self._organization = organization
 
     def needs_none(self, principal_arn: str, account: str) -> bool:
         """Whether the caller is its account's root."""
@@ -130,7 +131,7 @@ class Guard:
         stale = session is not None and not self._authority.is_there(session.source_arn, session.source_id)
         for ask in asks:
             account = _account_of(ask.resource, principal.account)
-            wanted = Request(principal, ask.action, ask.resource, account, {**shared, **ask.context}, ask.trusts)
+            wanted = Request(principal, ask.action, ask.resource, account, {**shared, "aws:resourceaccount": account, **ask.context}, ask.trusts)
             role = self._authority.role(ask.resource) if ask.trusts else None
             trust = self._authority.trust(role) if role is not None else None
             decision = _NOT_THERE if stale else evaluate(wanted, policies, trust)
@@ -149,6 +150,8 @@ class Guard:
             "aws:requestedregion": region,
             "aws:viaawsservice": "false",
         }
+        if self._organization:
+            found["aws:principalorgid"] = found["aws:resourceorgid"] = self._organization
         if origin.address:
             found["aws:sourceip"] = origin.address
         if origin.agent:

@@ -206,14 +206,14 @@ class Application:
         self._note(exchange, clock.monotonic() - began)
 
     async def _between_servers(self, internal: Internal, scope: Scope, receive: Receive, send: Send) -> None:
-        """Another server, or the command line, asks; only the account's root may."""
+        """Another server, or the command line, asks; only the root of the account that manages the installation may."""
         exchange = Exchange(scope, receive, request_id=self._next_request_id(), now=self.context.clock.now())
         try:
             await read_body(self, exchange)
             verify_signature(self, exchange)
             principal = exchange.principal
-            if principal is None or principal.session is not None or principal.arn != arn.root_arn(principal.account):
-                raise AccessDeniedError("Only the account's root may ask this, with a key of its own.")
+            if principal is None or principal.session is not None or principal.arn != arn.root_arn(self.context.management):
+                raise AccessDeniedError("Only the management account's root may ask this, with a key of its own.")
             body = await internal(exchange.body)
         except Disconnected:
             return

@@ -13,10 +13,12 @@ from homeport.config import Settings
 from homeport.errors import ExpiredTokenError, UnrecognizedClientError
 from homeport.iam import session, sigv4
 from homeport.iam.session import Session
+from homeport.model import account as account_model
+from homeport.model.account import Account
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.session_key import SessionKey
 from homeport.model.record import Record
-from homeport.store.tables import ACCESS_KEYS, SESSION_KEYS
+from homeport.store.tables import ACCESS_KEYS, ACCOUNTS, SESSION_KEYS
 
 GLOBAL_REGION: Final = "us-east-1"
 """Where Amazon's services without regions are signed for."""
@@ -45,11 +47,14 @@ class AccessKeys:
         self._by_id: dict[str, AccessKey] = {}
         self._session_keys: dict[str, str] = {}
         self._opened: dict[str, tuple[Session, str]] = {}
+        self._closed: set[str] = set()
 
     def change(self, table: str, before: Record | None, after: Record | None) -> None:
         """Follow the store; records of other tables are passed over."""
         if table == SESSION_KEYS.name:
             self._change_session_key(before, after)
+        elif table == ACCOUNTS.name:
+            self._change_account(before, after)
         if table != ACCESS_KEYS.name:
             return
         if isinstance(before, AccessKey):
@@ -58,14 +63,14 @@ class AccessKeys:
             self._by_id[after.id] = after
 
     def active(self, access_key_id: str) -> AccessKey:
-        """The key of that id; UnrecognizedClientError if there is none or it is not Active."""
+        """The key of that id; UnrecognizedClientError if there is none, it is not Active, or its account is closed."""
         key = self._by_id.get(access_key_id)
-        if key is None or key.status != "Active":
+        if key is None or key.status != "Active" or key.account in self._closed:
             raise UnrecognizedClientError
         return key
 
     def session(self, token: str) -> tuple[Session, str]:
-        """(session, secret) of a token, whether or not it has expired; UnrecognizedClientError if it was not made here."""
+        """(session, secret) of a token, whether or not it has expired; UnrecognizedClientError if it was not made here, or its account is closed."""
         known = self._opened.get(token)
         if known is None:
             key = self._session_keys.get(session.key_id_of(token))
@@ -75,7 +80,15 @@ class AccessKeys:
             if len(self._opened) >= _OPENED_MAX:
                 self._opened.clear()
             self._opened[token] = known
+        if known[0].account in self._closed:
+            raise UnrecognizedClientError
         return known
+
+    def _change_account(self, before: Record | None, after: Record | None) -> None:
+        if isinstance(before, Account):
+            self._closed.discard(before.id)
+        if isinstance(after, Account) and after.status != account_model.ACTIVE:
+            self._closed.add(after.id)
 
     def _change_session_key(self, before: Record | None, after: Record | None) -> None:
         self._opened.clear()

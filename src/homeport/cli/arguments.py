@@ -16,6 +16,8 @@ from homeport.cli.installation import default_data_dir
 from homeport.cli.moment import Moment, parse_moment
 
 DEFAULT_PORT: Final = 8470
+DEFAULT: Final = "default"
+"""In the place of a quota's value: the installation's counts again."""
 SERVER: Final = "server"
 """Name of the one server of an installation that has no more."""
 LISTED_KINDS: Final = (
@@ -39,7 +41,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="store_true", help="print the version and end")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _up(commands.add_parser("up", help="start the control plane and this machine's agent"))
-    _data_dir(commands.add_parser("env", help="print what the aws CLI and the SDKs need, for eval"))
+    _env(commands.add_parser("env", help="print what the aws CLI and the SDKs need, for eval"))
+    _account(commands.add_parser("account", help="make, list and close accounts (teams), and set their quotas"))
     _status(commands.add_parser("status", help="show instances, services, tasks and the last events"))
     _down(commands.add_parser("down", help="stop the programs; tasks run on unless --tasks is given"))
     _logs(commands.add_parser("logs", help="show what a task printed"))
@@ -74,6 +77,37 @@ def _is_replicated(store: str | None) -> bool:
 def _data_dir(parser: argparse.ArgumentParser) -> None:
     default = default_data_dir(os.environ, os.getuid())
     parser.add_argument("--data-dir", type=lambda text: Path(text).absolute(), default=default, metavar="DIR", help=f"default: {default}")
+
+
+def _env(parser: argparse.ArgumentParser) -> None:
+    _data_dir(parser)
+    parser.add_argument("--account", metavar="NAME", help="that of another account, whose key `account create --keep` kept")
+
+
+def _quota_value(text: str) -> str:
+    if text != DEFAULT and not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"a quota is a whole number, or the word {DEFAULT}")
+    return text
+
+
+def _account(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="a new account; prints its id and its root's access key, which is not shown again")
+    create.add_argument("name", metavar="NAME")
+    create.add_argument("--account-id", type=_account_id, metavar="ID", help="12 digits; default: made")
+    create.add_argument("--role-name", metavar="NAME", help="of the role that the first account may assume; default: OrganizationAccountAccessRole")
+    create.add_argument("--keep", action="store_true", help="keep the key in the data directory, for `env --account NAME`")
+    listed = actions.add_parser("list", help="every account")
+    close = actions.add_parser("close", help="refuse every key of an account; what it has stays")
+    reopen = actions.add_parser("reopen", help="take the keys of a closed account again")
+    quota = actions.add_parser("quota", help="show the quotas of an account, or set one")
+    for named in (close, reopen, quota):
+        named.add_argument("account", metavar="ACCOUNT", help="its id or its name")
+    quota.add_argument("quota", nargs="?", metavar="NAME", help="default: all")
+    quota.add_argument("value", nargs="?", type=_quota_value, metavar="VALUE", help=f"a whole number, or {DEFAULT}: the installation's")
+    for each in (create, listed, close, reopen, quota):
+        _data_dir(each)
+        each.add_argument("--json", action="store_true", help="as a JSON value")
 
 
 def _detach(parser: argparse.ArgumentParser, until: str) -> None:

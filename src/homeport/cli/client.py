@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -20,7 +21,22 @@ from homeport.iam.sigv4 import Credentials, Request, sign
 
 TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113"
 OWN_TARGET_PREFIX: Final = "HomeportV20261101"
-OWN_OPERATIONS: Final = ("DescribeAt", "DescribeCapacity", "DescribeHistory", "ExplainPlacement", "PredictChanges", "PredictServiceUpdate")
+OWN_OPERATIONS: Final = (
+    "CloseAccount",
+    "CreateAccount",
+    "DeleteAccountQuota",
+    "DescribeAccount",
+    "DescribeAt",
+    "DescribeCapacity",
+    "DescribeHistory",
+    "ExplainPlacement",
+    "ListAccountQuotas",
+    "ListAccounts",
+    "PredictChanges",
+    "PredictServiceUpdate",
+    "PutAccountQuota",
+    "ReopenAccount",
+)
 """Homeport's own operations, which have another target and signing name."""
 CALL_TIMEOUT_SECONDS: Final = 30.0
 
@@ -48,6 +64,7 @@ class Api:
         self.endpoint = credentials.endpoint
         self._others = [endpoint for endpoint in credentials.endpoints if endpoint != credentials.endpoint]
         self._keys = Credentials(credentials.access_key_id, credentials.secret_access_key, credentials.region)
+        self._token = credentials.session_token
         self._clock = clock
         self._timeout = timeout_seconds
 
@@ -68,26 +85,37 @@ class Api:
                 return None
             raise
 
+    def account(self) -> str:
+        """The account of the keys, by STS's GetCallerIdentity; "" when it does not say. Raises ApiUnreachableError."""
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        body = b"Action=GetCallerIdentity&Version=2011-06-15"
+        _, answer = self._sent("/", headers, body, self._keys._replace(service="sts"))
+        found = re.search(rb"<Account>(\d{12})</Account>", answer)
+        return found[1].decode() if found else ""
+
     def _answer(self, operation: str, path: str, headers: Mapping[str, str], body: bytes, keys: Credentials) -> dict[str, Any]:
-        while True:
-            try:
-                status, data = self._post(path, headers, body, keys)
-                break
-            except ConnectionRefusedError as error:  # nothing was sent, so another server may be asked
-                if not self._others:
-                    raise ApiUnreachableError(f"the control plane does not answer at {self.endpoint} ({error})") from None
-                self.endpoint = self._others.pop(0)
-            except (OSError, http.client.HTTPException) as error:
-                raise ApiUnreachableError(f"the control plane does not answer at {self.endpoint} ({error or type(error).__name__})") from None
+        status, data = self._sent(path, headers, body, keys)
         answer = _decoded(data)
         if status != 200:
             code = str(answer.get("__type", status)).rpartition("#")[2]
             raise ApiCallError(operation, code, str(answer.get("message") or answer.get("Message") or "no message"))
         return answer
 
+    def _sent(self, path: str, headers: Mapping[str, str], body: bytes, keys: Credentials) -> tuple[int, bytes]:
+        """Status and body of the answer of the first server that takes the request. Raises ApiUnreachableError."""
+        while True:
+            try:
+                return self._post(path, headers, body, keys)
+            except ConnectionRefusedError as error:  # nothing was sent, so another server may be asked
+                if not self._others:
+                    raise ApiUnreachableError(f"the control plane does not answer at {self.endpoint} ({error})") from None
+                self.endpoint = self._others.pop(0)
+            except (OSError, http.client.HTTPException) as error:
+                raise ApiUnreachableError(f"the control plane does not answer at {self.endpoint} ({error or type(error).__name__})") from None
+
     def _post(self, path: str, headers: Mapping[str, str], body: bytes, keys: Credentials) -> tuple[int, bytes]:
         place = urlsplit(self.endpoint)
-        sent = {"host": place.netloc, **headers}
+        sent = {"host": place.netloc, **headers, **({"x-amz-security-token": self._token} if self._token else {})}
         covered = {name.encode(): value.encode() for name, value in sent.items()}
         signed = sign(Request("POST", path.encode(), b"", covered, hashlib.sha256(body).hexdigest()), keys, self._clock.now())
         kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from homeport.cli import programs
+from homeport.cli.account import account
 from homeport.cli.demo import busybox
 from homeport.cli.down import down
 from homeport.cli.engine import ensure_engine
@@ -85,6 +86,7 @@ def _refuse_second(directory: DataDirectory, name: str) -> None:
 
 COMMANDS: Final[dict[str, Command]] = {
     "up": up,
+    "account": account,
     "env": env,
     "status": status,
     "down": down,

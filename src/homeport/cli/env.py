@@ -14,7 +14,8 @@ from homeport.cli.terminal import Terminal
 
 def env(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:  # noqa: ARG001 - every command has these three
     """Print what the aws CLI and the SDKs need to reach this installation."""
-    credentials = DataDirectory(options.data_dir).known_credentials()
+    directory = DataDirectory(options.data_dir)
+    credentials = directory.kept_account(options.account) if options.account else directory.known_credentials()
     for name, value in (
         ("AWS_ENDPOINT_URL", credentials.endpoint),
         ("AWS_ACCESS_KEY_ID", credentials.access_key_id),

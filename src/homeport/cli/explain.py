@@ -20,9 +20,9 @@ CHANGES_SHOWN_MAX: Final = 5
 _ID_CHARACTERS: Final = 12
 
 
-def explain(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:  # noqa: ARG001 - every command has these three
+def explain(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
     """Show the explanation."""
-    api = Api(DataDirectory(options.data_dir).known_credentials(), terminal.clock)
+    api = Api(DataDirectory(options.data_dir).credentials_of(environ), terminal.clock)
     given = {"resource": options.resource, "cluster": options.cluster}
     told = api.call("ExplainPlacement", **{name: value for name, value in given.items() if value})
     terminal.show(json.dumps(told, indent=2) if options.json else "\n".join(screen(told)))

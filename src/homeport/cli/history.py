@@ -21,9 +21,9 @@ _VERBS: Final = {"create": "created", "update": "changed", "delete": "removed"}
 _INSTANTS: Final = ("At", "Until", "Since")
 
 
-def history(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:  # noqa: ARG001 - every command has these three
+def history(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
     """Show the story, oldest first."""
-    api = Api(DataDirectory(options.data_dir).known_credentials(), terminal.clock)
+    api = Api(DataDirectory(options.data_dir).credentials_of(environ), terminal.clock)
     arn, entries = fetch(api, options.resource, options.cluster)
     if options.json:
         terminal.show(json.dumps({"resourceArn": arn, "entries": entries}, indent=2))

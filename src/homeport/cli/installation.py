@@ -18,7 +18,7 @@ from homeport.cli.terminal import CommandError
 
 
 class LocalCredentials(msgspec.Struct, frozen=True):
-    """DATA_DIR/credentials.json: how to reach the installation's server, and its root key."""
+    """How to reach the installation's server, and what to sign with: as in DATA_DIR/credentials.json, which has the root key."""
 
     endpoint: str
     access_key_id: str
@@ -28,6 +28,10 @@ class LocalCredentials(msgspec.Struct, frozen=True):
     installation_id: str
     endpoints: tuple[str, ...] = ()
     """Every server's, this one's first; empty where there is one server."""
+    session_token: str = ""
+    """Of temporary credentials."""
+    account_name: str = ""
+    """Of the kept key of another account than the installation's first."""
 
     @property
     def port(self) -> int:
@@ -106,6 +110,52 @@ class DataDirectory:
         if found is None:
             raise CommandError(f"there is no installation in {self.path}; start one with: ./homeport up --detach")
         return found
+
+    def credentials_of(self, environ: Mapping[str, str]) -> LocalCredentials:
+        """Those of the environment (AWS_ACCESS_KEY_ID, …) when its AWS_ENDPOINT_URL is this installation's, else the root's.
+
+        Where there is no installation, any AWS_ENDPOINT_URL is good: it is one elsewhere. Raises CommandError when neither tells where to call.
+        """
+        own = self.credentials()
+        endpoint = (environ.get("AWS_ENDPOINT_URL_ECS") or environ.get("AWS_ENDPOINT_URL", "")).rstrip("/")
+        key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
+        if not (endpoint and key and secret) or (own is not None and endpoint not in (own.endpoint, *own.endpoints)):
+            return self.known_credentials()
+        if own is not None and key == own.access_key_id:
+            return own
+        return LocalCredentials(
+            endpoint=endpoint,
+            endpoints=own.endpoints if own else (),
+            access_key_id=key,
+            secret_access_key=secret,
+            region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or (own.region if own else "us-east-1"),
+            account_id="",
+            installation_id=own.installation_id if own else "",
+            session_token=environ.get("AWS_SESSION_TOKEN", ""),
+        )
+
+    def keep_account(self, credentials: LocalCredentials) -> None:
+        """Keep the key of another account, readable by the directory's owner alone."""
+        folder = self.path / "accounts"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / f"{credentials.account_id}.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(credentials)))
+
+    def kept_account(self, account: str) -> LocalCredentials:
+        """The kept key of the account of that id or name, or the root's for the account of the installation itself.
+
+        Raises CommandError when none is kept.
+        """
+        own = self.known_credentials()
+        if account == own.account_id:
+            return own
+        for path in sorted((self.path / "accounts").glob("*.json")):
+            found = _read(path)
+            if found is not None and (account == found.account_id or account.lower() == found.account_name.lower()):
+                # The server may be elsewhere than when the key was kept.
+                return msgspec.structs.replace(found, endpoint=own.endpoint, endpoints=own.endpoints)
+        raise CommandError(f"no key of the account {account} is kept in {self.path}; `homeport account create NAME --keep` keeps that of a new one")
 
     def instance_id(self) -> str:
         """The stable EC2-like id of this machine in this installation: what the API shows as ec2InstanceId."""

@@ -20,17 +20,17 @@ _ID_CHARACTERS: Final = 12
 _VERBS: Final = {"START": "start", "RUNNING": "running", "STOP": "stop", "GONE": "gone", "EVENT": "event"}
 
 
-def what_if(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:  # noqa: ARG001 - every command has these three
+def what_if(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
     """Show what would become of the cluster."""
-    api = Api(DataDirectory(options.data_dir).known_credentials(), terminal.clock)
+    api = Api(DataDirectory(options.data_dir).credentials_of(environ), terminal.clock)
     told = api.call("PredictChanges", changes=list(_hypotheses(api, options)), **_given(options, cluster=options.cluster))
     terminal.show(json.dumps(told, indent=2) if options.json else "\n".join(what_if_screen(told)))
     return 0
 
 
-def plan(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:  # noqa: ARG001 - every command has these three
+def plan(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
     """Show the steps of an update; status 3 when it would get stuck."""
-    api = Api(DataDirectory(options.data_dir).known_credentials(), terminal.clock)
+    api = Api(DataDirectory(options.data_dir).credentials_of(environ), terminal.clock)
     percents = {"minimumHealthyPercent": options.minimum_healthy_percent, "maximumPercent": options.maximum_percent}
     members = {
         "cluster": options.cluster,

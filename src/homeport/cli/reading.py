@@ -41,15 +41,15 @@ class PastApi(Api):
         return answer
 
 
-def api_of(options: argparse.Namespace, terminal: Terminal) -> Api:
+def api_of(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> Api:
     """The API of the present, or of the moment that was asked for."""
-    credentials = DataDirectory(options.data_dir).known_credentials()
+    credentials = DataDirectory(options.data_dir).credentials_of(environ)
     return PastApi(credentials, terminal.clock, moment=options.at) if options.at else Api(credentials, terminal.clock)
 
 
-def list_resources(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:  # noqa: ARG001 - every command has these three
+def list_resources(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
     """`homeport list KIND`."""
-    api = api_of(options, terminal)
+    api = api_of(options, terminal, environ)
     found = _LISTS[options.kind](api, options)
     if options.json:
         terminal.show(json.dumps(found, indent=2))
@@ -60,9 +60,9 @@ def list_resources(options: argparse.Namespace, terminal: Terminal, environ: Map
     return 0
 
 
-def describe(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:  # noqa: ARG001 - every command has these three
+def describe(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
     """`homeport describe RESOURCE`."""
-    api = api_of(options, terminal)
+    api = api_of(options, terminal, environ)
     found = next(_described(api, options.resource, options.cluster), None)
     if found is None:
         raise CommandError(f"there is no {options.resource}" + (f" at revision {api.revision}" if isinstance(api, PastApi) else ""))

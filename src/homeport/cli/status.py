@@ -23,16 +23,16 @@ NOT_RUNNING_STATUS: Final = 3
 """Exit status when the control plane does not answer, as `systemctl status` has it."""
 
 
-def status(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:  # noqa: ARG001 - every command has these three
+def status(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
     """Show the installation."""
-    facts = gather(DataDirectory(options.data_dir), terminal)
+    facts = gather(DataDirectory(options.data_dir), terminal, environ)
     terminal.show(json.dumps(facts, indent=2) if options.json else screen(facts))
     return 0 if facts["answers"] else NOT_RUNNING_STATUS
 
 
-def gather(directory: DataDirectory, terminal: Terminal) -> dict[str, Any]:
+def gather(directory: DataDirectory, terminal: Terminal, environ: Mapping[str, str]) -> dict[str, Any]:
     """Every fact of the installation as JSON values. Instances, services and tasks are as the API describes them."""
-    credentials = directory.credentials()
+    credentials = directory.credentials() and directory.credentials_of(environ)
     facts: dict[str, Any] = {
         "dataDir": str(directory.path),
         "processes": [{"name": program.name, "pid": program.pid} for program in programs.running(directory)],
@@ -50,6 +50,7 @@ def gather(directory: DataDirectory, terminal: Terminal) -> dict[str, Any]:
         return facts
     api = Api(credentials, terminal.clock)
     try:
+        facts["accountId"] = facts["accountId"] or api.account()
         for cluster in api.listed("ListClusters", "clusterArns"):
             _gather_cluster(api, cluster, facts)
     except ApiUnreachableError:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from homeport.errors import InvalidTransitionError
+from homeport.model.account import Account
 from homeport.model.ecs import capacity_provider as capacity_provider_model
 from homeport.model.ecs import container_instance as instance_model
 from homeport.model.ecs import daemon as daemon_model
@@ -89,6 +90,7 @@ def guard_capacity_provider(before: CapacityProvider | None, after: CapacityProv
 
 
 INSTALLATION: Final = Table("installation", Installation, lambda r: "installation")
+ACCOUNTS: Final = Table("accounts", Account, lambda r: r.id, indexes={"name": lambda r: (r.name.lower(),), "all": lambda r: ("",)})
 ACCESS_KEYS: Final = Table("access_keys", AccessKey, lambda r: r.id, indexes={"principal": lambda r: (r.principal_arn,)})
 SESSION_KEYS: Final = Table("session_keys", SessionKey, lambda r: r.id)
 USERS: Final = Table(
@@ -269,6 +271,7 @@ DAEMON_REVISIONS: Final = Table("daemon_revisions", DaemonRevision, lambda r: r.
 
 TABLES: Final[tuple[Table[Any], ...]] = (
     INSTALLATION,
+    ACCOUNTS,
     ACCESS_KEYS,
     SESSION_KEYS,
     USERS,

@@ -167,6 +167,7 @@ class Server:
             region=REGION,
             installation_id=INSTALLATION_ID,
             endpoint=f"{self.address}/",
+            management=ACCOUNT,
         )
         fellowship = Fellowship(store, backend, keys=_KEYS, own_etcd=False, http=self._http())
         dispatcher = self._dispatcher(context, fellowship)

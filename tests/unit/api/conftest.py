@@ -116,6 +116,7 @@ async def context(keys: AccessKeys) -> AsyncIterator[Context]:
         region=REGION,
         installation_id="0123456789abcdef",
         endpoint="http://127.0.0.1:8470/",
+        management=ACCOUNT,
     )
     await store.close()
 

@@ -57,6 +57,7 @@ class Installation:
             region=REGION,
             installation_id="0123456789abcdef",
             endpoint="http://127.0.0.1:8470/",
+            management=ACCOUNT,
         )
         asks = {"ecs": permission.asks, "homeport": homeport_permission.asks, "sts": sts_permission.asks}
         self.guard = Guard(authority, asks)

@@ -8,9 +8,17 @@ from __future__ import annotations
 from typing import Final
 
 from homeport.api.call import Handler
-from homeport.api.homeport import capacity, explain, history, past, prediction
+from homeport.api.homeport import account, capacity, explain, history, past, prediction
 
 OPERATIONS: Final[dict[str, Handler]] = {
+    "CloseAccount": account.close_account,
+    "CreateAccount": account.create_account,
+    "DeleteAccountQuota": account.delete_account_quota,
+    "DescribeAccount": account.describe_account,
+    "ListAccountQuotas": account.list_account_quotas,
+    "ListAccounts": account.list_accounts,
+    "PutAccountQuota": account.put_account_quota,
+    "ReopenAccount": account.reopen_account,
     "DescribeAt": past.describe_at,
     "DescribeCapacity": capacity.describe_capacity,
     "DescribeHistory": history.describe_history,

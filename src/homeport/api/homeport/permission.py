@@ -102,6 +102,23 @@ def _capacity(call: Call, request: Any, reader: Reader) -> list[Ask]:
     return permission.asks(dataclasses.replace(call, operation="DescribeCapacityProviders"), read, reader)
 
 
+def _nothing(call: Call, request: Any, reader: Reader) -> list[Ask]:
+    """Nothing that an operation of Amazon ECS tells."""
+    del call, request, reader
+    return []
+
+
+_OF_ACCOUNTS: Final = (
+    "CloseAccount",
+    "CreateAccount",
+    "DeleteAccountQuota",
+    "DescribeAccount",
+    "ListAccountQuotas",
+    "ListAccounts",
+    "PutAccountQuota",
+    "ReopenAccount",
+)
+"""Their handlers demand the management account of everybody, also of roots, who are not asked here."""
 _TOLD: Final[dict[str, Callable[[Call, Any, Reader], list[Ask]]]] = {
     "DescribeAt": _at,
     "DescribeCapacity": _capacity,
@@ -109,6 +126,7 @@ _TOLD: Final[dict[str, Callable[[Call, Any, Reader], list[Ask]]]] = {
     "ExplainPlacement": _explanation,
     "PredictChanges": _changes,
     "PredictServiceUpdate": _update,
+    **dict.fromkeys(_OF_ACCOUNTS, _nothing),
 }
 
 

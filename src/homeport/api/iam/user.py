@@ -17,7 +17,7 @@ from homeport.errors import DeleteConflictError, NoSuchEntityError
 from homeport.model import arn
 from homeport.model.iam.user import User
 from homeport.store.table import Reader, Transaction
-from homeport.store.tables import ACCESS_KEYS, INSTALLATION, USERS
+from homeport.store.tables import ACCESS_KEYS, ACCOUNTS, USERS
 
 
 async def create_user(call: Call, request: Any) -> dict[str, Any]:
@@ -50,8 +50,8 @@ async def get_user(call: Call, request: Any) -> dict[str, Any]:
 
 def _described(reader: Reader, call: Call, name: str | None) -> dict[str, Any]:
     if name is None and call.principal_arn == arn.root_arn(call.account):
-        installation = reader.get(INSTALLATION, "installation")
-        created = installation.created_at if installation else 0.0
+        account = reader.get(ACCOUNTS, call.account)
+        created = account.created_at if account else 0.0
         return {"Path": "/", "UserName": call.account, "UserId": call.account, "Arn": call.principal_arn, "CreateDate": created}
     return user_json(USER.find(reader, call.account, name or own_name(call)))
 

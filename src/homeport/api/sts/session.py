@@ -13,10 +13,11 @@ from homeport.api.call import Call
 from homeport.api.sts.input import duration, policies, tags, transitive
 from homeport.errors import AccessDeniedError, InvalidParameterError, PackedPolicyTooLargeError, UnrecognizedClientError
 from homeport.iam.session import Issued, Session, issue
+from homeport.model import account as account_model
 from homeport.model import arn
 from homeport.model.iam.role import Role
 from homeport.store.table import Reader
-from homeport.store.tables import ACCESS_KEYS, ROLES, SESSION_KEYS, USERS
+from homeport.store.tables import ACCESS_KEYS, ACCOUNTS, ROLES, SESSION_KEYS, USERS
 
 CHAINED_SECONDS_MAX: Final = 3600
 _TOKEN_SECONDS: Final = 43_200
@@ -131,6 +132,9 @@ def _role(reader: Reader, role_arn: str) -> Role:
     role = reader.get(ROLES, f"{parsed.account}/{parsed.resource.rpartition('/')[2].lower()}") if parsed else None
     if role is None or arn.role_arn(role.account, role.path, role.name) != role_arn:
         raise InvalidParameterError(f"{role_arn} is invalid")
+    account = reader.get(ACCOUNTS, role.account)
+    if account is not None and account.status != account_model.ACTIVE:
+        raise AccessDeniedError(f"The account {role.account} is closed.")
     return role
 
 

@@ -224,6 +224,7 @@ def test_the_page_names_every_quota_with_its_default():
     assert told
     assert {name: str(getattr(Settings(), name)) for name in told} == told
     tested = Path(__file__).read_text() + Path(__file__).with_name("test_task_set.py").read_text()
+    tested += Path(__file__).parents[1].joinpath("test_account.py").read_text()
     assert not [name for name in told if f"{name}=" not in tested]
     endings = {name for name, value in msgspec.structs.asdict(Settings()).items() if name.endswith("_max") and isinstance(value, int)}
     assert endings - told.keys() <= {"body_bytes_max", "journal_bytes_max"}, "a quota of its own belongs on the page"
