@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--first-seed", type=int, default=1, help="the first of them (default 1)")
     parser.add_argument("--minutes", type=float, default=10.0, help="cluster minutes of each (default 10)")
     parser.add_argument("--agents", type=int, default=30, help="hosts of each (default 30)")
-    parser.add_argument("--servers", type=int, choices=(1, 3), help="servers of each (default: three in every tenth seed, else one)")
+    parser.add_argument("--servers", type=int, choices=(1, 3), help="servers of each (default: three in every sixteenth seed, else one)")
     parser.add_argument("--faults", default="", help="kinds of faults, separated by commas, instead of the seed's choice; `none` for none")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--keep-going", action="store_true", help="go on after a failure")
