@@ -6,13 +6,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import homeport
 from homeport import log
 from homeport.cli import arguments, programs
 from homeport.cli.installation import DataDirectory
 from homeport.errors import HomeportError
+
+if TYPE_CHECKING:
+    from homeport.tls.certificates import TlsFiles
 
 OFFLINE: Final = ("journal", "store", "backup", "restore")
 """Programs that open a store themselves, which the command line never does."""
@@ -53,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _restart(lock: int, listener: int) -> NoReturn:
     """Be the same program anew, from what is installed now: same process, same lock, and the socket in which calls wait meanwhile."""
-    from homeport.server import LISTENER_VARIABLE
+    from homeport.listener import LISTENER_VARIABLE
 
     for descriptor in (lock, listener):
         os.set_inheritable(descriptor, True)
@@ -87,8 +90,21 @@ def _serve(options: argparse.Namespace) -> int | None:
         advertise=options.advertise,
         local_reads=options.reads == "local",
         own_etcd=options.own_etcd,
+        tls=_tls_files(options),
     )
     return uvloop.run(serve(server_options))
+
+
+def _tls_files(options: argparse.Namespace) -> TlsFiles | None:
+    """Where the certificates of the server that `options` mean are; None without TLS. Several servers of one machine share the authority."""
+    from homeport.cli.arguments import SERVER
+    from homeport.tls.certificates import TlsFiles
+
+    if not (options.tls or options.tls_cert):
+        return None
+    directory = DataDirectory(options.data_dir)
+    own = directory if options.name == SERVER else DataDirectory(options.data_dir / options.name)
+    return TlsFiles(authority=directory.tls, own=own.tls, certificate=options.tls_cert, key=options.tls_key, ca=options.tls_ca)
 
 
 def _attend_tasks(options: argparse.Namespace) -> None:

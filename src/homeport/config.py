@@ -58,6 +58,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Largest request body."""
     request_throttling_factor: float = 0.0
     """Throttle requests at so many times ECS's rates (1: exactly those); 0: not at all, as one's own machine needs no such fence."""
+    tls_names: str = ""
+    """Further names and addresses, with commas between them, that the certificates of this installation's own authority are to have."""
+    tls_certificate_seconds: float = 7_776_000.0
+    """How long such a certificate counts: 90 days. It is renewed when less than a third of that is left."""
+    tls_authority_seconds: float = 315_360_000.0
+    """How long an authority counts that is made now: 10 years."""
+    tls_look_seconds: float = 10.0
+    """How often a server looks whether a certificate is due or was replaced."""
     sweep_seconds: float = 10.0
     """Period in which every controller looks at every key of its own accord."""
     alarm_source: str = ""

@@ -12,7 +12,6 @@ import functools
 import gc
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -59,6 +58,7 @@ from homeport.errors import HomeportError, LeadershipLostError, NotLeaderError
 from homeport.forecast import Fork
 from homeport.iam.sigv4 import Credentials
 from homeport.ids import Ids
+from homeport.listener import agree_on_authority, certificates_of, listen, own_endpoint, refuse_unsafe
 from homeport.model import arn
 from homeport.model.account import MANAGEMENT_NAME, Account, organization_id
 from homeport.model.iam.access_key import AccessKey
@@ -74,13 +74,11 @@ from homeport.store.store import Store
 from homeport.store.table import Derived, Reader, Transaction
 from homeport.store.tables import ACCESS_KEYS, ACCOUNTS, INSTALLATION, SESSION_KEYS, TABLES
 
-if TYPE_CHECKING:  # they bring gRPC, which a server that is alone does without
+if TYPE_CHECKING:  # they bring gRPC, which a server that is alone does without, and cryptography, which one on loopback does without
     from homeport.servers import Fellowship
     from homeport.store.etcd.backend import EtcdBackend
+    from homeport.tls.certificates import Certificates, TlsFiles
 
-BACKLOG: Final = 4096
-LISTENER_VARIABLE: Final = "HOMEPORT_LISTENER"
-"""Environment variable with the descriptor of the socket that a restarted server listens on."""
 JOIN_PAUSE_SECONDS: Final = 0.1
 """Between two looks for the installation that another server is making."""
 GC_THRESHOLDS: Final = (50_000, 20, 100)
@@ -91,10 +89,6 @@ _log: Final = log.logger("server")
 
 class StoreNotKnownError(HomeportError):
     """`--store` is none of `memory`, `sqlite:PATH`, `etcd://…`."""
-
-
-class PortInUseError(HomeportError):
-    """Another program listens on the port."""
 
 
 class InstallationMismatchError(HomeportError):
@@ -124,6 +118,8 @@ class ServerOptions:
 
     own_etcd: bool = False
     """Whether etcd is Homeport's alone, which makes room in it when it is full."""
+    tls: TlsFiles | None = None
+    """Where the certificates are; None: plain HTTP, on this machine's loopback alone."""
 
     @property
     def replicated(self) -> bool:
@@ -172,7 +168,7 @@ def _root_key(reader: Reader, account: str) -> AccessKey | None:
 
 
 async def _joined(store: Store, options: ServerOptions, ids: Ids, clock: Clock) -> tuple[Installation, AccessKey]:
-    """As `_found`, on a server that may not lead: whoever leads first makes them."""
+    """As `_found`; where there are several servers whoever leads first makes them."""
 
     def look(reader: Reader) -> tuple[Installation, AccessKey] | None:
         installation = reader.get(INSTALLATION, "installation")
@@ -214,6 +210,7 @@ def write_credentials(options: ServerOptions, installation: Installation, key: A
         "region": installation.region,
         "account_id": installation.account,
         "installation_id": installation.id,
+        "ca_file": str(options.tls.ca_file or "") if options.tls is not None else "",
     }
     temporary = path.with_suffix(".tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -227,7 +224,7 @@ def write_credentials(options: ServerOptions, installation: Installation, key: A
 
 def endpoint(options: ServerOptions) -> str:
     """The URL that clients of this server use."""
-    return options.advertise.rstrip("/") if options.advertise else f"http://{options.host}:{options.port}"
+    return own_endpoint(options.host, options.port, advertise=options.advertise, secure=options.tls is not None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +237,8 @@ class ControlPlane:
     dispatcher: Dispatcher
     fellowship: Fellowship | None
     """This server's place among several; None for one that is alone."""
+    certificates: Certificates | None
+    """What the listening socket shows; None for plain HTTP."""
     publish: Callable[[], Path]
     """Writes DATA_DIR/credentials.json; to be called when the port is this server's, since the file says where it answers."""
 
@@ -249,8 +248,10 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
     """The control plane, started; stopped in reverse order on leaving.
 
     Raises StoreLockedError when another server holds the store, InstallationMismatchError, StoreNotKnownError, UnknownSettingError; with
-    several servers EtcdUnavailableError when etcd does not answer.
+    several servers EtcdUnavailableError when etcd does not answer; for what is wrong with TLS what `refuse_unsafe`, `certificates_of` and
+    `agree_on_authority` raise.
     """
+    refuse_unsafe(options.host, advertise=options.advertise, secure=options.tls is not None)
     clock, ids = clock or SystemClock(), ids or Ids()
     settings: Settings = parse_settings(options.settings)
     (options.data_dir / "log").mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -260,10 +261,7 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         stack.callback(lock.release)
         placement, access_keys, authority, accounts = PlacementIndex(), AccessKeys(), Authority(), Accounts()
         store, backend = await _open(options, settings, clock, (placement, access_keys, authority, accounts), stack)
-        if backend is None:
-            installation, root_key = await store.update(lambda tx: _found(tx, options, ids), cause="server start")
-        else:
-            installation, root_key = await _joined(store, options, ids, clock)
+        installation, root_key = await _joined(store, options, ids, clock)
         context = Context(
             store=store,
             placement=placement,
@@ -278,9 +276,9 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
             accounts=accounts,
         )
         keys = Credentials(root_key.id, root_key.secret, installation.region)
-        fellowship = _fellowship(store, backend, keys, options) if backend else None
-        if fellowship is not None:
-            stack.push_async_callback(fellowship.close)
+        certificates = await _certificates(options, context, stack)
+        fellowship = _fellowship(store, backend, keys, options, certificates) if backend else None
+        stack.push_async_callback(_close, fellowship)
         verifier = Verifier(access_keys, clock=clock, settings=settings, region=installation.region)
         guard = Guard(authority, ASKS, organization=organization_id(installation.id))
         reports = StateReports(context, on_leader=fellowship.on_leader if fellowship else None)
@@ -299,7 +297,15 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         stack.push_async_callback(_end, leading)
         _keep_out_of_the_collector()
         publish = functools.partial(write_credentials, options, installation, root_key)
-        yield ControlPlane(application=application, store=store, context=context, dispatcher=dispatcher, fellowship=fellowship, publish=publish)
+        yield ControlPlane(
+            application=application,
+            store=store,
+            context=context,
+            dispatcher=dispatcher,
+            fellowship=fellowship,
+            certificates=certificates,
+            publish=publish,
+        )
 
 
 def _keep_out_of_the_collector() -> None:
@@ -334,12 +340,24 @@ async def _open(
     return replica, backend
 
 
-def _fellowship(store: Store, backend: EtcdBackend, keys: Credentials, options: ServerOptions) -> Fellowship:
+async def _certificates(options: ServerOptions, context: Context, stack: contextlib.AsyncExitStack) -> Certificates | None:
+    """The server's certificates, kept until `stack` closes; None without TLS."""
+    where = options.tls
+    if where is None:
+        return None
+    made = certificates_of(where, context.settings, host=options.host, endpoint=context.endpoint, server=options.name, clock=context.clock)
+    agree = functools.partial(agree_on_authority, context.store, made, context.clock, directory=where.authority)
+    await agree()
+    stack.push_async_callback(_end, asyncio.create_task(made.keep(agree)))
+    return made
+
+
+def _fellowship(store: Store, backend: EtcdBackend, keys: Credentials, options: ServerOptions, certificates: Certificates | None) -> Fellowship:
     from homeport.servers import Fellowship
     from homeport.store.replica import Replica
 
     assert isinstance(store, Replica)
-    return Fellowship(store, backend, keys=keys, own_etcd=options.own_etcd)
+    return Fellowship(store, backend, keys=keys, own_etcd=options.own_etcd, secure=certificates.client if certificates is not None else None)
 
 
 def _dispatcher(context: Context, verifier: SessionVerifier, fellowship: Fellowship | None, *, name: str) -> Dispatcher:
@@ -408,6 +426,11 @@ def leader_work(
     return [*work, *fellowship.leader_work(settings)] if fellowship else work
 
 
+async def _close(fellowship: Fellowship | None) -> None:
+    if fellowship is not None:
+        await fellowship.close()
+
+
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -427,22 +450,6 @@ def controllers_of(context: Context) -> tuple[Controller, ...]:
     )
 
 
-def _listen(options: ServerOptions) -> socket.socket:
-    """The listening socket; the one of the process before, if this is its restart, in which clients' connections wait already."""
-    kept = os.environ.pop(LISTENER_VARIABLE, "")
-    if kept:
-        return socket.socket(fileno=int(kept))
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((options.host, options.port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise PortInUseError(f"cannot listen on {options.host}:{options.port}: {error.strerror}; choose another with --port") from None
-    return listener
-
-
 async def serve(options: ServerOptions) -> int | None:
     """Run the control plane until SIGTERM or SIGINT (gives None), or SIGUSR2: gives the descriptor of the listening socket, for the next process.
 
@@ -450,10 +457,12 @@ async def serve(options: ServerOptions) -> int | None:
     """
     running = asyncio.get_running_loop()
     async with build(options) as plane:
-        listener = _listen(options)
+        listener = listen(options.host, options.port)
         plane.publish()
         heir = listener.dup()
-        server = uvicorn.Server(uvicorn.Config(plane.application, **SERVER_OPTIONS))
+        certificates = plane.certificates
+        secure: dict[str, Any] = {"ssl_context_factory": lambda *_: certificates.listener} if certificates is not None else {}
+        server = uvicorn.Server(uvicorn.Config(plane.application, **SERVER_OPTIONS, **secure))
         ending: list[asyncio.Task[None]] = []
         again = False
 

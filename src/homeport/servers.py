@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ import aiohttp
 import msgspec
 
 from homeport.api.forward import PATIENCE_SECONDS, PAUSE_SECONDS, Forwarder
-from homeport.api.server import Internal
+from homeport.api.server import SERVERS_PATH, Internal
 from homeport.config import Settings
 from homeport.dispatcher.command import Command, carry_out, request_of, result_of
 from homeport.dispatcher.departed import end_departed
@@ -35,7 +36,6 @@ from homeport.store.replica import Replica
 T = TypeVar("T")
 
 COMMAND_PATH: Final = "/homeport/command"
-SERVERS_PATH: Final = "/homeport/servers"
 JOURNAL_PATH: Final = "/homeport/journal"
 ENTRIES_MAX: Final = 500
 """Journal entries in an answer to another server."""
@@ -88,11 +88,18 @@ class Fellowship:
     """This server among the others. Make it inside the running loop; `start` and `close` it."""
 
     def __init__(
-        self, replica: Replica, backend: EtcdBackend, *, keys: sigv4.Credentials, own_etcd: bool, http: aiohttp.ClientSession | None = None
+        self,
+        replica: Replica,
+        backend: EtcdBackend,
+        *,
+        keys: sigv4.Credentials,
+        own_etcd: bool,
+        http: aiohttp.ClientSession | None = None,
+        secure: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         """`keys` is the root's, with which servers know each other; `own_etcd` says that etcd is Homeport's alone, to be kept in order by it.
 
-        `http` is the way to the other servers, see `Forwarder`. The journal's copy is the replica's, if it has one.
+        `http` is the way to the other servers and `secure` how it is secured, see `Forwarder`. The journal's copy is the replica's, if it has one.
         """
         self._backend = backend
         self._client = backend.client
@@ -105,7 +112,7 @@ class Fellowship:
         self._members = Members(backend.client, backend.layout.prefix.decode(), clock=clock)
         self._keeping: asyncio.Task[None] | None = None
         self.forwarder = Forwarder(
-            name=me.name, clock=clock, leader=self._leader_address, gone=self._depose, secret=keys.secret_access_key, http=http
+            name=me.name, clock=clock, leader=self._leader_address, gone=self._depose, secret=keys.secret_access_key, http=http, secure=secure
         )
         self.internal: dict[str, Internal] = {
             COMMAND_PATH: self._carry_out,

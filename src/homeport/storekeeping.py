@@ -259,7 +259,7 @@ PROGRAMS: Final[dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, int
 def _store_of(options: argparse.Namespace) -> Address:
     """The store that the options name; by default that of the data directory: the etcd of its servers, if it has several, or its SQLite file."""
     group = _group_of(options)
-    address = parse_address(options.store or (group.store if group else f"sqlite:{options.data_dir / 'homeport.sqlite'}"))
+    address = parse_address(options.store or (group.store_of(options.data_dir) if group else f"sqlite:{options.data_dir / 'homeport.sqlite'}"))
     if address.kind == MEMORY:
         raise StoreAddressError("what is in a server's memory cannot be reached from outside")
     return address

@@ -172,9 +172,15 @@ def _machine(number: int, zone: str, server: Installation, *, stem: str, prefix:
         "HOMEPORT_CPU": str(CPU),
         "HOMEPORT_MEMORY": str(MEMORY),
         "HOMEPORT_BACKOFF_MAX": "500ms",
+        "HOMEPORT_CA_FILE": str(server.ca_file),
     }
     agent = Installation(
-        Path(tempfile.mkdtemp(prefix="homeport-engine-agent-")), server.port, environment=environment, address=server.address, inside=inside
+        Path(tempfile.mkdtemp(prefix="homeport-engine-agent-")),
+        server.port,
+        environment=environment,
+        address=server.address,
+        ca_file=server.ca_file,
+        inside=inside,
     )
     return Engine(number, zone, f"{prefix}.{number}", space, docker, agent)
 
@@ -201,12 +207,13 @@ def engines(zones: Sequence[str], *, settings: Sequence[str] = ()) -> Iterator[E
     # Names and addresses differ between test runs at the same time on one machine.
     identity = os.getpid() % 10_000
     prefix, bridge = f"100.{70 + identity % 50}.{identity // 50}", f"br-hp{identity}"
-    server = Installation(Path(tempfile.mkdtemp(prefix="homeport-engines-")), free_port(), address=f"{prefix}.254")
+    directory = Path(tempfile.mkdtemp(prefix="homeport-engines-"))
+    server = Installation(directory, free_port(), address=f"{prefix}.254", ca_file=directory / "tls" / "ca.pem")
     made: list[Engine] = []
     with _network(bridge, server.address):
         try:
             chosen = [word for setting in settings for word in ("--set", setting)]
-            server.homeport("server", "--detach", "--host", server.address, "--port", str(server.port), *chosen)
+            server.homeport("server", "--detach", "--tls", "--host", server.address, "--port", str(server.port), *chosen)
             for number, zone in enumerate(zones, start=1):
                 made.append(_machine(number, zone, server, stem=f"hp{identity}e", prefix=prefix))
                 _connect(made[-1], bridge)

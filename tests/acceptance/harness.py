@@ -75,6 +75,8 @@ class Installation:
     """Further variables of the environment that `./homeport` is started in."""
     address: str = "127.0.0.1"
     """Where its server listens."""
+    ca_file: Path | None = None
+    """Whom its clients trust, when it speaks https."""
     inside: tuple[str, ...] = ()
     """What the commands begin with that run on this machine, when it is a network namespace of its own."""
 
@@ -87,7 +89,7 @@ class Installation:
     @property
     def endpoint(self) -> str:
         """URL of the API."""
-        return f"http://{self.address}:{self.port}"
+        return f"{'https' if self.ca_file else 'http'}://{self.address}:{self.port}"
 
     @property
     def access_key_id(self) -> str:
@@ -112,6 +114,7 @@ class Installation:
             aws_access_key_id=self.access_key_id,
             aws_secret_access_key=self.secret_access_key,
             region_name=self.region,
+            verify=str(self.ca_file) if self.ca_file else None,
             config=Config(retries={"total_max_attempts": attempts, "mode": "standard"}, read_timeout=30, max_pool_connections=64),
         )
 
@@ -151,6 +154,7 @@ class Installation:
             "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_PAGER": "",
+            **({"AWS_CA_BUNDLE": str(self.ca_file)} if self.ca_file else {}),
         }
         command = [str(Path(sys.executable).parent / "aws"), *arguments, "--output", "json"]
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=180, env=environment)

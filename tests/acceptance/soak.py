@@ -20,6 +20,7 @@ import json
 import os
 import random
 import signal
+import ssl
 import statistics
 import subprocess
 import sys
@@ -67,9 +68,10 @@ class Step:
 class Servers:
     """Three server processes on one etcd."""
 
-    def __init__(self, directory: Path, store: str) -> None:
+    def __init__(self, directory: Path, store: str, *, tls: bool = False) -> None:
         self.directory = directory
         self.store = store
+        self.tls = tls
         self.ports = free_ports(3)
         self.processes: list[subprocess.Popen[bytes] | None] = [None, None, None]
         self.paused: set[int] = set()
@@ -82,7 +84,7 @@ class Servers:
     def start(self, number: int, *more: str) -> None:
         """Start server `number`, with more options."""
         name = f"soak-{number}"
-        arguments = ["server", "--data-dir", str(self.directory), "--port", str(self.ports[number])]
+        arguments = ["server", "--data-dir", str(self.directory), "--port", str(self.ports[number]), *(["--tls"] if self.tls else [])]
         with (self.directory / f"{name}.log").open("ab") as log:
             self.processes[number] = subprocess.Popen(
                 self.command(number, *arguments, "--store", self.store, "--name", name, "--account-id", "123456789012", *more),
@@ -107,11 +109,20 @@ class Servers:
 
     def connection(self, number: int, seconds: float) -> http.client.HTTPConnection:
         """A connection to server `number`, not made yet; each wait of it lasts `seconds` at most."""
+        if self.tls:
+            return http.client.HTTPSConnection("127.0.0.1", self.ports[number], timeout=seconds, context=self.trust())
         return http.client.HTTPConnection("127.0.0.1", self.ports[number], timeout=seconds)
+
+    def trust(self) -> ssl.SSLContext:
+        """What a client is told with `--ca-file`. Raises OSError before the first start."""
+        return ssl.create_default_context(cafile=str(self.directory / "tls" / "ca.pem"))
 
     def health(self, number: int) -> dict[str, Any] | None:
         """What the server says of itself, None when it does not."""
-        connection = self.connection(number, 1.0)
+        try:
+            connection = self.connection(number, 1.0)
+        except OSError:  # it has made no certificate yet
+            return None
         try:
             connection.request("GET", "/health")
             found: dict[str, Any] = json.loads(connection.getresponse().read())

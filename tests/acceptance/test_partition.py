@@ -50,7 +50,7 @@ def enter(space: Path) -> None:
         os.close(descriptor)
 
 
-class ConnectionThere(http.client.HTTPConnection):
+class ConnectionThere(http.client.HTTPSConnection):
     """A connection that begins in another network namespace."""
 
     space = ""
@@ -72,7 +72,7 @@ class ServersThere(Servers):
     """A server on each machine."""
 
     def __init__(self, directory: Path, machines: list[Machine]) -> None:
-        super().__init__(directory, "")
+        super().__init__(directory, "", tls=True)
         self.machines = machines
         self.ports = [PORT] * len(machines)
 
@@ -80,10 +80,10 @@ class ServersThere(Servers):
         machine = self.machines[number]
         store = "etcd://" + ",".join(machine.etcd_endpoints(self.machines))
         command = [*machine.inside, *super().command(number, *(argument or store for argument in arguments))]
-        return [*command, "--host", "0.0.0.0", "--advertise", f"http://{machine.address}:{PORT}"] if arguments[0] == "server" else command
+        return [*command, "--host", "0.0.0.0", "--advertise", f"https://{machine.address}:{PORT}"] if arguments[0] == "server" else command
 
     def connection(self, number: int, seconds: float) -> http.client.HTTPConnection:
-        made = ConnectionThere("127.0.0.1", PORT, timeout=seconds)
+        made = ConnectionThere("127.0.0.1", PORT, timeout=seconds, context=self.trust())
         made.space = self.machines[number].space
         return made
 

@@ -6,6 +6,7 @@ Owns: one HTTP connection pool, SigV4 over each call, and the reading of errors.
 from __future__ import annotations
 
 import hashlib
+import ssl
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import urlencode, urlsplit
@@ -18,6 +19,7 @@ from homeport.agent.settings import AgentSettings
 from homeport.clock import Clock
 from homeport.errors import HomeportError
 from homeport.iam import sigv4
+from homeport.tls.contexts import Trust
 
 TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113."
 CONTENT_TYPE: Final = "application/x-amz-json-1.1"
@@ -57,7 +59,7 @@ class UnreachableError(HomeportError):
 
 
 class EcsClient:
-    """A client of one control plane with one pair of keys. Make it inside the running loop; close it at the end.
+    """A client of one control plane with one pair of keys. Make it inside the running loop; close it at the end. May raise CertificateError.
 
     With several servers it stays at one until that fails, then goes on to the next, until it is asked to go back to the first.
     """
@@ -70,6 +72,7 @@ class EcsClient:
         self._credentials = sigv4.Credentials(settings.access_key_id, settings.secret_access_key, settings.region)
         self._token = settings.session_token
         self._clock = clock
+        self._trust = Trust(settings.ca_file) if settings.endpoint.startswith("https:") else None
         self._ping_seconds = settings.ping_seconds
         timeout_seconds = settings.call_timeout_seconds
         if self.several:
@@ -81,6 +84,10 @@ class EcsClient:
             skip_auto_headers=("User-Agent",),
             auto_decompress=False,
         )
+
+    def _trusted(self) -> ssl.SSLContext | bool:
+        """Whom to trust; given with each call, so that the next connection is made with what the file says now."""
+        return self._trust.context if self._trust is not None else True
 
     @property
     def several(self) -> bool:
@@ -106,9 +113,9 @@ class EcsClient:
         """Ask the first server again from now on, if it serves: agents that moved on when it died would else stay where they are for ever."""
         if not self.several or self._current == 0:
             return
-        home = self._endpoints[0]
+        home, timeout = self._endpoints[0], aiohttp.ClientTimeout(total=HOME_SECONDS_MAX)
         try:
-            async with self._http.get(f"{home}/health", timeout=aiohttp.ClientTimeout(total=HOME_SECONDS_MAX), allow_redirects=False) as response:
+            async with self._http.get(f"{home}/health", timeout=timeout, allow_redirects=False, ssl=self._trusted()) as response:
                 told = msgspec.json.decode(await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError):
             return
@@ -126,7 +133,7 @@ class EcsClient:
         url = endpoint + "/"
         signed = self._signed("POST", url, headers, hashlib.sha256(body).hexdigest())
         try:
-            async with self._http.post(url, data=body, headers=signed, allow_redirects=False) as response:
+            async with self._http.post(url, data=body, headers=signed, allow_redirects=False, ssl=self._trusted()) as response:
                 answer = await response.read()
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -144,11 +151,15 @@ class EcsClient:
         Raises CallFailedError with the name of the exception when the control plane refuses, UnreachableError when there is no connection.
         """
         url = f"{endpoint.rstrip('/')}/ws?{urlencode(query)}"
+        if self.endpoint.startswith("https:") and not endpoint.startswith(("https:", "wss:")):
+            raise UnreachableError(f"{endpoint}: the control plane speaks TLS, and this connection would not")
         headers = self._signed("GET", url, {}, sigv4.EMPTY_BODY_SHA256)
         try:
             address = URL(url, encoded=True)  # as signed: nothing may write it in another form
             heartbeat = self._ping_seconds if ping and self.several else None
-            return await self._http.ws_connect(address, headers=headers, max_msg_size=0, compress=0, timeout=_CLOSE_TIMEOUT, heartbeat=heartbeat)
+            return await self._http.ws_connect(
+                address, headers=headers, max_msg_size=0, compress=0, timeout=_CLOSE_TIMEOUT, heartbeat=heartbeat, ssl=self._trusted()
+            )
         except aiohttp.WSServerHandshakeError as error:
             code = error.headers.get("x-amzn-errortype", "") if error.headers else ""
             if error.status >= SERVER_FAULT:

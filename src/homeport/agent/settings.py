@@ -11,10 +11,12 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
 from homeport.errors import HomeportError
+from homeport.tls.names import is_loopback
 
 DEFAULT_RESERVED_PORTS: Final = (22, 2375, 2376, 51678, 51679)
 """TCP ports that no task may take: ssh, Docker, and the agent's own (ecs-reference 3.3)."""
@@ -40,6 +42,9 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """AWS_SECRET_ACCESS_KEY."""
     session_token: str = ""
     """AWS_SESSION_TOKEN, for temporary credentials."""
+    ca_file: str = ""
+    """Whom to trust at an https endpoint: a file of certificates, read again when it changes; "" for the system's. HOMEPORT_CA_FILE, else
+    AWS_CA_BUNDLE."""
     cluster: str = "default"
     """Name or ARN of the cluster to join. ECS_CLUSTER."""
     data_dir: str = "/var/lib/homeport/agent"
@@ -204,6 +209,14 @@ def _endpoint(text: str) -> str:
     return ",".join((part if "://" in part else f"https://{part}").rstrip("/") for part in given)
 
 
+def _refuse_in_the_clear(endpoint: str) -> None:
+    """What goes between server and agent, credentials of tasks among it, never leaves this machine without TLS. Raises AgentSettingsError."""
+    for url in endpoint.split(","):
+        place = urlsplit(url)
+        if place.scheme != "https" and not (place.scheme == "http" and is_loopback(place.hostname or "")):
+            raise AgentSettingsError(f"{url}: to other machines the agent speaks https only")
+
+
 _VARIABLES: Final = (
     ("AWS_ENDPOINT_URL", "endpoint", _endpoint),
     ("AWS_ENDPOINT_URL_ECS", "endpoint", _endpoint),
@@ -214,6 +227,8 @@ _VARIABLES: Final = (
     ("AWS_ACCESS_KEY_ID", "access_key_id", str),
     ("AWS_SECRET_ACCESS_KEY", "secret_access_key", str),
     ("AWS_SESSION_TOKEN", "session_token", str),
+    ("AWS_CA_BUNDLE", "ca_file", str),
+    ("HOMEPORT_CA_FILE", "ca_file", str),
     ("ECS_CLUSTER", "cluster", str),
     ("ECS_DATADIR", "data_dir", str),
     ("DOCKER_HOST", "docker_host", str),
@@ -270,4 +285,5 @@ def from_environment(environment: Mapping[str, str]) -> AgentSettings:
     for field, variable in (("endpoint", "ECS_BACKEND_HOST"), ("access_key_id", "AWS_ACCESS_KEY_ID"), ("secret_access_key", "AWS_SECRET_ACCESS_KEY")):
         if field not in values:
             raise AgentSettingsError(f"{variable} is not set")
+    _refuse_in_the_clear(str(values["endpoint"]))
     return AgentSettings(**values)  # type: ignore[arg-type]  # each reader gives its field's type

@@ -13,6 +13,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from homeport.ids import Ids
+from homeport.tls.names import server_named
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 """Request line and headers together; a signed call needs about 1 kB. Checked after each read, so one read more can be held."""
@@ -23,6 +24,10 @@ _REFUSALS: Final = {
     "large": b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
     "slow": b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
 }
+
+
+SERVER_CERTIFICATE: Final = "homeport.server_certificate"
+"""Key of the scope of a request whose connection was made with the certificate of a server of the installation: that server's name."""
 
 
 class WholeAnswers:
@@ -66,10 +71,14 @@ class BoundedHttp(HttpToolsProtocol):
     _head_bytes = 0
     _in_head = True
     _head_timer: asyncio.TimerHandle | None = None
+    _server = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Start to wait for the first byte."""
         super().connection_made(transport)
+        certificate = transport.get_extra_info("peercert")  # verified, where there is one
+        if certificate:
+            self._server = server_named(certificate.get("subjectAltName", ()))
         self._whole = WholeAnswers(transport)
         self.transport = self._whole  # type: ignore[assignment]  # all that uvicorn asks of it is there
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
@@ -84,6 +93,12 @@ class BoundedHttp(HttpToolsProtocol):
                 self._refuse("large")
             elif self._head_timer is None:
                 self._head_timer = self.loop.call_later(HEAD_SECONDS_MAX, self._refuse, "slow")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        if self._server:
+            self.scope[SERVER_CERTIFICATE] = self._server  # type: ignore[typeddict-unknown-key]  # a scope may have more than the protocol names
 
     def on_headers_complete(self) -> None:
         """The head is whole."""

@@ -10,6 +10,7 @@ more), and when the call is one that may be repeated: it has an invocation, unde
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -53,14 +54,17 @@ class Forwarder:
         gone: Callable[[str], Awaitable[None]],
         secret: str = "",
         http: aiohttp.ClientSession | None = None,
+        secure: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         """`name` is this server's; `leader` says the address of the leader's API as far as it is known now, or "".
 
         `gone` is called with the address of a leader where nobody listened for `GONE_SECONDS`. `secret` is the root key's. `http` is the way to
-        the other servers: by default a pool of connections.
+        the other servers: by default a pool of connections. `secure` gives this server's certificate and whom it trusts, as they are now;
+        None for plain HTTP.
         """
         self._name = name
         self._secret = secret
+        self._secure = secure
         self._gone = gone
         self._refusing: tuple[str, float] = ("", 0.0)
         self._clock = clock
@@ -158,13 +162,18 @@ class Forwarder:
             await self._gone(server)
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        async with self._http.post(url, data=body, headers=headers, allow_redirects=False) as response:
+        async with self._http.post(url, data=body, headers=headers, allow_redirects=False, ssl=self._trusted()) as response:
             return response.status, response.headers, await response.read()
+
+    def _trusted(self) -> ssl.SSLContext | bool:
+        # With each call, so that a connection made after a change is made with the newest; aiohttp keeps a pool for each context.
+        return self._secure() if self._secure is not None else True
 
     async def revision(self, server: str, *, seconds: float) -> int | None:
         """The revision that another server has; None when it does not say so in `seconds`."""
         try:
-            async with self._http.get(f"{server}/health", timeout=aiohttp.ClientTimeout(total=seconds)) as response:
+            timeout = aiohttp.ClientTimeout(total=seconds)
+            async with self._http.get(f"{server}/health", timeout=timeout, allow_redirects=False, ssl=self._trusted()) as response:
                 return int(msgspec.json.decode(await response.read())["revision"])
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
             return None

@@ -61,13 +61,15 @@ class SessionVerifier:
         self._guard = guard
         self._region = region
 
-    def verify(self, method: str, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, str]:
-        """As `Verifier.verify`; raises AccessDeniedError as well."""
+    def verify(
+        self, method: str, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]], origin: tuple[str, bool] = ("", False)
+    ) -> tuple[str, str]:
+        """As `Verifier.verify`, from a client at `origin` (address, whether over TLS); raises AccessDeniedError as well."""
         caller = self._verifier.handshake(method, path, query, headers)
         if not self._guard.needs_none(caller.arn, caller.account):
             asked = self._asks(path, parse_qs(query.decode("latin-1")), caller.account)
-            origin = Origin("", False, "", self._verifier.now())
-            self._guard.judge(principal_of(caller.arn, caller.account, caller.session), self._region, asked, origin=origin, session=caller.session)
+            asking = principal_of(caller.arn, caller.account, caller.session)
+            self._guard.judge(asking, self._region, asked, origin=Origin(*origin, "", self._verifier.now()), session=caller.session)
         return caller.account, caller.arn
 
     def _asks(self, path: str, query: Mapping[str, Sequence[str]], account: str) -> list[Ask]:

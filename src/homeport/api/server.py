@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from homeport import log
-from homeport.api import faults
+from homeport.api import faults, origin
 from homeport.api.call import Call, Context, Handler
-from homeport.api.connection import BoundedHttp
+from homeport.api.connection import SERVER_CERTIFICATE, BoundedHttp
 from homeport.api.invocation import REPEATABLE, Invocation, invocation_of
 from homeport.api.permission import Guard, Origin
 from homeport.api.protocol import json, model, query
@@ -60,6 +60,10 @@ _log = log.logger("api")
 
 FORWARDED: Final = b"x-homeport-forwarded"
 """Header of a call that another server sent on, with its name: such a call is never sent on again."""
+
+
+SERVERS_PATH: Final = "/homeport/servers"
+"""Where the command line asks who there is. Every other path between servers takes, over TLS, a server's certificate as well."""
 
 
 class Disconnected(Exception):
@@ -210,6 +214,8 @@ class Application:
         exchange = Exchange(scope, receive, request_id=self._next_request_id(), now=self.context.clock.now())
         try:
             await read_body(self, exchange)
+            if scope["path"] != SERVERS_PATH:
+                require_server(scope)
             verify_signature(self, exchange)
             principal = exchange.principal
             if principal is None or principal.session is not None or principal.arn != arn.root_arn(self.context.management):
@@ -309,6 +315,22 @@ async def read_body(application: Application, exchange: Exchange) -> None:
     if len(body) > limit:
         raise _too_large(limit)
     exchange.body = body
+
+
+def require_server(scope: Scope) -> None:
+    """Return if a server of the installation is at the other end, as far as TLS can show it. Raises AccessDeniedError.
+
+    Without TLS only this machine reaches us, and the root key's seal and signature decide alone.
+    """
+    if scope.get("scheme") == "https" and not scope.get(SERVER_CERTIFICATE):
+        raise AccessDeniedError("Only a server of this installation may send this, with its certificate.")
+
+
+def refuse_pretenders(application: Application, exchange: Exchange) -> None:
+    """A call that says that a server sent it on must come from one."""
+    del application
+    if FORWARDED in exchange.headers or origin.HEADER in exchange.headers:
+        require_server(exchange.scope)
 
 
 def route(application: Application, exchange: Exchange) -> None:
@@ -441,6 +463,7 @@ def encode(application: Application, exchange: Exchange) -> None:
 STEPS: Final[tuple[Callable[[Application, Exchange], Awaitable[None] | None], ...]] = (
     read_body,
     route,
+    refuse_pretenders,
     verify_signature,
     throttle,
     refuse_not_built,

@@ -38,6 +38,7 @@ def _create(api: Api, credentials: LocalCredentials, options: argparse.Namespace
             account_id=status["AccountId"],
             installation_id=credentials.installation_id,
             account_name=status["AccountName"],
+            ca_file=credentials.ca_file,
         )
         DataDirectory(options.data_dir).keep_account(own)
     if options.json:

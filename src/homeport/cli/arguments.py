@@ -172,6 +172,23 @@ def _control_plane(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _tls(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tls", action="store_true", help="speak https, with certificates of the installation's own authority; kept")
+
+
+def _file(text: str) -> Path:
+    path = Path(text).absolute()
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {path}")
+    return path
+
+
+def _tls_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tls-cert", type=_file, metavar="FILE", help="speak https with this certificate (PEM, with its chain) instead")
+    parser.add_argument("--tls-key", type=_file, metavar="FILE", help="its key, if it is in a file of its own")
+    parser.add_argument("--tls-ca", type=_file, metavar="FILE", help="whom clients must trust for it; default: whom their systems trust")
+
+
 def _up(parser: argparse.ArgumentParser) -> None:
     _data_dir(parser)
     _detach(parser, "the API answers and this machine's instance is ACTIVE and connected")
@@ -180,6 +197,7 @@ def _up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--servers", type=_count, metavar="N", help="with its own etcd of N members and N servers, on --port and the next ones; fixed at first start"
     )
+    _tls(parser)
     parser.add_argument("--demo", action="store_true", help="run a service of three tasks and print URLs that answer")
 
 
@@ -315,8 +333,10 @@ def _server(parser: argparse.ArgumentParser) -> None:
     _control_plane(parser)
     parser.add_argument("--store", metavar="memory|sqlite:PATH|etcd://HOST:PORT,…", help="default: SQLite in the data directory")
     parser.add_argument("--name", type=_name, help="with etcd: this server's name, the same after a restart; default: the machine's")
-    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; default: 127.0.0.1")
-    parser.add_argument("--advertise", metavar="URL", help="with etcd: where agents and other servers reach this one; default: http://HOST:PORT")
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; default: 127.0.0.1; any other needs TLS")
+    _tls(parser)
+    _tls_files(parser)
+    parser.add_argument("--advertise", metavar="URL", help="where agents and other servers reach this one; default: http(s)://HOST:PORT")
     parser.add_argument("--own-etcd", action="store_true", help="with etcd: it is Homeport's alone, which compacts it when it is full")
     parser.add_argument("--reads", choices=("linearizable", "local"), default="linearizable", help="with etcd: local answers from a copy as it is")
 
@@ -326,6 +346,7 @@ def _agent(parser: argparse.ArgumentParser) -> None:
     _detach(parser, "this machine's instance is ACTIVE and connected")
     _host(parser, zone="this instance's availability zone")
     parser.add_argument("--endpoint", metavar="URL", help="a control plane elsewhere; its keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    parser.add_argument("--ca-file", type=_file, metavar="FILE", help="whom to trust at an https URL (ca.pem of the server); default: AWS_CA_BUNDLE")
 
 
 def _prepare(parser: argparse.ArgumentParser) -> None:

@@ -41,6 +41,16 @@ OWN_OPERATIONS: Final = (
 CALL_TIMEOUT_SECONDS: Final = 30.0
 
 
+def connection_to(endpoint: str, ca_file: str, *, timeout_seconds: float) -> http.client.HTTPConnection:
+    """A connection to that URL, not made yet; `ca_file` says who is trusted, "" whom the system trusts. Raises CertificateError."""
+    place = urlsplit(endpoint)
+    if place.scheme != "https":
+        return http.client.HTTPConnection(place.hostname or "", place.port, timeout=timeout_seconds)
+    from homeport.tls.contexts import Trust  # brings OpenSSL's bindings, which a command over plain HTTP does without
+
+    return http.client.HTTPSConnection(place.hostname or "", place.port, timeout=timeout_seconds, context=Trust(ca_file).context)
+
+
 class ApiUnreachableError(CommandError):
     """Nobody answers at the endpoint."""
 
@@ -67,6 +77,7 @@ class Api:
         self._token = credentials.session_token
         self._clock = clock
         self._timeout = timeout_seconds
+        self._ca_file = credentials.ca_file
 
     def call(self, operation: str, /, **parameters: Any) -> dict[str, Any]:
         """The answer of one operation. Raises ApiUnreachableError, ApiCallError."""
@@ -118,8 +129,7 @@ class Api:
         sent = {"host": place.netloc, **headers, **({"x-amz-security-token": self._token} if self._token else {})}
         covered = {name.encode(): value.encode() for name, value in sent.items()}
         signed = sign(Request("POST", path.encode(), b"", covered, hashlib.sha256(body).hexdigest()), keys, self._clock.now())
-        kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
-        connection = kind(place.hostname or "", place.port, timeout=self._timeout)
+        connection = connection_to(self.endpoint, self._ca_file, timeout_seconds=self._timeout)
         try:
             connection.request("POST", path, body, {**sent, **signed})
             response = connection.getresponse()

@@ -1,4 +1,4 @@
-"""`homeport env`: four lines for `eval` in a shell.
+"""`homeport env`: four lines for `eval` in a shell, five where clients have to be told whom to trust.
 
 Owns: their form. Never prints anything else to stdout.
 """
@@ -21,6 +21,7 @@ def env(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, s
         ("AWS_ACCESS_KEY_ID", credentials.access_key_id),
         ("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key),
         ("AWS_DEFAULT_REGION", credentials.region),
+        *((("AWS_CA_BUNDLE", credentials.ca_file),) if credentials.ca_file else ()),
     ):
         terminal.show(f"export {name}={quoted(value)}")
     return 0

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -22,9 +23,13 @@ from homeport.cli.client import Api
 from homeport.cli.installation import DataDirectory, LocalCredentials
 from homeport.cli.packages import ETCD, ensure, find_program
 from homeport.cli.terminal import CommandError, Terminal
+from homeport.config import parse_settings
 
 HOST: Final = "127.0.0.1"
 FILE: Final = "group.json"
+AUTHORITY: Final = "ca.pem"
+ETCD_CLIENT: Final = "etcd-client.pem"
+"""In the directory of the authority: what the servers show to their own etcd."""
 SERVERS_MAX: Final = 7
 START_SECONDS_MAX: Final = 60.0
 POLL_SECONDS: Final = 0.05
@@ -57,6 +62,10 @@ class Group(msgspec.Struct, frozen=True):
     etcd: tuple[EtcdMember, ...]
     token: str
     """Tells this etcd cluster from others."""
+    etcd_tls: bool = False
+    """Whether the members of etcd speak TLS, and only to who has a certificate of the installation's authority; groups of before do not."""
+    tls: bool = False
+    """Whether the servers speak https."""
 
     @property
     def servers(self) -> tuple[tuple[str, int], ...]:
@@ -64,10 +73,16 @@ class Group(msgspec.Struct, frozen=True):
         return tuple((f"server-{number + 1}", self.port + number) for number in range(len(self.etcd)))
 
     @property
-    def store(self) -> str:
-        """The servers' `--store`."""
+    def scheme(self) -> str:
+        """Of the servers' URLs."""
+        return "https" if self.tls else "http"
+
+    def store_of(self, directory: Path) -> str:
+        """The servers' `--store`, in an installation of that data directory."""
         members = ",".join(f"{HOST}:{member.port}" for member in self.etcd)
-        return f"etcd://{members}?max-txn-ops={TXN_OPERATIONS}&max-request-bytes={REQUEST_BYTES}"
+        own = DataDirectory(directory).tls / ETCD_CLIENT
+        files = f"&ca={quote(str(own.parent / AUTHORITY))}&cert={quote(str(own))}&key={quote(str(own))}" if self.etcd_tls else ""
+        return f"etcd://{members}?max-txn-ops={TXN_OPERATIONS}&max-request-bytes={REQUEST_BYTES}{files}"
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -85,10 +100,10 @@ def kept_group(directory: DataDirectory) -> Group | None:
         raise CommandError(f"{directory.path / FILE} is damaged: {error}") from None
 
 
-def group_of(directory: DataDirectory, *, servers: int | None, port: int | None, default_port: int) -> Group | None:
+def group_of(directory: DataDirectory, *, servers: int | None, port: int | None, default_port: int, tls: bool = False) -> Group | None:
     """The group that `up` is to run: the one that there is, else a new one of `servers`; None for a single server.
 
-    Raises CommandError when another number or port is asked for than there is.
+    `tls`: its servers speak https from now on. Raises CommandError when another number or port is asked for than there is.
     """
     kept = kept_group(directory)
     if kept is not None:
@@ -96,7 +111,7 @@ def group_of(directory: DataDirectory, *, servers: int | None, port: int | None,
             raise CommandError(f"this installation has {len(kept.etcd)} servers, not {servers}; the number is fixed at the first start")
         if port is not None and port != kept.port:
             raise CommandError(f"this installation's servers are on ports from {kept.port} on, which is fixed at the first start")
-        return kept
+        return kept if kept.tls or not tls else _with_tls(kept, directory)
     if servers is None:
         return None
     if not 1 <= servers <= SERVERS_MAX or servers % 2 == 0:
@@ -104,7 +119,16 @@ def group_of(directory: DataDirectory, *, servers: int | None, port: int | None,
     first = port or default_port
     ports = _ports(first, servers)
     etcd = tuple(EtcdMember(f"etcd-{number + 1}", ports[number], ports[servers + number]) for number in range(servers))
-    made = Group(port=first, etcd=etcd, token=f"homeport-{directory.instance_id()}-{ports[0]}")
+    made = Group(port=first, etcd=etcd, token=f"homeport-{directory.instance_id()}-{ports[0]}", etcd_tls=True, tls=tls)
+    _write(directory.path / FILE, msgspec.json.format(msgspec.json.encode(made)))
+    return made
+
+
+def _with_tls(group: Group, directory: DataDirectory) -> Group:
+    """The same group, whose servers speak https from now on. Raises CommandError while one that does not runs."""
+    if running := [name for name, _ in group.servers if programs.find(directory, name) is not None]:
+        raise CommandError(f"{', '.join(running)} speak plain HTTP; stop them first: ./homeport down")
+    made = msgspec.structs.replace(group, tls=True)
     _write(directory.path / FILE, msgspec.json.format(msgspec.json.encode(made)))
     return made
 
@@ -163,7 +187,8 @@ class Starter:
     def start_etcd(self, member: EtcdMember) -> subprocess.Popen[bytes]:
         """Start one etcd member with what its directory holds."""
         ensure([ETCD], self._terminal, self._environ)
-        client, peer = f"http://{HOST}:{member.port}", f"http://{HOST}:{member.peer_port}"
+        scheme = "https" if self.group.etcd_tls else "http"
+        client, peer = f"{scheme}://{HOST}:{member.port}", f"{scheme}://{HOST}:{member.peer_port}"
         arguments = {
             "name": member.name,
             "data-dir": str(self._directory.path / member.name),
@@ -171,7 +196,7 @@ class Starter:
             "advertise-client-urls": client,
             "listen-peer-urls": peer,
             "initial-advertise-peer-urls": peer,
-            "initial-cluster": ",".join(f"{each.name}=http://{HOST}:{each.peer_port}" for each in self.group.etcd),
+            "initial-cluster": ",".join(f"{each.name}={scheme}://{HOST}:{each.peer_port}" for each in self.group.etcd),
             "initial-cluster-token": self.group.token,
             "max-txn-ops": str(TXN_OPERATIONS),
             "max-request-bytes": str(REQUEST_BYTES),
@@ -182,6 +207,7 @@ class Starter:
             "election-timeout": str(ELECTION_MILLISECONDS),
             "logger": "zap",
             "log-level": "warn",
+            **(self._certify(member) if self.group.etcd_tls else {}),
         }
         program = find_program(ETCD.program) or ETCD.program
         # The upstream program also reads ETCD_… from its environment, which may be meant for another one.
@@ -190,20 +216,51 @@ class Starter:
             self._directory, member.name, [program, *(f"--{name}={value}" for name, value in arguments.items())], environ=environ
         )
 
+    def _certify(self, member: EtcdMember) -> dict[str, str]:
+        """etcd's options for certificates of the installation's authority, made or renewed now: clients and other members need one of it as well.
+
+        While servers run they renew these; etcd reads the files again by itself.
+        """
+        from homeport.tls import files
+        from homeport.tls.authority import Wanted
+
+        directory, now = self._directory.tls, self._terminal.clock.now()
+        settings = parse_settings(self._options.settings if hasattr(self._options, "settings") else ())
+        authority = files.ensure_authority(directory, now=now, seconds=settings.tls_authority_seconds)
+        own = directory / f"{member.name}.pem"
+        for path, names in ((own, ("localhost", HOST)), (directory / ETCD_CLIENT, ())):
+            wanted = Wanted(subject=path.stem, names=names)
+            files.ensure_certificate(path, wanted, authority, now=now, seconds=settings.tls_certificate_seconds)
+        ca = str(directory / AUTHORITY)
+        shown = {"cert-file": str(own), "key-file": str(own), "trusted-ca-file": ca, "client-cert-auth": "true"}
+        return shown | {f"peer-{name}": value for name, value in shown.items()}
+
     def wait_for_etcd(self, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
         """Return when every member that runs serves. Raises CommandError."""
         deadline = self._terminal.deadline(START_SECONDS_MAX)
         for member in self.group.etcd:
-            while not _is_healthy(member.port):
+            while not self._is_healthy(member.port):
                 self._require(member.name, processes.get(member.name), deadline)
                 self._terminal.pause(POLL_SECONDS)
 
     def start_server(self, name: str, port: int) -> subprocess.Popen[bytes]:
         """Start one server."""
-        arguments = ["--data-dir", str(self._directory.path), "--port", str(port), "--store", self.group.store, "--own-etcd", "--name", name]
+        arguments = [
+            "--data-dir",
+            str(self._directory.path),
+            "--port",
+            str(port),
+            "--store",
+            self.group.store_of(self._directory.path),
+            "--own-etcd",
+            "--name",
+            name,
+        ]
         for option, value in (("--account-id", self._options.account_id), ("--region", self._options.region)):
             if value:
                 arguments += [option, value]
+        if self.group.tls:
+            arguments.append("--tls")
         for setting in self._options.settings:
             arguments += ["--set", setting]
         return programs.start(self._directory, name, arguments, environ=self._environ, command="server")
@@ -232,7 +289,7 @@ class Starter:
         self._terminal.say(f"copying the state of {state.name} to etcd ...")
         command = [sys.executable, "-P", "-m", "homeport", "store", "copy", "--data-dir", str(self._directory.path)]
         copied = subprocess.run(
-            [*command, "--from", f"sqlite:{state}", "--to", self.group.store],
+            [*command, "--from", f"sqlite:{state}", "--to", self.group.store_of(self._directory.path)],
             env=programs.environment_of(self._environ),
             capture_output=True,
             text=True,
@@ -243,19 +300,24 @@ class Starter:
             raise CommandError(f"the state could not be copied: {copied.stderr.strip()}")
         done.touch()
 
+    def _is_healthy(self, port: int) -> bool:
+        connection = http.client.HTTPConnection(HOST, port, timeout=2.0)
+        if self.group.etcd_tls:
+            from homeport.tls.contexts import client_context
+
+            directory = self._directory.tls
+            context = client_context((directory / AUTHORITY).read_text(encoding="ascii"), own=directory / ETCD_CLIENT)
+            connection = http.client.HTTPSConnection(HOST, port, timeout=2.0, context=context)
+        try:
+            connection.request("GET", "/health")
+            return b'"true"' in connection.getresponse().read()
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
     def _require(self, name: str, process: subprocess.Popen[bytes] | None, deadline: float) -> None:
         ended = process.poll() is not None if process else programs.find(self._directory, name) is None
         if ended or self._terminal.is_past(deadline):
             what = "ended" if ended else f"does not serve after {START_SECONDS_MAX:.0f} s"
             raise CommandError(f"{name} {what}; its last words:\n{programs.log_tail(self._directory, name)}")
-
-
-def _is_healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=2.0)
-    try:
-        connection.request("GET", "/health")
-        return b'"true"' in connection.getresponse().read()
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

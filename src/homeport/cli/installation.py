@@ -32,11 +32,14 @@ class LocalCredentials(msgspec.Struct, frozen=True):
     """Of temporary credentials."""
     account_name: str = ""
     """Of the kept key of another account than the installation's first."""
+    ca_file: str = ""
+    """Whom clients are to trust, a file of certificates; "" for plain HTTP, and for those that their system trusts."""
 
     @property
     def port(self) -> int:
         """TCP port of `endpoint`."""
-        return urlsplit(self.endpoint).port or 80
+        place = urlsplit(self.endpoint)
+        return place.port or (443 if place.scheme == "https" else 80)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,6 +62,11 @@ class DataDirectory:
     def agent(self) -> Path:
         """The local agent's journal."""
         return self.path / "agent"
+
+    @property
+    def tls(self) -> Path:
+        """The installation's certificate authority, and certificates that it issued."""
+        return self.path / "tls"
 
     @property
     def cache(self) -> Path:
@@ -132,6 +140,7 @@ class DataDirectory:
             account_id="",
             installation_id=own.installation_id if own else "",
             session_token=environ.get("AWS_SESSION_TOKEN", ""),
+            ca_file=environ.get("AWS_CA_BUNDLE") or (own.ca_file if own else ""),
         )
 
     def keep_account(self, credentials: LocalCredentials) -> None:

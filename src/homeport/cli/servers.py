@@ -10,12 +10,11 @@ import http.client
 import json
 import os
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from homeport.cli import programs
-from homeport.cli.client import Api, ApiCallError, ApiUnreachableError
+from homeport.cli.client import Api, ApiCallError, ApiUnreachableError, connection_to
 from homeport.cli.group import kept_group
-from homeport.cli.installation import DataDirectory
+from homeport.cli.installation import DataDirectory, LocalCredentials
 from homeport.cli.terminal import CommandError, Terminal, table
 
 RESTART_SECONDS_MAX: Final = 60.0
@@ -38,12 +37,12 @@ def restart_servers(options: argparse.Namespace, terminal: Terminal) -> int:
         raise CommandError(f"no server of {directory.path} runs")
     for name in names:
         own = DataDirectory(directory.path / name) if (directory.path / name).is_dir() else directory
-        endpoint = own.known_credentials().endpoint
-        began = _started(endpoint)
+        known = own.known_credentials()
+        began = _started(known)
         if not programs.restart(directory, name):
             raise CommandError(f"{name} does not run any more")
         deadline = terminal.deadline(RESTART_SECONDS_MAX)
-        while (now := _started(endpoint)) is None or now == began:
+        while (now := _started(known)) is None or now == began:
             if terminal.is_past(deadline) or programs.find(directory, name) is None:
                 raise CommandError(f"{name} does not serve again; its last words:\n{programs.log_tail(directory, name)}")
             terminal.pause(programs.POLL_SECONDS)
@@ -51,11 +50,9 @@ def restart_servers(options: argparse.Namespace, terminal: Terminal) -> int:
     return 0
 
 
-def _started(endpoint: str) -> float | None:
+def _started(known: LocalCredentials) -> float | None:
     """When the server that answers there began to serve; None when none answers."""
-    place = urlsplit(endpoint)
-    kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
-    connection = kind(place.hostname or "", place.port, timeout=RESTART_SECONDS_MAX)
+    connection = connection_to(known.endpoint, known.ca_file, timeout_seconds=RESTART_SECONDS_MAX)
     try:
         connection.request("GET", "/health")
         return float(json.loads(connection.getresponse().read())["started"])
@@ -87,9 +84,10 @@ def gather(directory: DataDirectory, terminal: Terminal) -> dict[str, Any]:
         for server in told["servers"]
     }
     group = kept_group(directory)
+    scheme = group.scheme if group else "http"
     for name, port in group.servers if group else ():
         program = programs.find(directory, name)
-        members.setdefault(name, _member(name, f"http://127.0.0.1:{port}", pid=program.pid if program else None))
+        members.setdefault(name, _member(name, f"{scheme}://127.0.0.1:{port}", pid=program.pid if program else None))
     return {
         "leader": told["leader"],
         "revision": told["revision"],

@@ -6,16 +6,16 @@ Owns: the options and environments that a started program gets, and what "serves
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import subprocess
-import urllib.request
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from homeport.cli import programs
 from homeport.cli.arguments import DEFAULT_PORT, SERVER
-from homeport.cli.client import Api, ApiCallError, ApiUnreachableError
+from homeport.cli.client import Api, ApiCallError, ApiUnreachableError, connection_to
 from homeport.cli.group import kept_group
 from homeport.cli.installation import DataDirectory, LocalCredentials
 from homeport.cli.terminal import CommandError, Terminal
@@ -39,6 +39,8 @@ _FOREIGN_VARIABLES: Final = (
     "AWS_ENDPOINT_URL_ECS",
     "AWS_REGION",
     "HOMEPORT_ENDPOINTS",
+    "HOMEPORT_CA_FILE",
+    "AWS_CA_BUNDLE",
     *ROOT_KEY_VARIABLES,
 )
 """What a user's shell may hold for another purpose and the local agent must not see."""
@@ -76,9 +78,20 @@ def start_server(options: argparse.Namespace, directory: DataDirectory, environ:
         value = getattr(options, option, None)
         if value:
             arguments += [f"--{option.replace('_', '-')}", value]
+    for option in ("tls_cert", "tls_key", "tls_ca"):
+        if file := getattr(options, option, None):
+            arguments += [f"--{option.replace('_', '-')}", str(file)]
+    if options.tls or (options.command == "up" and _speaks_tls(directory)):
+        arguments.append("--tls")
     for setting in options.settings:
         arguments += ["--set", setting]
     return programs.start(directory, getattr(options, "name", SERVER), arguments, environ=environ, command=SERVER)
+
+
+def _speaks_tls(directory: DataDirectory) -> bool:
+    """Whether the last server here did: `up` goes on as it was, and never back to plain HTTP by itself."""
+    credentials = directory.credentials()
+    return credentials is not None and credentials.endpoint.startswith("https:")
 
 
 def wait_for_server(
@@ -110,10 +123,13 @@ def agent_environment(options: argparse.Namespace, directory: DataDirectory, env
     elsewhere = getattr(options, "endpoint", None) or environ.get("ECS_BACKEND_HOST")
     host = {"HOMEPORT_ZONE": options.zone, "HOMEPORT_CAPACITY_PROVIDER": options.capacity_provider}
     typed = {name: value for name, value in host.items() if value}
+    ca_file = getattr(options, "ca_file", None) or environ.get("HOMEPORT_CA_FILE") or environ.get("AWS_CA_BUNDLE")
     if elsewhere:
         if not environ.get("AWS_ACCESS_KEY_ID") or not environ.get("AWS_SECRET_ACCESS_KEY"):
             raise CommandError(f"to join {elsewhere}, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-        given["HOMEPORT_INSTALLATION"] = environ.get("HOMEPORT_INSTALLATION") or joined_installation(directory, elsewhere)
+        if ca_file:
+            typed["HOMEPORT_CA_FILE"] = str(ca_file)
+        given["HOMEPORT_INSTALLATION"] = environ.get("HOMEPORT_INSTALLATION") or joined_installation(directory, elsewhere, str(ca_file or ""))
         kept = {name: value for name, value in environ.items() if name not in ROOT_KEY_VARIABLES}
         return {**given, **kept, **typed, "ECS_BACKEND_HOST": elsewhere}
     credentials = directory.known_credentials()
@@ -129,11 +145,12 @@ def agent_environment(options: argparse.Namespace, directory: DataDirectory, env
         "AWS_ACCESS_KEY_ID": credentials.access_key_id,
         "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
         "HOMEPORT_INSTALLATION": credentials.installation_id,
+        **({"HOMEPORT_CA_FILE": credentials.ca_file} if credentials.ca_file else {}),
     }
 
 
-def joined_installation(directory: DataDirectory, endpoints: str) -> str:
-    """The id of the installation at `endpoints` (comma-separated), asked for once and kept in the data directory.
+def joined_installation(directory: DataDirectory, endpoints: str, ca_file: str = "") -> str:
+    """The id of the installation at `endpoints` (comma-separated), asked for once and kept in the data directory; `ca_file`: whom to trust.
 
     Raises CommandError when none of them answers, or when what answers is no Homeport.
     """
@@ -142,12 +159,15 @@ def joined_installation(directory: DataDirectory, endpoints: str) -> str:
         return known
     why = ""
     for endpoint in endpoints.split(","):
+        connection = connection_to(endpoint, ca_file, timeout_seconds=JOIN_SECONDS)
         try:
-            with urllib.request.urlopen(f"{endpoint.rstrip('/')}/health", timeout=JOIN_SECONDS) as answer:
-                found = str(json.loads(answer.read())["installationId"])
-        except (OSError, ValueError, KeyError) as error:
+            connection.request("GET", "/health")
+            found = str(json.loads(connection.getresponse().read())["installationId"])
+        except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
             why = f"{endpoint}: {error}"
             continue
+        finally:
+            connection.close()
         directory.join(found)
         return found
     raise CommandError(f"no server of an installation answers ({why})")
@@ -218,5 +238,6 @@ def _api_of(environment: Mapping[str, str], terminal: Terminal) -> Api:
         region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1",
         account_id="",
         installation_id="",
+        ca_file=environment.get("HOMEPORT_CA_FILE", ""),
     )
     return Api(keys, terminal.clock)

@@ -115,7 +115,7 @@ class _Run:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._started_at = 0.0
         """When the latest program was started here: the connection of server and agent that counts is a newer one."""
-        group = group_of(directory, servers=options.servers, port=options.port, default_port=port_of(options, directory))
+        group = group_of(directory, servers=options.servers, port=options.port, default_port=port_of(options, directory), tls=options.tls)
         self._starter = Starter(group, options, directory, terminal, self.environ) if group else None
 
     def server(self) -> LocalCredentials:
@@ -225,6 +225,8 @@ class _Run:
 
     def _refuse_other_port(self, port: int, pid: int) -> None:
         credentials = self._directory.credentials()
+        if credentials is not None and self._options.tls and not credentials.endpoint.startswith("https:"):
+            raise CommandError(f"the control plane (pid {pid}) already runs and speaks plain HTTP; to change that: ./homeport down, then up --tls")
         if credentials is not None and credentials.port != port:
             raise CommandError(
                 f"the control plane (pid {pid}) already runs on port {credentials.port}; to move it: ./homeport down, then up --port {port}"

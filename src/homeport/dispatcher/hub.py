@@ -33,8 +33,9 @@ from homeport.store.table import Change, Commit, Reader
 from homeport.store.tables import CONTAINER_INSTANCES, TASKS
 
 Headers = Sequence[tuple[bytes, bytes]]
-Verify = Callable[[str, str, bytes, Headers], tuple[str, str]]
-"""(method, path, query string, headers) of a request without a body → (account, principal ARN). Raises ApiError."""
+Verify = Callable[[str, str, bytes, Headers, tuple[str, bool]], tuple[str, str]]
+"""(method, path, query string, headers, (the client's address, whether over TLS)) of a request without a body → (account, principal ARN).
+Raises ApiError."""
 
 REPORTS_QUERY: Final = "stateReports"
 """Member of the control connection's query by which an agent asks to report there (value 1). The upstream agent knows nothing of it."""
@@ -173,7 +174,9 @@ class Dispatcher:
         """Check the signature and the query; return the instance's key, and who signed."""
         path = scope.get("raw_path") or scope["path"].encode()
         try:
-            account, principal = self._verify("GET", path.decode("latin-1"), scope["query_string"], scope["headers"])
+            client = scope.get("client")
+            origin = (client[0] if client else "", scope.get("scheme") == "wss")
+            account, principal = self._verify("GET", path.decode("latin-1"), scope["query_string"], scope["headers"], origin)
         except ApiError as error:
             raise SessionRefusedError(liveness.SERVER_FAULT if error.temporary else liveness.ACCESS_DENIED, error.message) from error
         query = parse_qs(scope["query_string"].decode("latin-1"))

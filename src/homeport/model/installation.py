@@ -9,7 +9,7 @@ from homeport.model.record import Instant, Record
 
 
 class Installation(Record, frozen=True, kw_only=True):
-    """The installation's identity, written once at first start."""
+    """The installation's identity, written at first start."""
 
     id: str
     """16 hexadecimal digits; labels every container of this installation."""
@@ -17,6 +17,9 @@ class Installation(Record, frozen=True, kw_only=True):
     """12 digits."""
     region: str
     created_at: Instant
+    authority_sha256: str = ""
+    """SHA-256 of the certificate of the authority that the servers trust; "" as long as none spoke TLS. Written at a server's start, and by the
+    leader when the authority is replaced."""
 
 
 class IdempotencyToken(Record, frozen=True, kw_only=True):

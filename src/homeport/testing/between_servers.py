@@ -42,9 +42,9 @@ class VirtualHttp:
         self._link = link
 
     @contextlib.asynccontextmanager
-    async def post(self, url: str, *, data: bytes, headers: Mapping[str, str], allow_redirects: bool) -> AsyncIterator[_Response]:
+    async def post(self, url: str, *, data: bytes, headers: Mapping[str, str], allow_redirects: bool, ssl: object) -> AsyncIterator[_Response]:
         """POST; waits for ever for an answer that does not come. Raises aiohttp.ClientError."""
-        del allow_redirects
+        del allow_redirects, ssl
         parts = urlsplit(url)
         named = {name.lower(): value for name, value in headers.items()}
         ask = Ask(
@@ -58,8 +58,9 @@ class VirtualHttp:
         yield await self._exchange(ask)
 
     @contextlib.asynccontextmanager
-    async def get(self, url: str, *, timeout: aiohttp.ClientTimeout) -> AsyncIterator[_Response]:
+    async def get(self, url: str, *, timeout: aiohttp.ClientTimeout, allow_redirects: bool, ssl: object) -> AsyncIterator[_Response]:
         """GET. Raises aiohttp.ClientError, and TimeoutError."""
+        del allow_redirects, ssl
         parts = urlsplit(url)
         ask = Ask(operation="", body=b"", to=f"{parts.scheme}://{parts.netloc}", path=parts.path, method="GET", repeated=False)
         async with asyncio.timeout(timeout.total):

@@ -51,7 +51,19 @@ def test_an_empty_variable_counts_as_absent():
 def test_the_backend_host_wins_over_the_endpoint_url():
     assert from_environment({**LEAST, "AWS_ENDPOINT_URL": "http://other"}).endpoint == "http://127.0.0.1:8470"
     rest = {name: value for name, value in LEAST.items() if name != "ECS_BACKEND_HOST"}
-    assert from_environment({**rest, "AWS_ENDPOINT_URL": "http://other"}).endpoint == "http://other"
+    assert from_environment({**rest, "AWS_ENDPOINT_URL": "https://other"}).endpoint == "https://other"
+
+
+@pytest.mark.parametrize("endpoint", ["http://100.64.7.1:8470", "http://127.0.0.1:1,http://web.example", "ftp://127.0.0.1", "ws://127.0.0.1"])
+def test_nothing_leaves_the_machine_without_tls(endpoint):
+    with pytest.raises(AgentSettingsError, match="https only"):
+        from_environment({**LEAST, "HOMEPORT_ENDPOINTS": endpoint})
+
+
+def test_whom_the_agent_trusts():
+    assert from_environment(LEAST).ca_file == ""
+    assert from_environment({**LEAST, "AWS_CA_BUNDLE": "/sdk.pem"}).ca_file == "/sdk.pem"
+    assert from_environment({**LEAST, "AWS_CA_BUNDLE": "/sdk.pem", "HOMEPORT_CA_FILE": "/ca.pem"}).ca_file == "/ca.pem"
 
 
 def test_a_host_without_a_scheme_is_https_as_the_upstream_agent_has_it():

@@ -23,6 +23,7 @@ def test_the_chain_is_one_visible_list():
     assert [step.__name__ for step in STEPS] == [
         "read_body",
         "route",
+        "refuse_pretenders",
         "verify_signature",
         "throttle",
         "refuse_not_built",

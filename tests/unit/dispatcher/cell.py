@@ -50,7 +50,7 @@ class Cell:
         return Dispatcher(store=self.store, clock=self.clock, ids=Ids(1), settings=self.settings, region=records.REGION, verify=self.verify)
 
     @staticmethod
-    def verify(method: str, path: str, query: bytes, headers: Any) -> tuple[str, str]:
+    def verify(method: str, path: str, query: bytes, headers: Any, origin: tuple[str, bool]) -> tuple[str, str]:
         """Everyone is root, but for those who bring the header `x-stranger`."""
         if any(name == b"x-stranger" for name, _ in headers):
             raise AccessDeniedError("The signature does not match.")

@@ -22,6 +22,10 @@ from homeport.store.etcd import messages
 
 CALL_SECONDS: Final = 2.0
 """How long one attempt may take; a member that is paused or cut off costs this much once."""
+LOOK_SECONDS: Final = 5.0
+"""Between two looks whether the files of certificates were replaced."""
+RETIRED_SECONDS: Final = 60.0
+"""How long calls of before such a change may go on."""
 PATIENCE_SECONDS: Final = 8.0
 """How long reads go on trying, member after member."""
 SILENT_SECONDS: Final = 5.0
@@ -73,6 +77,18 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
         read = [path.read_bytes() if path is not None else None for path in (self.ca, self.key, self.certificate)]
         return grpc.ssl_channel_credentials(*read)
 
+    def stamp(self) -> tuple[tuple[int, int] | None, ...]:
+        """What tells whether a file was replaced."""
+        return tuple(_stamp(path) for path in (self.ca, self.certificate, self.key) if path is not None)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
 
 class Endpoint:
     """One member, as the configuration names it: `http://host:port`, `https://host:port` or `host:port`."""
@@ -80,13 +96,17 @@ class Endpoint:
     def __init__(self, address: str, tls: Tls | None) -> None:
         parts = urlsplit(address if "://" in address else f"{'http' if tls is None else 'https'}://{address}")
         self.address = parts.netloc
-        credentials = (tls or Tls()).credentials() if parts.scheme == "https" else None
+        self.secure = parts.scheme == "https"
+        self.silent_until = 0.0
+        """Monotonic instant before which it is asked only when there is no other."""
+        self.connect((tls or Tls()).credentials() if self.secure else None)
+
+    def connect(self, credentials: Any) -> None:
+        """A new channel, for all calls that begin from now on; whoever had the one of before closes it."""
         if credentials is None:
             self.channel: Any = grpc.aio.insecure_channel(self.address, options=OPTIONS)
         else:
             self.channel = grpc.aio.secure_channel(self.address, credentials, options=OPTIONS)
-        self.silent_until = 0.0
-        """Monotonic instant before which it is asked only when there is no other."""
         self.calls: dict[str, Any] = {}
         for name, (path, request, response) in messages.CALLS.items():
             make = {"LeaseKeepAlive": self.channel.stream_stream, "Watch": self.channel.stream_stream, "Snapshot": self.channel.unary_stream}
@@ -110,6 +130,10 @@ class EtcdClient:
         self.term_since = -math.inf
         """When that was first heard; not before the second term that was heard of."""
         self._silenced: dict[Callable[[Endpoint], None], None] = {}
+        self._tls = tls
+        self._stamp = tls.stamp() if tls is not None else ()
+        self._look_at = clock.monotonic() + LOOK_SECONDS
+        self._retiring: set[asyncio.Task[None]] = set()
 
     @property
     def endpoint(self) -> Endpoint:
@@ -122,7 +146,8 @@ class EtcdClient:
         return tuple(self._endpoints)
 
     def when_silent(self, tell: Callable[[Endpoint], None]) -> None:
-        """Call `tell` with every member that lets a call time out, until `no_more`: for streams, which would wait at it for seconds more."""
+        """Call `tell` with every member that lets a call time out, or to which there is a new channel, until `no_more`: for streams, which would
+        wait at it for seconds more."""
         self._silenced[tell] = None
 
     def no_more(self, tell: Callable[[Endpoint], None]) -> None:
@@ -144,6 +169,7 @@ class EtcdClient:
 
         Raises EtcdRefusedError when nothing was changed and never will be, and EtcdUnavailableError when the outcome is unknown.
         """
+        self._take_replaced()
         endpoint = at or self.endpoint
         try:
             answer = await endpoint.calls[name](request, timeout=seconds or self._call_seconds, metadata=HAS_LEADER)
@@ -152,6 +178,31 @@ class EtcdClient:
         if answer.header.raft_term > self.term:
             self._note_term(answer.header.raft_term)
         return answer
+
+    def _take_replaced(self) -> None:
+        """Connect anew, once, when a certificate was replaced. Calls under way end on the connections of before, streams begin again."""
+        now = self.clock.monotonic()
+        if self._tls is None or now < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
+        found = self._tls.stamp()
+        if found == self._stamp or None in found:
+            return
+        credentials, self._stamp = self._tls.credentials(), found
+        for endpoint in self._endpoints:
+            if endpoint.secure:
+                task = asyncio.create_task(self._retire(endpoint.channel))
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
+                endpoint.connect(credentials)
+                for tell in tuple(self._silenced):
+                    tell(endpoint)
+
+    async def _retire(self, channel: Any) -> None:
+        try:
+            await self.clock.sleep(RETIRED_SECONDS)  # gRPC's own grace does not see the calls that wait in other tasks
+        finally:
+            await channel.close(grace=None)
 
     def _note_term(self, term: int) -> None:
         if self.term:
@@ -227,6 +278,9 @@ class EtcdClient:
 
     async def close(self) -> None:
         """Close every channel; calls under way fail."""
+        for task in tuple(self._retiring):
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
         for endpoint in self._endpoints:
             await endpoint.channel.close(grace=None)
 

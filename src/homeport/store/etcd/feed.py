@@ -30,6 +30,7 @@ class Feed:
         """The first revision that was not delivered yet."""
         self._stream: Any = None
         self._endpoint = client.endpoint
+        self._calls = self._endpoint.calls
         self._kicked = False
         self._pause = 0.0
 
@@ -51,7 +52,8 @@ class Feed:
                 task = asyncio.current_task()
                 if not self._kicked or (task is not None and task.cancelling()):
                     raise
-                self._client.leave(self._endpoint, silent=True)
+                if self._endpoint.calls is self._calls:  # else it was only connected anew
+                    self._client.leave(self._endpoint, silent=True)
             except grpc.aio.AioRpcError as error:
                 self._stop()
                 failure = self._client.failure(error, self._endpoint)
@@ -75,8 +77,9 @@ class Feed:
     async def _start(self) -> None:
         self._kicked = False
         self._endpoint = self._client.endpoint
+        self._calls = self._endpoint.calls
         self._client.when_silent(self._is_silent)
-        self._stream = self._endpoint.calls["Watch"](metadata=HAS_LEADER)
+        self._stream = self._calls["Watch"](metadata=HAS_LEADER)
         create = messages.WatchCreateRequest(key=self._key, range_end=self._end, start_revision=self.position)
         await self._stream.write(messages.WatchRequest(create_request=create))
 
