@@ -26,6 +26,7 @@ from homeport.model.ecs.service_revision import RevisionContainer, ServiceRevisi
 from homeport.model.ecs.task import Container, HostPortUse, NetworkBinding, Task
 from homeport.model.ecs.task_definition import HostPort, TaskDefinition, TaskDefinitionFamily
 from homeport.model.ecs.task_set import TaskSet
+from homeport.model.homeport.rule import Rule
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.group import Group
 from homeport.model.iam.policy import InlinePolicy, ManagedPolicy, PolicyVersion
@@ -361,6 +362,22 @@ SAMPLES: dict[str, Record] = {
         containers=(RevisionContainer(name="app", image="app:1", digest="sha256:00", consistent=True, note="because"),),
         document=b'{"loadBalancers":[]}',
         pinned_at=NOW + 1,
+    ),
+    "rules": Rule(
+        account=ACCOUNT,
+        name="no-privileged",
+        mode="ENFORCE",
+        message="No privileged containers.",
+        kinds=("task", "service"),
+        clusters=("prod*",),
+        families=("web",),
+        services=("web",),
+        require="service == 'web'",
+        violations="taskDefinition.containerDefinitions[?privileged].name",
+        version=2,
+        created_at=NOW,
+        updated_at=NOW + 1,
+        updated_by=f"arn:aws:iam::{ACCOUNT}:user/ann",
     ),
     "account_settings": AccountSetting(
         account=ACCOUNT, name="containerInsights", principal_arn=f"arn:aws:iam::{ACCOUNT}:user/ann", value="enhanced", set_at=NOW

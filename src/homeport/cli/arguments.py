@@ -54,6 +54,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     _what_if(commands.add_parser("what-if", help="where tasks would run if instances came, went or drained, or services wanted other counts"))
     _plan(commands.add_parser("plan", help="the steps that an update of a service would bring; nothing is changed"))
+    _rule(commands.add_parser("rule", help="what must hold of tasks, services and task definitions, and who violates it"))
     _server(commands.add_parser("server", help="run the control plane alone"))
     _agent(commands.add_parser("agent", help="run the agent alone"))
     _journal(commands.add_parser("journal", help="prove that the journal of changes is whole"))
@@ -282,6 +283,23 @@ def _plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minimum-healthy-percent", type=int, metavar="N")
     parser.add_argument("--maximum-percent", type=int, metavar="N")
     parser.add_argument("--force-new-deployment", action="store_true")
+
+
+def _rule(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    put = actions.add_parser("put", help="put the rule, or the rules, of a JSON file")
+    put.add_argument("file", type=Path, metavar="FILE")
+    put.add_argument("--mode", choices=("ENFORCE", "REPORT"), help="in place of the file's")
+    listed = actions.add_parser("list", help="the account's rules")
+    delete = actions.add_parser("delete", help="delete rules")
+    delete.add_argument("name", nargs="+", metavar="NAME")
+    test = actions.add_parser("test", help="what violates the account's rules, or those of a file; status 1 when something does")
+    test.add_argument("name", nargs="*", metavar="NAME", help="default: all of the account's")
+    test.add_argument("--rule", type=Path, metavar="FILE", help="rules that need not be put; nothing is changed")
+    test.add_argument("--cluster", metavar="NAME", help="only what is in it; default: everything, task definitions too")
+    for action in (put, listed, delete, test):
+        _data_dir(action)
+        action.add_argument("--json", action="store_true", help="as the API answers it")
 
 
 def _predicted(parser: argparse.ArgumentParser) -> None:

@@ -25,6 +25,7 @@ OWN_OPERATIONS: Final = (
     "CloseAccount",
     "CreateAccount",
     "DeleteAccountQuota",
+    "DeleteRule",
     "DescribeAccount",
     "DescribeAt",
     "DescribeCapacity",
@@ -32,10 +33,13 @@ OWN_OPERATIONS: Final = (
     "ExplainPlacement",
     "ListAccountQuotas",
     "ListAccounts",
+    "ListRules",
     "PredictChanges",
     "PredictServiceUpdate",
     "PutAccountQuota",
+    "PutRule",
     "ReopenAccount",
+    "TestRules",
 )
 """Homeport's own operations, which have another target and signing name."""
 CALL_TIMEOUT_SECONDS: Final = 30.0

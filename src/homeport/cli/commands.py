@@ -25,6 +25,7 @@ from homeport.cli.logs import logs
 from homeport.cli.packages import FOR_TESTS, ensure
 from homeport.cli.prediction import plan, what_if
 from homeport.cli.reading import describe, list_resources
+from homeport.cli.rule import rule
 from homeport.cli.servers import restart_servers, server_status
 from homeport.cli.settings import settings_for_start
 from homeport.cli.start import agent_environment, port_of, start_agent, start_server, wait_for_agent, wait_for_server
@@ -97,6 +98,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "explain": explain,
     "what-if": what_if,
     "plan": plan,
+    "rule": rule,
     "server": server,
     "agent": agent,
     "prepare": prepare,

@@ -36,6 +36,11 @@ def _ecs(region: str, account: str, resource: str) -> str:
     return f"arn:aws:ecs:{region}:{account}:{resource}"
 
 
+def rule_arn(region: str, account: str, name: str) -> str:
+    """ARN of a rule, which is Homeport's own."""
+    return f"arn:aws:homeport:{region}:{account}:rule/{name}"
+
+
 def cluster_arn(region: str, account: str, cluster: str) -> str:
     """ARN of a cluster."""
     return _ecs(region, account, f"cluster/{cluster}")

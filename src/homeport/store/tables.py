@@ -35,6 +35,7 @@ from homeport.model.ecs.service_revision import ServiceRevision
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition, TaskDefinitionFamily
 from homeport.model.ecs.task_set import TaskSet
+from homeport.model.homeport.rule import Rule
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.group import Group
 from homeport.model.iam.policy import ManagedPolicy
@@ -269,6 +270,8 @@ DAEMON_DEPLOYMENTS: Final = Table(
 )
 DAEMON_REVISIONS: Final = Table("daemon_revisions", DaemonRevision, lambda r: r.key, indexes={"daemon": lambda r: (r.daemon_key,)})
 
+RULES: Final = Table("rules", Rule, lambda r: r.key)
+
 TABLES: Final[tuple[Table[Any], ...]] = (
     INSTALLATION,
     ACCOUNTS,
@@ -301,4 +304,5 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     GATEWAYS,
     GATEWAY_ASSOCIATIONS,
     EXPRESS_GATEWAY_SERVICES,
+    RULES,
 )

@@ -495,6 +495,13 @@ PROD_WHOLE = [
     (f"ecs:Describe{name}", f"{ARN}{kind}/prod/*")
     for name, kind in (("Services", "service"), ("Tasks", "task"), ("ContainerInstances", "container-instance"))
 ]
+RULES_READ = [("ecs:DescribeTaskDefinition", "*"), ("ecs:DescribeDaemonTaskDefinition", f"{ARN}daemon-task-definition/*")]
+IN_PROD = [
+    ("ecs:DescribeServices", f"{ARN}service/*"),
+    ("ecs:DescribeTaskSets", f"{ARN}task-set/*/ecs-svc/*"),
+    ("ecs:DescribeDaemon", f"{ARN}daemon/*"),
+    ("ecs:DescribeTasks", f"{ARN}task/*"),
+]
 OWN = [
     (
         "DescribeHistory",
@@ -511,6 +518,10 @@ OWN = [
     ("ExplainPlacement", {"resource": f"task/prod/{ID}"}, [("ecs:DescribeTasks", f"{ARN}task/prod/{ID}"), *PROD_WHOLE]),
     ("PredictChanges", {"cluster": "prod", "changes": [{"kind": "LOSE_AVAILABILITY_ZONE"}]}, PROD_WHOLE),
     ("PredictServiceUpdate", {"request": {"cluster": PROD, "service": "web"}}, PROD_WHOLE),
+    ("ListRules", {}, []),
+    ("TestRules", {"cluster": "prod"}, [*RULES_READ, *((action, resource.replace("/*", "/prod/*", 1)) for action, resource in IN_PROD)]),
+    ("TestRules", {}, [*RULES_READ, *((action, resource.replace("/*", "/*/*", 1)) for action, resource in IN_PROD)]),
+    ("DescribeHistory", {"resource": "rule/r"}, [("homeport:ListRules", "*")]),
     ("DescribeCapacity", {}, [("ecs:DescribeCapacityProviders", f"{ARN}capacity-provider/*")]),
     ("DescribeCapacity", {"capacityProviders": ["pool"]}, [("ecs:DescribeCapacityProviders", f"{ARN}capacity-provider/pool")]),
 ]
@@ -525,6 +536,14 @@ async def test_our_own_operations_tell_only_what_their_caller_may_read(installat
     asked = await installation.context.store.view(lambda reader: homeport_permission.asks(call, request, reader))
     assert [(ask.action, ask.resource) for ask in asked] == [(f"homeport:{operation}", "*"), *told]
     assert all(ask.context["ecs:cluster"] == PROD for ask in asked if "/prod/" in ask.resource)
+
+
+@pytest.mark.parametrize(("operation", "members"), [("PutRule", {"name": "r", "mode": "REPORT", "require": "a"}), ("DeleteRule", {"name": "r"})])
+async def test_changing_a_rule_is_asked_for_that_rule(installation, operation, members):
+    request = json.decode(model.load("homeport").operations[operation], msgspec.json.encode(members))
+    call = Call(context=installation.context, operation=operation, request_id="r", account=ACCOUNT, principal_arn=BOB)
+    asked = await installation.context.store.view(lambda reader: homeport_permission.asks(call, request, reader))
+    assert [(ask.action, ask.resource) for ask in asked] == [(f"homeport:{operation}", f"arn:aws:homeport:us-east-1:{ACCOUNT}:rule/r")]
 
 
 def test_each_of_our_own_operations_says_what_it_tells():

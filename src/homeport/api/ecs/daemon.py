@@ -15,6 +15,7 @@ from homeport.api import idempotency, pagination
 from homeport.api.call import Call
 from homeport.api.ecs import daemon_members as members
 from homeport.api.ecs import lookup, page
+from homeport.api.ecs.admission import admit_daemon
 from homeport.api.ecs.capacity_provider import name_in
 from homeport.api.ecs.daemon_json import daemon_json
 from homeport.api.ecs.daemon_task_definition import daemon_task_definition_of
@@ -69,6 +70,7 @@ async def create_daemon(call: Call, request: Any) -> dict[str, Any]:
             capacity_providers=revision.capacity_providers,
             tags=tags,
         )
+        admit_daemon(tx, call, daemon, revision)
         tx.put(DAEMON_REVISIONS, revision)
         daemon = _deploy(tx, call, with_revision(daemon, revision, completed=None), configuration=configuration)
         once.remember(tx, (daemon.key, daemon.deployment_id))
@@ -184,6 +186,7 @@ async def update_daemon(call: Call, request: Any) -> dict[str, Any]:
         if before is None:
             raise DaemonNotFoundError
         revision = _revision(tx, call, request, cluster=cluster, before=before)
+        admit_daemon(tx, call, daemon, revision)
         completed = tx.get(DAEMON_REVISIONS, f"{daemon.key}/{daemon.completed_revision_id}") if daemon.completed_revision_id else None
         tx.put(DAEMON_REVISIONS, revision)
         daemon = _deploy(tx, call, with_revision(daemon, revision, completed=completed), configuration=configuration)

@@ -15,6 +15,7 @@ import msgspec
 from homeport.api import pagination
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, page
+from homeport.api.ecs.admission import admit_daemon_task_definition
 from homeport.api.ecs.tag_rules import tags_of
 from homeport.api.ecs.task_definition_registration import check_size, numbered, unnumbered
 from homeport.api.ecs.task_definition_rules import Checked, checked
@@ -53,6 +54,7 @@ async def register_daemon_task_definition(call: Call, request: Any) -> dict[str,
 
     def register(tx: Transaction) -> dict[str, Any]:
         made = _registered(numbered(tx, call, DAEMON_TASK_DEFINITION_FAMILIES, blank), shown, tags)
+        admit_daemon_task_definition(tx, call, made)
         tx.put(DAEMON_TASK_DEFINITIONS, made)
         return {"daemonTaskDefinitionArn": definition_arn(call.region, made)}
 

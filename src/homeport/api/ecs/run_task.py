@@ -7,6 +7,7 @@ Source: ecs-reference 3.5 and 3.7. Placement is asked inside the transaction, si
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from homeport.api import idempotency
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, tag_rules, task_input
+from homeport.api.ecs.admission import admit_tasks
 from homeport.api.ecs.cluster_capacity import acting_strategy, waits_for
 from homeport.api.ecs.task_json import RENDERER
 from homeport.errors import ClientError, InvalidParameterError
@@ -100,6 +102,13 @@ def _tags(call: Call, request: Any, cluster: Cluster, definition: TaskDefinition
     return tuple(tags.items())
 
 
+def _admit(reader: Reader, call: Call, order: _Order, providers: Sequence[str] = ("",)) -> None:
+    """Raise AccessDeniedError when an enforced rule forbids a task of `order` by one of the capacity `providers`."""
+    overrides = msgspec.json.encode(order.overrides) if order.overrides else b""
+    fields = {"cluster": order.cluster.name, "group": order.group, "launch_type": order.launch_type, "overrides": overrides, "tags": order.tags}
+    admit_tasks(reader, call, order.definition, providers=providers, **fields)
+
+
 def _placement_request(
     order: _Order, constraints: tuple[PlacementConstraint, ...], *, strategies: Any = None, provider: str = ""
 ) -> PlacementRequest:
@@ -171,6 +180,7 @@ async def run_task(call: Call, request: Any) -> dict[str, Any]:
             return again
         order = _order(tx, call, request, launch_type)
         strategy = acting_strategy(tx, call, cluster=order.cluster, request=request)
+        _admit(tx, call, order, [item.capacity_provider for item in strategy] or [""])
         constraints = task_input.constraints_of(request.placementConstraints, order.definition)
         counts: Counter[str] = Counter()
         tasks: list[Task] = []
@@ -223,8 +233,10 @@ async def start_task(call: Call, request: Any) -> dict[str, Any]:
         tasks: list[Task] = []
         failures: list[dict[str, str]] = []
         order = _order(tx, call, request, "EC2")
-        for reference in request.containerInstances:
-            key = lookup.container_instance_key(call, order.cluster, reference)
+        keys = [lookup.container_instance_key(call, order.cluster, reference) for reference in request.containerInstances]
+        for launch_type in sorted({instance.launch_type for key in keys if (instance := tx.get(CONTAINER_INSTANCES, key))}):
+            _admit(tx, call, msgspec.structs.replace(order, launch_type=launch_type))
+        for key in keys:
             instance = tx.get(CONTAINER_INSTANCES, key)
             shown = arn.container_instance_arn(call.region, order.cluster.account, order.cluster.name, key.rsplit("/", 1)[1])
             reason = _start_refusal(call, order, instance)

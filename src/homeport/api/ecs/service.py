@@ -15,6 +15,7 @@ import msgspec
 from homeport.api import idempotency, pagination
 from homeport.api.call import Call
 from homeport.api.ecs import deployment_controller, lookup, page, quota, service_input, task_input, task_set
+from homeport.api.ecs.admission import admit_service
 from homeport.api.ecs.cluster_capacity import acting_strategy
 from homeport.api.ecs.daemon_input import as_daemon, refuse_for_daemon
 from homeport.api.ecs.deployment_configuration import with_configuration
@@ -66,6 +67,7 @@ async def create_service(call: Call, request: Any) -> dict[str, Any]:
             return {"service": service_json(tx, call, again, with_tags=True)}
         quota.refuse_more_services(tx, call, cluster.key)
         service = _new_service(tx, call, request, cluster)
+        admit_service(tx, call, service)
         tx.put(SERVICES, service)
         _first_version(tx, service, call.ids.digits(19))
         once.remember(tx, (service.key,))
@@ -168,7 +170,9 @@ async def update_service(call: Call, request: Any) -> dict[str, Any]:
             service = msgspec.structs.replace(service, family=definition.family, revision=definition.revision)
         if request.taskDefinition or request.placementConstraints:
             service_input.check_constraints(service, _definition(tx, service))
-        if request.forceNewDeployment or starts_deployment(before, service):
+        deploys = bool(request.forceNewDeployment or starts_deployment(before, service))
+        admit_service(tx, call, service, before=before, deploys=deploys)
+        if deploys:
             service = msgspec.structs.replace(service, steady=False, completed_revision_id=_completed_revision_id(tx, service))
             _start_deployment(tx, service, call.ids.digits(19))
         elif service.deployment_configuration != before.deployment_configuration:

@@ -15,6 +15,7 @@ import msgspec
 from homeport.api import pagination
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, page
+from homeport.api.ecs.admission import admit_task_definition
 from homeport.api.ecs.tag_rules import tags_json, tags_of
 from homeport.api.ecs.task_definition_compatibility import compatibilities
 from homeport.api.ecs.task_definition_json import task_definition_json
@@ -46,6 +47,7 @@ async def register_task_definition(call: Call, request: Any) -> dict[str, Any]:
 
     def register(tx: Transaction) -> TaskDefinition:
         definition = numbered(tx, call, TASK_DEFINITION_FAMILIES, blank)
+        admit_task_definition(tx, call, definition)
         tx.put(TASK_DEFINITIONS, definition)
         return definition
 

@@ -14,6 +14,7 @@ import msgspec
 from homeport.api import idempotency
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, task_input, task_set_input
+from homeport.api.ecs.admission import admit_task_set
 from homeport.api.ecs.cluster_capacity import acting_strategy
 from homeport.api.ecs.service_counts import Counts
 from homeport.api.ecs.service_input import CLIENT_TOKEN_CHARACTERS_MAX, with_strategy
@@ -52,6 +53,7 @@ async def create_task_set(call: Call, request: Any) -> dict[str, Any]:
         found = _made_before(tx, once)
         if found is None:
             found = msgspec.structs.replace(_new_task_set(tx, call, request, service), scale=scale, tags=tags)
+            admit_task_set(tx, call, found)
             tx.put(TASK_SETS, found)
             once.remember(tx, (found.key,))
         return _answer(tx, call, service, found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from homeport.api.call import Handler
-from homeport.api.homeport import account, capacity, explain, history, past, prediction
+from homeport.api.homeport import account, capacity, explain, history, past, prediction, rule, rule_report
 
 OPERATIONS: Final[dict[str, Handler]] = {
     "CloseAccount": account.close_account,
@@ -25,4 +25,8 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "PredictChanges": prediction.predict_changes,
     "PredictServiceUpdate": prediction.predict_service_update,
     "ExplainPlacement": explain.explain_placement,
+    "PutRule": rule.put_rule,
+    "DeleteRule": rule.delete_rule,
+    "ListRules": rule.list_rules,
+    "TestRules": rule_report.test_rules,
 }

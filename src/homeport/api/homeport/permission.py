@@ -1,7 +1,7 @@
 """What a caller of Homeport's own operations must be allowed to do.
 
-Owns: `asks`. Never decides. Each operation is an action of the prefix homeport, which has no resources; what it tells of clusters and of what is in
-them needs as well what the operations of Amazon ECS need that tell it.
+Owns: `asks`. Never decides. Each operation is an action of the prefix homeport, which has no resources but rules; what it tells of clusters and of
+what is in them needs as well what the operations of Amazon ECS need that tell it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from homeport.store.tables import (
     DEPLOYMENTS,
     EXPRESS_GATEWAY_SERVICES,
     GATEWAYS,
+    RULES,
     SERVICE_REVISIONS,
     SERVICES,
     TASK_DEFINITIONS,
@@ -60,7 +61,8 @@ _DESCRIBED_BY: Final = {
 
 def asks(call: Call, request: Any, reader: Reader) -> list[Ask]:
     """Everything that the caller of `request` must be allowed, each of it. Raises ApiError for references that can name nothing."""
-    return [Ask(f"homeport:{call.operation}", "*", {}), *_TOLD[call.operation](call, request, reader)]
+    resource = arn.rule_arn(call.region, call.account, request.name) if call.operation in _ON_RULES else "*"
+    return [Ask(f"homeport:{call.operation}", resource, {}), *_TOLD[call.operation](call, request, reader)]
 
 
 def _at(call: Call, request: Any, reader: Reader) -> list[Ask]:
@@ -119,6 +121,24 @@ _OF_ACCOUNTS: Final = (
     "ReopenAccount",
 )
 """Their handlers demand the management account of everybody, also of roots, who are not asked here."""
+
+
+def _report(call: Call, request: Any, reader: Reader) -> list[Ask]:
+    """Everything that rules look at, of the cluster or of all."""
+    cluster = lookup.cluster_name(call, request.cluster) if request.cluster else "*"
+    keys = {"ecs:cluster": arn.cluster_arn(call.region, call.account, cluster)}
+    resources = {
+        "DescribeTaskDefinition": "*",
+        "DescribeDaemonTaskDefinition": f"arn:aws:ecs:{call.region}:{call.account}:daemon-task-definition/*",
+        "DescribeServices": arn.service_arn(call.region, call.account, cluster, "*"),
+        "DescribeTaskSets": arn.task_set_arn(call.region, call.account, cluster, "*", "*"),
+        "DescribeDaemon": arn.daemon_arn(call.region, f"{call.account}/{cluster}/*"),
+        "DescribeTasks": arn.task_arn(call.region, call.account, cluster, "*"),
+    }
+    return [Ask(f"ecs:{action}", resource, keys if cluster in resource else {}) for action, resource in resources.items()]
+
+
+_ON_RULES: Final = ("PutRule", "DeleteRule")
 _TOLD: Final[dict[str, Callable[[Call, Any, Reader], list[Ask]]]] = {
     "DescribeAt": _at,
     "DescribeCapacity": _capacity,
@@ -127,10 +147,16 @@ _TOLD: Final[dict[str, Callable[[Call, Any, Reader], list[Ask]]]] = {
     "PredictChanges": _changes,
     "PredictServiceUpdate": _update,
     **dict.fromkeys(_OF_ACCOUNTS, _nothing),
+    "PutRule": _nothing,
+    "DeleteRule": _nothing,
+    "ListRules": _nothing,
+    "TestRules": _report,
 }
 
 
 def _told_of(call: Call, place: Place) -> Ask:
+    if place.table is RULES:
+        return Ask("homeport:ListRules", "*", {})
     action, resource = _DESCRIBED_BY[place.table.name], arn_of(call, place)
     parts = place.key.split("/")
     keys = {"ecs:cluster": arn.cluster_arn(call.region, *parts[:2])} if len(parts) > 2 else {}

@@ -42,6 +42,7 @@ from homeport.store.tables import (
     DAEMON_TASK_DEFINITIONS,
     DAEMONS,
     DEPLOYMENTS,
+    RULES,
     SERVICE_REVISIONS,
     SERVICES,
     TASK_DEFINITION_FAMILIES,
@@ -182,7 +183,7 @@ def _records(reader: Reader, account: str, cluster_key: str) -> Iterator[Forked]
             yield TASKS, task
 
 
-_OF_ACCOUNT: Final[tuple[Table[Any], ...]] = (DAEMON_TASK_DEFINITION_FAMILIES, DAEMON_TASK_DEFINITIONS)
+_OF_ACCOUNT: Final[tuple[Table[Any], ...]] = (DAEMON_TASK_DEFINITION_FAMILIES, DAEMON_TASK_DEFINITIONS, RULES)
 _OF_DAEMONS: Final[tuple[Table[Any], ...]] = (DAEMONS, DAEMON_DEPLOYMENTS, DAEMON_REVISIONS)
 
 

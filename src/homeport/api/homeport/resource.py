@@ -27,6 +27,7 @@ from homeport.store.tables import (
     DEPLOYMENTS,
     EXPRESS_GATEWAY_SERVICES,
     GATEWAYS,
+    RULES,
     SERVICE_REVISIONS,
     SERVICES,
     TASK_DEFINITIONS,
@@ -34,7 +35,7 @@ from homeport.store.tables import (
     TASKS,
 )
 
-IN_ACCOUNT: Final[dict[str, Table[Any]]] = {"cluster": CLUSTERS, "capacity-provider": CAPACITY_PROVIDERS, "gateway": GATEWAYS}
+IN_ACCOUNT: Final[dict[str, Table[Any]]] = {"cluster": CLUSTERS, "capacity-provider": CAPACITY_PROVIDERS, "gateway": GATEWAYS, "rule": RULES}
 """Kinds of resources whose names are unique in the account."""
 IN_CLUSTER: Final[dict[str, Table[Any]]] = {"service": SERVICES, "daemon": DAEMONS, "task": TASKS, "container-instance": CONTAINER_INSTANCES}
 """Kinds of resources whose names are unique in a cluster only, by the word that their ARNs have."""
@@ -104,6 +105,8 @@ def arn_of(call: Call, place: Place) -> str:
         return arn.cluster_arn(call.region, account, rest)
     if place.table is CAPACITY_PROVIDERS:
         return arn.capacity_provider_arn(call.region, account, rest)
+    if place.table is RULES:
+        return arn.rule_arn(call.region, account, rest)
     if place.table is GATEWAYS:
         return arn.gateway_arn(call.region, account, rest)
     if place.table in DEFINITIONS.values():
@@ -135,7 +138,7 @@ _ARNS_OF_KEYS: Final[dict[str, Callable[[str, str], str]]] = {
 def _own(call: Call, text: str) -> str:
     """KIND/… of an ARN of this account and region."""
     found = parse_arn(text)
-    if found is None or found.service != "ecs" or (found.region, found.account) != (call.region, call.account):
+    if found is None or found.service not in ("ecs", "homeport") or (found.region, found.account) != (call.region, call.account):
         raise InvalidParameterError(f"{text} is no ARN of Amazon ECS in region {call.region} and account {call.account}")
     return found.resource
 

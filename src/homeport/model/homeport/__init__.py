@@ -1,0 +1,1 @@
+"""The records of what Homeport has beside Amazon's services."""

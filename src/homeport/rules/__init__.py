@@ -1,0 +1,1 @@
+"""Policy as tests: expressions over API objects, and what they say. Pure."""
