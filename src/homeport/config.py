@@ -52,6 +52,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """An agent that answered nothing for this long is disconnected."""
     session_max_seconds: float = 1_500.0
     """Age at which the server closes an agent's connection (the agent's own limit is 30 min)."""
+    instance_session_seconds: float = 3_600.0
+    """How long the credentials of a host's agent are good; it renews them when two thirds of that are over."""
     clock_skew_seconds: float = 300.0
     """How far a request's signing time may be from the server's clock."""
     body_bytes_max: int = 1_048_576

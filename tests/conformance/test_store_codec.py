@@ -29,6 +29,8 @@ from homeport.model.ecs.task_set import TaskSet
 from homeport.model.homeport.rule import Rule
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.group import Group
+from homeport.model.iam.instance_identity import InstanceIdentity
+from homeport.model.iam.join_token import JoinToken
 from homeport.model.iam.policy import InlinePolicy, ManagedPolicy, PolicyVersion
 from homeport.model.iam.role import InstanceProfile, Role
 from homeport.model.iam.session_key import SessionKey
@@ -76,6 +78,32 @@ SAMPLES: dict[str, Record] = {
     ),
     "accounts": Account(id=ACCOUNT, name="red", created_at=NOW, status="SUSPENDED", closed_at=NOW + 1, quotas=(("clusters_max", 3),)),
     "session_keys": SessionKey(id="abcd1234", secret="not-a-secret", created_at=NOW),
+    "join_tokens": JoinToken(
+        id="abcdefghij12",
+        account=ACCOUNT,
+        secret_sha256="00" * 32,
+        cluster="default",
+        role_arn=f"arn:aws:iam::{ACCOUNT}:role/ecsInstanceRole",
+        role_id="AROAEXAMPLE",
+        instance=f"{ACCOUNT}/default/0123456789abcdef0123456789abcdef",
+        uses=3,
+        uses_left=2,
+        created_at=NOW,
+        created_by=f"arn:aws:iam::{ACCOUNT}:root",
+        expires_at=NOW + 3600,
+    ),
+    "instance_identities": InstanceIdentity(
+        id="hi-0123456789abcdef0",
+        account=ACCOUNT,
+        cluster="default",
+        role_arn=f"arn:aws:iam::{ACCOUNT}:role/ecsInstanceRole",
+        role_id="AROAEXAMPLE",
+        public_key=bytes(32),
+        token_id="abcdefghij12",
+        joined_at=NOW,
+        proved_at=NOW + 1,
+        instance=f"{ACCOUNT}/default/0123456789abcdef0123456789abcdef",
+    ),
     "users": User(
         account=ACCOUNT,
         name="Ann",

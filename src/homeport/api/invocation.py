@@ -27,14 +27,18 @@ ANSWER_BYTES_MAX: Final = 262_144
 """A longer answer is not kept, so that a transaction stays within its bound; what has such answers may be repeated."""
 REPEATABLE: Final = frozenset(
     (
+        "CreateJoinToken",
         "DiscoverPollEndpoint",
+        "Join",
         "RegisterContainerInstance",
+        "RenewInstanceCredentials",
         "SubmitAttachmentStateChanges",
         "SubmitContainerStateChange",
         "SubmitTaskStateChange",
     )
 )
-"""What agents call. Reports come at least once by contract, and a registration has a client token."""
+"""What agents call. Reports come at least once by contract, a registration has a client token, joining a key and renewing a proof. And what must
+not be kept: a join token that is made again is another one, and nobody knows the first."""
 _RECORDS: Final[Mapping[str, type[Record]]] = {table.record.__name__: table.record for table in TABLES}
 
 

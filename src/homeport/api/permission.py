@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
+from homeport.api import own_instance
 from homeport.errors import AccessDeniedError, UnrecognizedClientError
 from homeport.iam.evaluate import Decision, PolicyType, Request, evaluate, refusal
 from homeport.iam.principal import Principal, PrincipalKind
@@ -63,14 +64,20 @@ class SessionVerifier:
 
     def verify(
         self, method: str, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]], origin: tuple[str, bool] = ("", False)
-    ) -> tuple[str, str]:
-        """As `Verifier.verify`, from a client at `origin` (address, whether over TLS); raises AccessDeniedError as well."""
+    ) -> tuple[str, str, str]:
+        """(account, principal ARN, identity of a host or "") behind the handshake of a client at `origin` (address, whether over TLS).
+
+        The principal of a host is its role: reports of many hosts become one transaction, which names one principal. Whether the host may speak for
+        the instance, the dispatcher asks where it opens the session. Raises as `Verifier.verify`, and AccessDeniedError.
+        """
         caller = self._verifier.handshake(method, path, query, headers)
         if not self._guard.needs_none(caller.arn, caller.account):
             asked = self._asks(path, parse_qs(query.decode("latin-1")), caller.account)
             asking = principal_of(caller.arn, caller.account, caller.session)
             self._guard.judge(asking, self._region, asked, origin=Origin(*origin, "", self._verifier.now()), session=caller.session)
-        return caller.account, caller.arn
+        if caller.session is not None and caller.session.instance:
+            return caller.account, caller.session.source_arn, caller.session.instance
+        return caller.account, caller.arn, ""
 
     def _asks(self, path: str, query: Mapping[str, Sequence[str]], account: str) -> list[Ask]:
         door = _DOORS.get(path)
@@ -122,7 +129,12 @@ class Guard:
         if session is not None:
             _require_callable(session, service, call.operation)
         principal = principal_of(call.principal_arn, call.account, session)
-        await call.view(lambda reader: self.judge(principal, call.region, asks(call, request, reader), origin=origin, session=session))
+
+        def decide(reader: Reader) -> None:
+            own_instance.require_known(reader, session)
+            self.judge(principal, call.region, asks(call, request, reader), origin=origin, session=session)
+
+        await call.view(decide)
 
     def judge(self, principal: Principal, region: str, asks: Iterable[Ask], *, origin: Origin, session: Session | None = None) -> None:
         """Return if `principal` may do all of `asks`. Raises AccessDeniedError with the reason."""

@@ -34,6 +34,10 @@ AsgiHandler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SERVICES: Final = ("ecs", "homeport", "iam", "sts")
 """The models whose operations this front door has. A request says by target, or by action and version, which it means, and is signed for it."""
+UNSIGNED: Final = frozenset({("homeport", "Join"), ("homeport", "RenewInstanceCredentials")})
+"""Operations, by signing name, whose handlers find out themselves who asks: by a token, or a proof in the request."""
+NOBODY: Final = Principal("", "")
+"""The principal of such a call."""
 REQUEST_ID: Final = "homeport.request_id"
 """Key under which a websocket's scope holds the id of the handshake's request."""
 
@@ -368,6 +372,9 @@ def verify_signature(application: Application, exchange: Exchange) -> None:
     scope = exchange.scope
     modelled = exchange.route.operation.model if exchange.route else None
     service = modelled.signing_name if modelled else SERVICES[0]
+    if exchange.route is not None and (service, exchange.route.operation.name) in UNSIGNED:
+        exchange.principal = NOBODY
+        return
     signed = sigv4.Request(scope["method"], scope["raw_path"], scope["query_string"], exchange.headers, hashlib.sha256(exchange.body).hexdigest())
     exchange.principal = application.verifier.principal(signed, service=service, is_global=modelled is not None and modelled.is_global)
 
@@ -400,7 +407,13 @@ def decode(application: Application, exchange: Exchange) -> None:
 def authorize(application: Application, exchange: Exchange) -> Awaitable[None] | None:
     """Let pass what the caller's policies allow. The account's root has none and may do everything."""
     found, principal, guard = exchange.route, exchange.principal, application.guard
-    if guard is None or found is None or principal is None or (principal.session is None and guard.needs_none(principal.arn, principal.account)):
+    if (
+        guard is None
+        or found is None
+        or principal is None
+        or principal is NOBODY
+        or (principal.session is None and guard.needs_none(principal.arn, principal.account))
+    ):
         return None
     service = found.operation.model.signing_name
     return guard.check(_call(application, exchange, ""), exchange.request, service=service, origin=origin_of(application, exchange))

@@ -27,6 +27,8 @@ class OpenSession(msgspec.Struct, frozen=True, tag=True):
     key: str
     session_id: str
     server: str
+    identity: str = ""
+    """The host that connects; "" for an agent with other credentials than a host's."""
 
     @property
     def cause(self) -> str:
@@ -35,6 +37,7 @@ class OpenSession(msgspec.Struct, frozen=True, tag=True):
 
     def apply(self, tx: Transaction) -> ContainerInstance:
         """Carry it out."""
+        liveness.require_own(tx, self.key, self.identity)
         return liveness.opened(tx, self.key, session_id=self.session_id, server=self.server)
 
 

@@ -28,14 +28,15 @@ from homeport.ids import Ids
 from homeport.model import arn
 from homeport.model.ecs.container_instance import INACTIVE, ContainerInstance
 from homeport.model.ecs.task import Task
+from homeport.model.iam.instance_identity import InstanceIdentity
 from homeport.store.store import Store
 from homeport.store.table import Change, Commit, Reader
-from homeport.store.tables import CONTAINER_INSTANCES, TASKS
+from homeport.store.tables import CONTAINER_INSTANCES, INSTANCE_IDENTITIES, TASKS
 
 Headers = Sequence[tuple[bytes, bytes]]
-Verify = Callable[[str, str, bytes, Headers, tuple[str, bool]], tuple[str, str]]
-"""(method, path, query string, headers, (the client's address, whether over TLS)) of a request without a body → (account, principal ARN).
-Raises ApiError."""
+Verify = Callable[[str, str, bytes, Headers, tuple[str, bool]], tuple[str, str] | tuple[str, str, str]]
+"""(method, path, query string, headers, (the client's address, whether over TLS)) of a request without a body → (account, principal ARN, identity of
+a host or ""). Raises ApiError."""
 
 REPORTS_QUERY: Final = "stateReports"
 """Member of the control connection's query by which an agent asks to report there (value 1). The upstream agent knows nothing of it."""
@@ -45,6 +46,9 @@ RECONNECT_GRACE_SECONDS: Final = 15.0
 """How long an agent counts as connected after the server itself ended its connection, or was not there. Our agent is back within milliseconds,
 or after a longer absence of the server within 12 s, the longest of its delays."""
 
+REVOKED_PAUSE_SECONDS: Final = 1.0
+"""Between two questions whether a host was revoked, while the servers cannot agree on anything."""
+REVOKED: Final = "the host's identity was revoked"
 OVER: Final = "the session is over: the agent has a newer connection, or was given up while this server was away"
 
 _log = logging.getLogger(__name__)
@@ -133,9 +137,9 @@ class Dispatcher:
         """The ASGI application of /acs/ws."""
         await receive()
         try:
-            key, principal = await self._admit(scope, cluster="clusterArn", instance="containerInstanceArn")
+            key, principal, identity = await self._admit(scope, cluster="clusterArn", instance="containerInstanceArn")
             session_id = self._house.ids.hex()
-            instance = await self._house.commit(OpenSession(key, session_id, self._server))
+            instance = await self._house.commit(OpenSession(key, session_id, self._server, identity))
         except HomeportError as error:
             await _refuse(scope, receive, send, error)
             return
@@ -145,7 +149,7 @@ class Dispatcher:
             self._end(key, session_id)
             return
         reports = parse_qs(scope["query_string"].decode("latin-1")).get(REPORTS_QUERY) == ["1"]
-        session = Session(self._house, instance, send, reporter=principal if reports else None)
+        session = Session(self._house, instance, send, reporter=principal if reports else None, identity=identity)
         self._enter(session)
         code = await session.listen(receive)
         self._leave(session, code)
@@ -154,33 +158,35 @@ class Dispatcher:
         """The ASGI application of /tcs/ws."""
         await receive()
         try:
-            key, _ = await self._admit(scope, cluster="cluster", instance="containerInstance")
-            instance = await self._house.store.view(lambda reader: liveness.admitted(reader.get(CONTAINER_INSTANCES, key), key))
+            key, _, identity = await self._admit(scope, cluster="cluster", instance="containerInstance")
+            instance = await self._house.store.view(lambda reader: _published(reader, key, identity))
         except HomeportError as error:
             await _refuse(scope, receive, send, error)
             return
         await send({"type": "websocket.accept"})
-        session = TelemetrySession(self._house, instance, send)
+        session = TelemetrySession(self._house, instance, send, identity=identity)
         older = self._telemetry.get(session.key)
         if older is not None:
             older.close(NORMAL, "the agent has a newer connection")
         self._telemetry[session.key] = session
+        self._spawn(self._close_revoked((session,)))
         self._wheel.add(session, self._house.clock.monotonic())
         await session.listen(receive)
         if self._telemetry.get(session.key) is session:
             del self._telemetry[session.key]
 
-    async def _admit(self, scope: Event, *, cluster: str, instance: str) -> tuple[str, Principal]:
-        """Check the signature and the query; return the instance's key, and who signed."""
+    async def _admit(self, scope: Event, *, cluster: str, instance: str) -> tuple[str, Principal, str]:
+        """Check the signature and the query; return the instance's key, who signed, and which host that is, if it is one."""
         path = scope.get("raw_path") or scope["path"].encode()
         try:
             client = scope.get("client")
             origin = (client[0] if client else "", scope.get("scheme") == "wss")
-            account, principal = self._verify("GET", path.decode("latin-1"), scope["query_string"], scope["headers"], origin)
+            account, principal, *identity = self._verify("GET", path.decode("latin-1"), scope["query_string"], scope["headers"], origin)
         except ApiError as error:
             raise SessionRefusedError(liveness.SERVER_FAULT if error.temporary else liveness.ACCESS_DENIED, error.message) from error
         query = parse_qs(scope["query_string"].decode("latin-1"))
-        return instance_key(query.get(cluster, [""])[0], query.get(instance, [""])[0], account), Principal(account, principal)
+        key = instance_key(query.get(cluster, [""])[0], query.get(instance, [""])[0], account)
+        return key, Principal(account, principal), "".join(identity)
 
     # -- the table of sessions -------------------------------------------------------------------------------------------
 
@@ -196,6 +202,7 @@ class Dispatcher:
         self._wheel.add(session, self._house.clock.monotonic())
         session.resync()
         self._spawn(self._close_ended((session,)))
+        self._spawn(self._close_revoked((session,)))
 
     def _leave(self, session: Session, code: int) -> None:
         if self._sessions.get(session.key) is session:
@@ -231,6 +238,7 @@ class Dispatcher:
             for session in tuple(self._sessions.values()):
                 session.resync()
             self._spawn(self._close_ended(tuple(self._sessions.values())))
+            self._spawn(self._close_revoked((*self._sessions.values(), *self._telemetry.values())))
             try:
                 async for commit in watch:
                     self._route(commit)
@@ -246,6 +254,8 @@ class Dispatcher:
                 self._route_task(change)
             elif change.table == CONTAINER_INSTANCES.name:
                 self._route_instance(change)
+            elif change.table == INSTANCE_IDENTITIES.name:
+                self._route_identity(change)
 
     async def _close_ended(self, sessions: Sequence[Session]) -> None:
         """Close those that ended while this server did not see it: their agents come again, and count as connected again."""
@@ -259,6 +269,21 @@ class Dispatcher:
 
         for session in await self._house.store.view_local(ended):
             session.close(NORMAL, OVER)
+
+    async def _close_revoked(self, sessions: Sequence[Session | TelemetrySession]) -> None:
+        """Close those whose host was revoked between its handshake and now, or while this server did not see it."""
+        left = [session for session in sessions if session.identity]
+        while left and not self._stopping:
+            try:
+                revoked = await self._house.store.view(
+                    lambda reader: [session for session in left if not liveness.is_own(reader, session.key, session.identity)]
+                )
+            except HomeportError:  # nobody can tell now; who asks again later closes them later
+                await self._house.clock.sleep(REVOKED_PAUSE_SECONDS)
+                continue
+            for session in revoked:
+                session.close(GOING_AWAY, REVOKED)
+            return
 
     def _route_task(self, change: Change) -> None:
         before = change.before if isinstance(change.before, Task) else None
@@ -279,6 +304,17 @@ class Dispatcher:
                     connection.close(GOING_AWAY, "the container instance is deregistered")
         elif session is not None and liveness.is_over(after, session_id=session.id, opened=session.opened):
             session.close(NORMAL, OVER)
+
+    def _route_identity(self, change: Change) -> None:
+        """A host that is revoked, or is another instance now, loses the connections that it opened for this one."""
+        before = change.before if isinstance(change.before, InstanceIdentity) else None
+        after = change.after if isinstance(change.after, InstanceIdentity) else None
+        if before is None or not before.instance or (after is not None and after.instance == before.instance):
+            return
+        connections: list[Session | TelemetrySession | None] = [self._sessions.get(before.instance), self._telemetry.get(before.instance)]
+        for connection in connections:
+            if connection is not None and connection.identity == before.id:
+                connection.close(GOING_AWAY, REVOKED)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -305,6 +341,12 @@ def instance_key(cluster: str, instance: str, account: str) -> str:
     if cluster and cluster.rpartition("/")[2] != parts[1]:
         raise SessionRefusedError(liveness.INVALID_CLUSTER, f"The container instance is not registered in cluster {cluster}.")
     return f"{account}/{parts[1]}/{parts[2]}"
+
+
+def _published(reader: Reader, key: str, identity: str) -> ContainerInstance:
+    """The instance that an agent may publish for. Raises SessionRefusedError."""
+    liveness.require_own(reader, key, identity)
+    return liveness.admitted(reader.get(CONTAINER_INSTANCES, key), key)
 
 
 async def _refuse(scope: Event, receive: Receive, send: Send, error: HomeportError) -> None:

@@ -17,7 +17,7 @@ from homeport.errors import HomeportError
 from homeport.model.ecs.container_instance import INACTIVE, AgentSession, ContainerInstance
 from homeport.model.record import Instant
 from homeport.store.table import Reader, Transaction
-from homeport.store.tables import CONTAINER_INSTANCES
+from homeport.store.tables import CONTAINER_INSTANCES, INSTANCE_IDENTITIES
 
 INVALID_INSTANCE: Final = "InvalidInstanceException"
 INACTIVE_INSTANCE: Final = "InactiveInstanceException"
@@ -46,6 +46,20 @@ def admitted(instance: ContainerInstance | None, key: str) -> ContainerInstance:
     if instance.status == INACTIVE:
         raise SessionRefusedError(INACTIVE_INSTANCE, f"Container instance {instance.id} is deregistered.")
     return instance
+
+
+def is_own(reader: Reader, key: str, identity: str) -> bool:
+    """Whether the host `identity` is the instance under `key`, and was not revoked; true of an agent with other credentials than a host's ("")."""
+    known = reader.get(INSTANCE_IDENTITIES, identity) if identity else None
+    return not identity or (known is not None and known.instance == key)
+
+
+def require_own(reader: Reader, key: str, identity: str) -> None:
+    """Raises SessionRefusedError unless `is_own`."""
+    if not is_own(reader, key, identity):
+        raise SessionRefusedError(
+            ACCESS_DENIED, f"Container instance {key.rpartition('/')[2]} is not that of host {identity}, or the host was revoked."
+        )
 
 
 def opened(tx: Transaction, key: str, *, session_id: str, server: str) -> ContainerInstance:

@@ -139,11 +139,14 @@ class Session:
         "_unacknowledged",
         "closed_because",
         "id",
+        "identity",
         "opened",
     )
 
-    def __init__(self, house: House, instance: ContainerInstance, send: Send, *, reporter: Principal | None = None) -> None:
-        """`instance` as `liveness.open_session` returned it; its session is this one. `reporter`: who reports here, if the agent asked for that."""
+    def __init__(self, house: House, instance: ContainerInstance, send: Send, *, reporter: Principal | None = None, identity: str = "") -> None:
+        """`instance` as `liveness.open_session` returned it; its session is this one. `reporter`: who reports here, if the agent asked for that.
+        `identity`: the host that opened the connection, "" for other credentials than a host's."""
+        self.identity = identity
         assert instance.session is not None
         now = house.clock.monotonic()
         settings = house.settings

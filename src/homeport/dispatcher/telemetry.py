@@ -50,9 +50,11 @@ def body_of(frame: str | bytes) -> str | bytes:
 class TelemetrySession:
     """The telemetry of one instance's agent. The connection before it is what authenticated it; a frame's own signature is not looked at."""
 
-    __slots__ = ("_ended", "_expires", "_house", "_instance", "_send")
+    __slots__ = ("_ended", "_expires", "_house", "_instance", "_send", "identity")
 
-    def __init__(self, house: House, instance: ContainerInstance, send: Send) -> None:
+    def __init__(self, house: House, instance: ContainerInstance, send: Send, *, identity: str = "") -> None:
+        """`identity`: the host that opened the connection, "" for other credentials than a host's."""
+        self.identity = identity
         self._house = house
         self._instance = instance
         self._send = send

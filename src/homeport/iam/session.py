@@ -51,6 +51,8 @@ class Session(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     transitive: tuple[str, ...] = ()
     """Keys, in lower case, of the tags that the next role in a chain inherits."""
     source_identity: str = ""
+    instance: str = ""
+    """Id of the instance identity that it was made for: of container instances it may act for that one's alone, and for none when it is revoked."""
 
     @property
     def name(self) -> str:

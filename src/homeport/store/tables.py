@@ -38,6 +38,8 @@ from homeport.model.ecs.task_set import TaskSet
 from homeport.model.homeport.rule import Rule
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.group import Group
+from homeport.model.iam.instance_identity import InstanceIdentity
+from homeport.model.iam.join_token import JoinToken
 from homeport.model.iam.policy import ManagedPolicy
 from homeport.model.iam.role import InstanceProfile, Role
 from homeport.model.iam.session_key import SessionKey
@@ -123,6 +125,17 @@ INSTANCE_PROFILES: Final = Table(
     indexes={"account": lambda r: (r.account,), "role": lambda r: (f"{r.account}/{r.role.lower()}",) if r.role else ()},
 )
 MANAGED_POLICIES: Final = Table("managed_policies", ManagedPolicy, lambda r: r.key, indexes={"account": lambda r: (r.account,)})
+JOIN_TOKENS: Final = Table("join_tokens", JoinToken, lambda r: r.id, indexes={"account": lambda r: (r.account,)})
+INSTANCE_IDENTITIES: Final = Table(
+    "instance_identities",
+    InstanceIdentity,
+    lambda r: r.id,
+    indexes={
+        "account": lambda r: (r.account,),
+        "instance": lambda r: (r.instance,) if r.instance else (),
+        "token": lambda r: (r.token_id,),
+    },
+)
 IDEMPOTENCY_TOKENS: Final = Table("idempotency_tokens", IdempotencyToken, lambda r: r.key)
 EFFECT_MINUTES: Final = 240
 """Values of the index `minute`: minutes of four hours."""
@@ -305,4 +318,6 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     GATEWAY_ASSOCIATIONS,
     EXPRESS_GATEWAY_SERVICES,
     RULES,
+    JOIN_TOKENS,
+    INSTANCE_IDENTITIES,
 )

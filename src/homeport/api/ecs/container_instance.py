@@ -26,7 +26,7 @@ from homeport.model.ecs.container_instance import ContainerInstance
 from homeport.placement.query import QueryError
 from homeport.planner.task import lost
 from homeport.store.table import Reader, Transaction
-from homeport.store.tables import CONTAINER_INSTANCES, TASKS
+from homeport.store.tables import CONTAINER_INSTANCES, INSTANCE_IDENTITIES, TASKS
 
 __all__ = [
     "deregister_container_instance",
@@ -144,7 +144,8 @@ async def deregister_container_instance(call: Call, request: Any) -> dict[str, A
     """DeregisterContainerInstance: the instance becomes INACTIVE.
 
     Without `force` it is refused while tasks are on the instance. With `force` the tasks are orphaned: their containers run on, the books
-    show them STOPPED, services replace them. An instance with many tasks is DEREGISTERING between the transactions that this takes.
+    show them STOPPED, services replace them, and a host that joined may do and renew nothing any more.
+    An instance with many tasks is DEREGISTERING between the transactions that this takes.
     """
     while True:
         answer = await call.update(lambda tx: _deregister(tx, call, request))
@@ -172,6 +173,9 @@ def _deregister(tx: Transaction, call: Call, request: Any) -> dict[str, Any] | N
             instance, status=status, version=instance.version + 1, agent_connected=instance.agent_connected and bool(left)
         )
         tx.put(CONTAINER_INSTANCES, instance)
+    if request.force:
+        for identity in list(tx.find(INSTANCE_IDENTITIES, "instance", instance.key)):
+            tx.delete(INSTANCE_IDENTITIES, identity.id)
     return None if left else container_instance_json(tx, call.region, instance)
 
 

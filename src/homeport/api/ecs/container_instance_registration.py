@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from homeport.api import idempotency
+from homeport.api import idempotency, own_instance
 from homeport.api.call import Call
 from homeport.api.ecs import cluster as cluster_api
 from homeport.api.ecs import lookup, quota
@@ -24,9 +24,10 @@ from homeport.errors import ClientError, InvalidParameterError
 from homeport.model.ecs import container_instance as model
 from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.container_instance import Attribute, ContainerInstance
+from homeport.model.iam.instance_identity import InstanceIdentity
 from homeport.model.record import Tags
 from homeport.store.table import Transaction
-from homeport.store.tables import CONTAINER_INSTANCES
+from homeport.store.tables import CONTAINER_INSTANCES, INSTANCE_IDENTITIES
 
 AVAILABILITY_ZONE: Final = "ecs.availability-zone"
 CLIENT_TOKEN_LENGTH_MAX: Final = 64
@@ -69,6 +70,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 async def register_container_instance(call: Call, request: Any) -> dict[str, Any]:
     """RegisterContainerInstance: a new instance, or with `containerInstanceArn` the known one with new resources and attributes.
 
+    A host that joined is one instance: while that is registered, it is the one that its host registers again, named or not.
     Makes the cluster `default` if it is wanted and missing. Raises ClusterNotFoundError for another unknown cluster.
     """
     # The agent's own interface has a token that the public model lacks; the front door passes it on when it knows it.
@@ -78,21 +80,36 @@ async def register_container_instance(call: Call, request: Any) -> dict[str, Any
     fresh_id, fresh_machine = call.ids.hex(32), call.ids.hex(17)
 
     def register(tx: Transaction) -> dict[str, Any]:
+        host_identity = own_instance.require_known(tx, call.session)
         cluster = _cluster(tx, call, request.cluster)
         once = idempotency.Once(call=call, scope=cluster.key, token=token, request=request)
         seen = once.recall(tx)
         instance = tx.get(CONTAINER_INSTANCES, seen.resources[0]) if seen is not None else None
         if instance is None:
-            if request.containerInstanceArn:
-                instance = _again(tx, call, cluster, request.containerInstanceArn, host)
+            reference = request.containerInstanceArn or _registered(tx, host_identity)
+            if reference:
+                instance = _again(tx, call, cluster, reference, host)
             else:
                 quota.refuse_more_instances(tx, call, cluster.key)
                 instance = _first(tx, call, cluster, host, identity=(fresh_id, fresh_machine))
             tx.put(CONTAINER_INSTANCES, instance)
             once.remember(tx, (instance.key,))
+            _bind(tx, host_identity, instance)
         return container_instance_json(tx, call.region, instance, include=("TAGS",))
 
     return {"containerInstance": await call.update(register)}
+
+
+def _registered(tx: Transaction, identity: InstanceIdentity | None) -> str:
+    """Id of the instance that a host is already, "" when it is none."""
+    known = tx.get(CONTAINER_INSTANCES, identity.instance) if identity is not None and identity.instance else None
+    return known.id if known is not None and known.status != model.INACTIVE else ""
+
+
+def _bind(tx: Transaction, identity: InstanceIdentity | None, instance: ContainerInstance) -> None:
+    """From now on the host's credentials are good for this instance."""
+    if identity is not None and identity.instance != instance.key:
+        tx.put(INSTANCE_IDENTITIES, msgspec.structs.replace(identity, instance=instance.key))
 
 
 def _cluster(tx: Transaction, call: Call, reference: str | None) -> Cluster:

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from homeport.api import own_instance
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, tag
 from homeport.api.ecs.daemon_task_definition import daemon_task_definition_of
@@ -43,7 +44,11 @@ _MADE: Final = {
 
 
 def asks(call: Call, request: Any, reader: Reader) -> list[Ask]:
-    """Everything that the caller of `request` must be allowed, each of it. Raises ApiError for references that can name nothing."""
+    """Everything that the caller of `request` must be allowed, each of it.
+
+    Raises ApiError for references that can name nothing, AccessDeniedError for a host that names another instance than its own.
+    """
+    own_instance.require_own(reader, call, request)
     found = _Request(call, request, reader)
     context = found.context()
     return [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from homeport.api import own_instance
 from homeport.api.call import Call
 from homeport.api.ecs import lookup
 from homeport.errors import InvalidParameterError
@@ -130,7 +131,7 @@ async def submit_container_state_change(call: Call, request: Any) -> dict[str, A
 
 
 async def _submit(call: Call, report: Report) -> dict[str, Any]:
-    await call.update(lambda tx: keep(tx, call, report))
+    await call.update(lambda tx: keep(tx, call, report, instance=own_instance.key_of(tx, call)))
     return {"acknowledgment": call.request_id}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from homeport.api.call import Handler
-from homeport.api.homeport import account, capacity, explain, history, past, prediction, rule, rule_report
+from homeport.api.homeport import account, capacity, explain, history, instance_identity, join_token, past, prediction, rule, rule_report
 
 OPERATIONS: Final[dict[str, Handler]] = {
     "CloseAccount": account.close_account,
@@ -29,4 +29,13 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "DeleteRule": rule.delete_rule,
     "ListRules": rule.list_rules,
     "TestRules": rule_report.test_rules,
+    # hosts
+    "CreateJoinToken": join_token.create_join_token,
+    "ListJoinTokens": join_token.list_join_tokens,
+    "DeleteJoinToken": join_token.delete_join_token,
+    "Join": instance_identity.join,
+    "RenewInstanceCredentials": instance_identity.renew_instance_credentials,
+    "DescribeInstanceIdentity": instance_identity.describe_instance_identity,
+    "ListInstanceIdentities": instance_identity.list_instance_identities,
+    "RevokeInstanceIdentity": instance_identity.revoke_instance_identity,
 }

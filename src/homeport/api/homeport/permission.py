@@ -14,6 +14,7 @@ import msgspec
 
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, permission
+from homeport.api.homeport import join_token
 from homeport.api.homeport.resource import Place, arn_of, meant
 from homeport.api.permission import Ask
 from homeport.api.protocol import json, model
@@ -62,7 +63,14 @@ _DESCRIBED_BY: Final = {
 def asks(call: Call, request: Any, reader: Reader) -> list[Ask]:
     """Everything that the caller of `request` must be allowed, each of it. Raises ApiError for references that can name nothing."""
     resource = arn.rule_arn(call.region, call.account, request.name) if call.operation in _ON_RULES else "*"
+    if call.operation == "DescribeInstanceIdentity" and _is_itself(call, request.identityId):
+        return []
     return [Ask(f"homeport:{call.operation}", resource, {}), *_TOLD[call.operation](call, request, reader)]
+
+
+def _is_itself(call: Call, identity_id: str | None) -> bool:
+    """Whether a host asks about itself, which no policy forbids."""
+    return call.session is not None and call.session.instance != "" and identity_id in (None, call.session.instance)
 
 
 def _at(call: Call, request: Any, reader: Reader) -> list[Ask]:
@@ -104,6 +112,12 @@ def _capacity(call: Call, request: Any, reader: Reader) -> list[Ask]:
     return permission.asks(dataclasses.replace(call, operation="DescribeCapacityProviders"), read, reader)
 
 
+def _token(call: Call, request: Any, reader: Reader) -> list[Ask]:
+    """To hand the role on, as who starts a machine with it must."""
+    del reader
+    return [Ask("iam:PassRole", join_token.role_arn_of(call.account, request.role), {"iam:passedtoservice": join_token.HOST_PRINCIPAL})]
+
+
 def _nothing(call: Call, request: Any, reader: Reader) -> list[Ask]:
     """Nothing that an operation of Amazon ECS tells."""
     del call, request, reader
@@ -140,10 +154,15 @@ def _report(call: Call, request: Any, reader: Reader) -> list[Ask]:
 
 _ON_RULES: Final = ("PutRule", "DeleteRule")
 _TOLD: Final[dict[str, Callable[[Call, Any, Reader], list[Ask]]]] = {
+    "CreateJoinToken": _token,
+    "DeleteJoinToken": _nothing,
     "DescribeAt": _at,
     "DescribeCapacity": _capacity,
     "DescribeHistory": _history,
+    "DescribeInstanceIdentity": _nothing,
     "ExplainPlacement": _explanation,
+    "ListInstanceIdentities": _nothing,
+    "ListJoinTokens": _nothing,
     "PredictChanges": _changes,
     "PredictServiceUpdate": _update,
     **dict.fromkeys(_OF_ACCOUNTS, _nothing),
@@ -151,6 +170,7 @@ _TOLD: Final[dict[str, Callable[[Call, Any, Reader], list[Ask]]]] = {
     "DeleteRule": _nothing,
     "ListRules": _nothing,
     "TestRules": _report,
+    "RevokeInstanceIdentity": _nothing,
 }
 
 

@@ -47,7 +47,7 @@ async def assume_role(call: Call, request: Any) -> dict[str, Any]:
     if call.session is not None and call.session.kind == "assumed-role" and seconds > CHAINED_SECONDS_MAX:
         raise InvalidParameterError("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.")
     session = Session(
-        access_key_id=_key_id(call, role.account),
+        access_key_id=key_id_of(call, role.account),
         account=role.account,
         arn=arn.session_arn(role.account, role.name, request.RoleSessionName),
         source_arn=request.RoleArn,
@@ -59,9 +59,9 @@ async def assume_role(call: Call, request: Any) -> dict[str, Any]:
         transitive=tuple(key.lower() for key, _ in inherited) + keys,
         source_identity=identity,
     )
-    issued = await _issue(call, session)
+    issued = await issued_for(call, session)
     answer: dict[str, Any] = {
-        "Credentials": _credentials(session, issued),
+        "Credentials": credentials_json(session, issued),
         "AssumedRoleUser": {"AssumedRoleId": f"{role.id}:{session.name}", "Arn": session.arn},
     }
     if own or session.tags:
@@ -75,16 +75,16 @@ async def get_session_token(call: Call, request: Any) -> dict[str, Any]:
     """GetSessionToken: the caller's own identity for a time. Raises AccessDeniedError for a caller who has a session already."""
     _require_no_mfa(request)
     session = await _of_user(call, request, call.principal_arn, None)
-    return {"Credentials": _credentials(session, await _issue(call, session))}
+    return {"Credentials": credentials_json(session, await issued_for(call, session))}
 
 
 async def get_federation_token(call: Call, request: Any) -> dict[str, Any]:
     """GetFederationToken: a session of a name of the caller's choosing, with what both the caller and the session's policies allow."""
     name = f"arn:aws:sts::{call.account}:federated-user/{request.Name}"
     session = await _of_user(call, request, name, policies(request, call.account), tags(request.Tags))
-    issued = await _issue(call, session)
+    issued = await issued_for(call, session)
     return {
-        "Credentials": _credentials(session, issued),
+        "Credentials": credentials_json(session, issued),
         "FederatedUser": {"FederatedUserId": f"{call.account}:{request.Name}", "Arn": name},
         "PackedPolicySize": issued.packed_percent,
     }
@@ -108,7 +108,7 @@ async def _of_user(call: Call, request: Any, name: str, own: tuple[str, ...] | N
     unique = "" if is_root else await call.view(lambda reader: _user_id(reader, call))
     now = int(call.context.clock.now())
     return Session(
-        access_key_id=_key_id(call, call.account),
+        access_key_id=key_id_of(call, call.account),
         account=call.account,
         arn=name,
         source_arn=call.principal_arn,
@@ -150,7 +150,8 @@ def _require_no_mfa(request: Any) -> None:
         raise AccessDeniedError("MultiFactorAuthentication failed with invalid MFA one time pass code. There are no MFA devices here.")
 
 
-async def _issue(call: Call, session: Session) -> Issued:
+async def issued_for(call: Call, session: Session) -> Issued:
+    """The credentials of `session`, from the installation's newest key. Raises PackedPolicyTooLargeError."""
     key = await call.view(lambda reader: max(reader.scan(SESSION_KEYS), key=lambda each: each.created_at))
     issued = issue(session, key.id, key.secret)
     if issued.packed_percent > 100:
@@ -158,7 +159,8 @@ async def _issue(call: Call, session: Session) -> Issued:
     return issued
 
 
-def _credentials(session: Session, issued: Issued) -> dict[str, Any]:
+def credentials_json(session: Session, issued: Issued) -> dict[str, Any]:
+    """STS's form of them."""
     return {
         "AccessKeyId": session.access_key_id,
         "SecretAccessKey": issued.secret,
@@ -167,7 +169,7 @@ def _credentials(session: Session, issued: Issued) -> dict[str, Any]:
     }
 
 
-def _key_id(call: Call, account: str) -> str:
+def key_id_of(call: Call, account: str) -> str:
     """ASIA, the account in 8 characters, 8 random ones: two of one id still have tokens and secrets of their own."""
     return "ASIA" + base64.b32encode(int(account).to_bytes(5, "big")).decode() + call.ids.iam_id("")[:8]
 
