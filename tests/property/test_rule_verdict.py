@@ -35,6 +35,7 @@ DEMANDS = (
     {"require": "schedulingStrategy != 'DAEMON'"},
     {"require": "length(to_string(@)) > `0`"},
     {"require": "createdBy != `null`"},
+    {"require": "createdBy == 'arn:aws:iam::123456789012:root' && resourceType != 'task'"},
     {"require": "group == 'family:a'"},
     {"require": "taskDefinition.containerDefinitions[0].memory >= `64`"},
     {"require": "starts_with(service, 'a')"},

@@ -44,6 +44,8 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     """Container name → the digest of the image that it must run."""
     daemon: str = ""
     """Name of the daemon that it is made for; the definition is then one of a daemon."""
+    created_by: str = ""
+    """ARN of the principal that asked for it by itself, or ""."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -145,6 +147,7 @@ def new_task(
         placement_constraints=placed.placement_constraints,
         placement_strategy=placed.placement_strategy,
         daemon=placed.daemon,
+        created_by=placed.created_by,
     )
     return share(made)
 

@@ -225,6 +225,18 @@ async def test_overrides_and_tags_and_the_capacity_provider_are_seen(cell):
     assert (await ecs(cell, "RunTask", cluster="prod", taskDefinition="good", tags=ann))["tasks"]
 
 
+async def test_who_calls_is_seen(cell):
+    await put(cell, name="who", require=f"createdBy == '{ANN}'", clusters=["prod"])
+    for operation, request in (("RunTask", {}), ("CreateService", {"serviceName": "web", "desiredCount": 1})):
+        with pytest.raises(AccessDeniedError, match="rule who"):
+            await ecs(cell, operation, cluster="prod", taskDefinition="good", **request)
+    decoded = model.load().operations["RunTask"].decode(msgspec.json.encode({"cluster": "prod", "taskDefinition": "good"}))
+    call = Call(context=cell.context, operation="RunTask", request_id="r", account=ACCOUNT, principal_arn=ANN)
+    assert (await ECS["RunTask"](call, decoded))["tasks"]
+    assert (await cell.all(TASKS))[0].created_by == ANN
+    assert await violated(cell) == []
+
+
 async def test_a_role_may_be_kept_for_one_service(cell):
     role = f"arn:aws:iam::{ACCOUNT}:role/payments"
     demand = f"taskRoleArn != '{role}' || service == 'pay'"

@@ -95,6 +95,7 @@ def task_set_object(reader: Reader, region: str, task_set: TaskSet) -> RuleObjec
         capacityProviders=_names(task_set.capacity_provider_strategy),
         networkConfiguration=document.get("networkConfiguration"),
         tags=tags_json(task_set.tags),
+        createdBy=task_set.created_by or None,
     )
 
 
@@ -134,6 +135,7 @@ def task_object(reader: Reader, region: str, task: Task) -> RuleObject:
         enableExecuteCommand=task.enable_execute_command,
         overrides=msgspec.json.decode(task.overrides) if task.overrides else {},
         tags=tags_json(task.tags),
+        createdBy=task.created_by or None,
     )
 
 

@@ -105,8 +105,18 @@ def _tags(call: Call, request: Any, cluster: Cluster, definition: TaskDefinition
 def _admit(reader: Reader, call: Call, order: _Order, providers: Sequence[str] = ("",)) -> None:
     """Raise AccessDeniedError when an enforced rule forbids a task of `order` by one of the capacity `providers`."""
     overrides = msgspec.json.encode(order.overrides) if order.overrides else b""
-    fields = {"cluster": order.cluster.name, "group": order.group, "launch_type": order.launch_type, "overrides": overrides, "tags": order.tags}
-    admit_tasks(reader, call, order.definition, providers=providers, **fields)
+    admit_tasks(
+        reader,
+        call,
+        order.definition,
+        providers=providers,
+        cluster=order.cluster.name,
+        group=order.group,
+        launch_type=order.launch_type,
+        overrides=overrides,
+        tags=order.tags,
+        created_by=call.principal_arn,
+    )
 
 
 def _placement_request(
@@ -140,6 +150,7 @@ def _create(tx: Transaction, call: Call, order: _Order, *, instance_id: str, wan
         group=order.group,
         started_by=order.started_by,
         tags=order.tags,
+        created_by=call.principal_arn,
         capacity_provider=wanted.capacity_provider if wanted else "",
         placement_constraints=kept.constraints if kept else (),
         placement_strategy=kept.strategies if kept else (),

@@ -92,6 +92,7 @@ def _new_task_set(tx: Transaction, call: Call, request: Any, service: Service) -
         created_at=tx.now,
         updated_at=tx.now,
         external_id=request.externalId or "",
+        created_by=call.principal_arn,
         document=capacity.document,
         stability_status_at=tx.now,
     )

@@ -150,6 +150,8 @@ class Task(Record, frozen=True, kw_only=True):
     """As `placement_constraints`."""
     daemon: str = ""
     """Name of the daemon that it belongs to, or "". Its family and revision are then those of a daemon task definition."""
+    created_by: str = ""
+    """ARN of the principal whose RunTask or StartTask made it; "" for a task that a service, a daemon or a hook has."""
 
     @property
     def key(self) -> str:

@@ -65,6 +65,8 @@ class TaskSet(Record, frozen=True, kw_only=True):
     ends_counted_at: Instant = 0.0
     failure_round_at: Instant = 0.0
     crashes: int = 0
+    created_by: str = ""
+    """ARN of the principal that made it; "" for what an older version made, and for the first set of a service."""
 
     @property
     def key(self) -> str:
