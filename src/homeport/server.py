@@ -22,7 +22,7 @@ import uvicorn
 from homeport import log
 from homeport.api.accounts import Accounts
 from homeport.api.authority import Authority
-from homeport.api.call import Context
+from homeport.api.call import Context, Handler
 from homeport.api.ecs import permission as ecs_permission
 from homeport.api.ecs.operations import OPERATIONS as ECS_OPERATIONS
 from homeport.api.ecs.reports import REPORTS_PATH, StateReports
@@ -373,6 +373,13 @@ def _dispatcher(context: Context, verifier: SessionVerifier, fellowship: Fellows
     )
 
 
+OPERATIONS: Final[Mapping[str, Mapping[str, Handler]]] = {
+    "ecs": ECS_OPERATIONS,
+    "homeport": HOMEPORT_OPERATIONS,
+    "iam": IAM_OPERATIONS,
+    "sts": STS_OPERATIONS,
+}
+"""Every operation that is built."""
 ASKS: Final[dict[str, Asks]] = {
     "ecs": ecs_permission.asks,
     "homeport": homeport_permission.asks,
@@ -393,7 +400,7 @@ class Door(NamedTuple):
 def _application(context: Context, door: Door, dispatcher: Dispatcher, fellowship: Fellowship | None) -> Application:
     return Application(
         context,
-        {"ecs": ECS_OPERATIONS, "homeport": HOMEPORT_OPERATIONS, "iam": IAM_OPERATIONS, "sts": STS_OPERATIONS},
+        OPERATIONS,
         verifier=door.verifier,
         guard=door.guard,
         websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs},
