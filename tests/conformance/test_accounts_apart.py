@@ -11,11 +11,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import urlencode
 
+import botocore.model
 import botocore.serialize
 import msgspec
 import pytest
@@ -25,6 +27,7 @@ from tests.conformance.wire_cases import MODEL, SHAPES
 from tests.conformance.wire_valid import NEVER, valid
 from tests.conformance.wire_world import Front, World, furnish
 
+import homeport.api.homeport
 from homeport.api.accounts import Accounts
 from homeport.api.authority import Authority
 from homeport.api.call import Context
@@ -37,8 +40,11 @@ from homeport.forecast import Fork
 from homeport.iam import sigv4
 from homeport.ids import Ids
 from homeport.model.account import Account
+from homeport.model.homeport.rule import Rule
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.group import Group
+from homeport.model.iam.instance_identity import InstanceIdentity
+from homeport.model.iam.join_token import JoinToken
 from homeport.model.iam.policy import InlinePolicy, ManagedPolicy, PolicyVersion
 from homeport.model.iam.role import InstanceProfile, Role
 from homeport.model.iam.session_key import SessionKey
@@ -52,9 +58,12 @@ from homeport.store.tables import (
     ACCESS_KEYS,
     ACCOUNTS,
     GROUPS,
+    INSTANCE_IDENTITIES,
     INSTANCE_PROFILES,
+    JOIN_TOKENS,
     MANAGED_POLICIES,
     ROLES,
+    RULES,
     SESSION_KEYS,
     TABLES,
     USERS,
@@ -66,6 +75,12 @@ STRANGER: Final = "210987654321"
 CALLERS: Final = ("BROOT", "BADMIN")
 TOLD: Final = {"GetAccessKeyInfo"}
 """The account of an access key is told to everybody, as STS has it."""
+SHAPED: Final = {
+    **MODELLED,
+    "homeport": botocore.model.ServiceModel(
+        msgspec.json.decode(pathlib.Path(homeport.api.homeport.__file__).with_name("service-2.json").read_bytes())
+    ),
+}
 ALL: Final = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
 TRUST: Final = ALL.replace('"Resource":"*"', '"Principal":{"AWS":"' + records.ACCOUNT + '"}').replace('"*"', '"sts:AssumeRole"')
 THEIR_IAM: Final = f"arn:aws:iam::{records.ACCOUNT}:"
@@ -142,6 +157,7 @@ class Pair:
     with_it: House
     without: House
     words: dict[str, str]
+    """What the words in capitals stand for."""
     known: dict[str, list[Any]]
 
 
@@ -182,9 +198,14 @@ async def _furnish_iam(store: Store) -> None:
     version = PolicyVersion(number=1, document=ALL, created_at=1.0)
 
     def write(tx: Any) -> None:
-        policy = ManagedPolicy(account=account, name="limit", id="ANPAX", created_at=1.0, updated_at=1.0, versions=(version,))
         own = {"account": account, "created_at": 1.0}
+        policy = ManagedPolicy(account=account, name="limit", id="ANPAX", created_at=1.0, updated_at=1.0, versions=(version,))
         tx.put(ACCOUNTS, Account(id=account, name="management", created_at=1.0, quotas=(("tags_max", 60),)))
+        tx.put(RULES, Rule(name="theirs", mode="REPORT", require="`false`", **own))
+        deployer = {"cluster": "default", "role_arn": f"{THEIR_IAM}role/deployer", "role_id": "AROAX"}
+        tx.put(JOIN_TOKENS, JoinToken(id="tokentoken12", secret_sha256="0" * 64, created_by="x", expires_at=4e9, **deployer, **own))
+        host = {"public_key": b"0" * 32, "token_id": "tokentoken12", "joined_at": 1.0, "proved_at": 1.0}
+        tx.put(INSTANCE_IDENTITIES, InstanceIdentity(id="hi-0123456789abcdef0", account=account, **host, **deployer))
         tx.put(MANAGED_POLICIES, policy)
         tx.put(USERS, User(name="ann", id="AIDAANN", groups=("crew",), attached=(f"{THEIR_IAM}policy/limit",), inline=inline, **own))
         tx.put(GROUPS, Group(name="crew", id="AGPAX", inline=inline, **own))
@@ -264,15 +285,30 @@ THEIRS: Final[dict[str, Any]] = {
     "TagKeys": ["a"],
     "Status": "Inactive",
     "Name": "visitor",
+    "AccountId": records.ACCOUNT,
+    "AccountName": "x",
+    "QuotaName": "tags_max",
+    "joinTokenId": "tokentoken12",
+    "identityId": "hi-0123456789abcdef0",
+    "name": "theirs",
+    "ruleNames": ["theirs"],
+    "mode": "REPORT",
+    "require": "`false`",
+    "role": f"{THEIR_IAM}role/deployer",
+    "cluster": f"{THEIR_ECS}cluster/default",
+    "containerInstance": f"{THEIR_ECS}container-instance/default/INSTANCE",
 }
-"""What a member of IAM's and STS's requests names, if it names something."""
-_NAMING: Final = ("UserName", "PolicyArn", "PermissionsBoundary", "PathPrefix", "CallerArn", "ResourceArns", "PolicyArns", "RoleArn", "AccessKeyId")
+"""What a member of a request names, if it names something."""
+_NAMING: Final = (
+    *("UserName", "PolicyArn", "PermissionsBoundary", "PathPrefix", "CallerArn", "ResourceArns", "PolicyArns", "RoleArn", "AccessKeyId", "AccountId"),
+    *("joinTokenId", "identityId", "name", "role", "cluster", "containerInstance", "ruleNames"),
+)
 
 
-def query_requests(service: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def generated(service: str, operations: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Of every operation a request with what is required and with every member that names something of theirs; then each of these alone."""
-    for operation in sorted(BUILT[service]):
-        shape = MODELLED[service].operation_model(operation).input_shape
+    for operation in sorted(operations):
+        shape = SHAPED[service].operation_model(operation).input_shape
         members = shape.members if shape is not None else {}
         required = {name: _value(name, members[name]) for name in (shape.required_members if shape is not None else ())}
         naming = {name: THEIRS[name] for name in _NAMING if name in members}
@@ -289,7 +325,9 @@ def _value(name: str, shape: Any) -> Any:
         return [_value(name, shape.member)]
     if shape.type_name == "structure":
         return {member: _value(member, each) for member, each in shape.members.items()}
-    return {"boolean": True, "integer": 1, "long": 1}.get(shape.type_name, (shape.enum or ["x" * max(8, shape.metadata.get("min", 1))])[0])
+    if shape.type_name in ("boolean", "integer", "long"):
+        return True if shape.type_name == "boolean" else max(1, int(shape.metadata.get("min", 1)))
+    return (getattr(shape, "enum", None) or ["x" * max(8, int(shape.metadata.get("min", 1)))])[0]
 
 
 def own_requests(pair: Pair) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -307,19 +345,23 @@ def own_requests(pair: Pair) -> Iterator[tuple[str, dict[str, Any]]]:
     for operation, members in ecs_requests(pair):
         if operation.startswith(("Describe", "List")):
             yield "DescribeAt", {"operation": operation, "request": members, "instant": 4e9}
-    for operation in sorted(name for name in BUILT["homeport"] if "Account" in name):
-        more = {"AccountName": "x"} if operation == "CreateAccount" else {"QuotaName": "tags_max"} if "Quota" in operation else {}
-        value = {"Value": 1} if operation == "PutAccountQuota" else {}
-        identified = {} if operation in ("CreateAccount", "ListAccounts") else {"AccountId": records.ACCOUNT}
-        members = {**identified, **more, **value}
-        yield operation, {key: each for key, each in members.items() if operation != "ListAccountQuotas" or key == "AccountId"}
+    yield from generated("homeport", BUILT["homeport"].keys() - _BY_HAND)
+
+
+_BY_HAND: Final = {"DescribeAt", "DescribeCapacity", "DescribeHistory", "ExplainPlacement", "PredictChanges", "PredictServiceUpdate"}
+
+
+def _meant(members: dict[str, Any], pair: Pair) -> dict[str, Any]:
+    """`members` with the id of their instance in the place of INSTANCE."""
+    instance = pair.words["INSTANCE"].rpartition("/")[2]
+    return {name: value.replace("/INSTANCE", f"/{instance}") if isinstance(value, str) else value for name, value in members.items()}
 
 
 def sent_to(service: str, pair: Pair) -> list[tuple[str, dict[str, Any]]]:
     """Every request for one service."""
     if service == "ecs":
         return list(ecs_requests(pair))
-    return list(own_requests(pair) if service == "homeport" else query_requests(service))
+    return list(own_requests(pair) if service == "homeport" else generated(service, BUILT[service]))
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -328,7 +370,8 @@ async def test_no_operation_tells_or_changes_anything_of_another_account(pair, s
     assert len(before) > 50
     sent = sent_to(service, pair)
     assert {operation for operation, _ in sent} == set(BUILT[service])
-    for operation, members in sent:
+    for operation, given in sent:
+        members = _meant(given, pair)
         for key in CALLERS:
             told = await pair.with_it.call(service, operation, members, key)
             assert not told.startswith("500"), (operation, members, told)
