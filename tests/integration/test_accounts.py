@@ -262,3 +262,13 @@ def test_quotas_of_an_account_over_the_api(server):
     told = {item["QuotaName"]: item["Value"] for item in small.own.call("ListAccountQuotas")["Quotas"]}
     assert (told["services_per_cluster_max"], told["clusters_max"]) == (1, 10_000)
     assert msgspec.json.encode(told)
+
+
+def test_a_role_of_another_account_cannot_be_passed_to_a_task(server, red, blue):
+    """Even where the caller may pass every role, and the role trusts everybody."""
+    who = red.user("deputy", allowing(["ecs:*", "iam:PassRole"]))
+    role = blue.role("of-a-task", trusting({"AWS": "*", "Service": "ecs-tasks.amazonaws.com"}))
+    ecs = server.client("ecs", who["key"], who["secret"])
+    ecs.register_task_definition(family="own", containerDefinitions=[APP], taskRoleArn=role.replace(blue.id, red.id))
+    message = refused("AccessDeniedException", 400, ecs.register_task_definition, family="f", containerDefinitions=[APP], taskRoleArn=role)
+    assert "iam:PassRole" in message
