@@ -54,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Age at which the server closes an agent's connection (the agent's own limit is 30 min)."""
     instance_session_seconds: float = 3_600.0
     """How long the credentials of a host's agent are good; it renews them when two thirds of that are over."""
+    task_credentials_seconds: float = 21_600.0
+    """How long the credentials of a task's roles hold (6 h, as ECS has it); new ones come after a third of it."""
     clock_skew_seconds: float = 300.0
     """How far a request's signing time may be from the server's clock."""
     body_bytes_max: int = 1_048_576

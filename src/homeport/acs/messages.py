@@ -146,6 +146,22 @@ class Association(Message, kw_only=True):
     containers: list[str] = msgspec.field(default_factory=list)
 
 
+class RoleCredentials(Message, kw_only=True):
+    """Temporary credentials of one role of a task. What holds them prints without what is secret in them."""
+
+    credentialsId: str = ""
+    """The last part of /v2/credentials/ID; the same for as long as the task lives."""
+    roleArn: str = ""
+    accessKeyId: str = ""
+    secretAccessKey: str = ""
+    sessionToken: str = ""
+    expiration: str = ""
+    """2026-01-31T12:00:00Z."""
+
+    def __repr__(self) -> str:
+        return f"RoleCredentials({self.roleArn!r}, {self.accessKeyId!r}, until {self.expiration!r})"
+
+
 class TaskPayload(Message, kw_only=True):
     """A task to run (desiredStatus RUNNING) or to stop (STOPPED; `arn` suffices)."""
 
@@ -168,6 +184,8 @@ class TaskPayload(Message, kw_only=True):
     ipcMode: str = ""
     overrides: str = ""
     associations: list[Association] = msgspec.field(default_factory=list)
+    roleCredentials: RoleCredentials | None = None
+    executionRoleCredentials: RoleCredentials | None = None
 
 
 class PayloadMessage(Message, kw_only=True):
@@ -180,6 +198,23 @@ class PayloadMessage(Message, kw_only=True):
     generatedAt: int = 0
     """Milliseconds since the epoch."""
     tasks: list[TaskPayload] = msgspec.field(default_factory=list)
+
+
+class IAMRoleCredentialsMessage(Message, kw_only=True):
+    """Server → agent: new credentials in the place of those with the same id. `roleType`: TaskApplication or TaskExecution."""
+
+    messageId: str = ""
+    taskArn: str = ""
+    roleType: str = ""
+    roleCredentials: RoleCredentials | None = None
+
+
+class IAMRoleCredentialsAckRequest(Message, kw_only=True):
+    """Agent → server: the credentials of that id are in its hands, from a payload or by themselves."""
+
+    messageId: str = ""
+    credentialsId: str = ""
+    expiration: str = ""
 
 
 class AckRequest(Message, kw_only=True):
@@ -363,6 +398,8 @@ MESSAGES: dict[str, type[Message]] = {
         HeartbeatMessage,
         HeartbeatAckRequest,
         PayloadMessage,
+        IAMRoleCredentialsMessage,
+        IAMRoleCredentialsAckRequest,
         AckRequest,
         NackRequest,
         TaskManifestMessage,

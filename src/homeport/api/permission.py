@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
 from homeport.api import own_instance
-from homeport.errors import AccessDeniedError, UnrecognizedClientError
+from homeport.errors import AccessDeniedError, ExpiredTokenError, UnrecognizedClientError
 from homeport.iam.evaluate import Decision, PolicyType, Request, evaluate, refusal
 from homeport.iam.principal import Principal, PrincipalKind
 from homeport.iam.wildcard import Context as Keys
 from homeport.model import arn
+from homeport.model.ecs.task import STOPPED
+from homeport.store.tables import TASKS
 
 if TYPE_CHECKING:
     from homeport.api.authority import Authority
@@ -71,6 +73,8 @@ class SessionVerifier:
         the instance, the dispatcher asks where it opens the session. Raises as `Verifier.verify`, and AccessDeniedError.
         """
         caller = self._verifier.handshake(method, path, query, headers)
+        if caller.session is not None and caller.session.task:
+            raise AccessDeniedError("The credentials of a task open no connection of an agent.")
         if not self._guard.needs_none(caller.arn, caller.account):
             asked = self._asks(path, parse_qs(query.decode("latin-1")), caller.account)
             asking = principal_of(caller.arn, caller.account, caller.session)
@@ -132,6 +136,7 @@ class Guard:
 
         def decide(reader: Reader) -> None:
             own_instance.require_known(reader, session)
+            _require_task(reader, session)
             self.judge(principal, call.region, asks(call, request, reader), origin=origin, session=session)
 
         await call.view(decide)
@@ -184,6 +189,15 @@ _KINDS: Final = {"user": PrincipalKind.USER, "assumed-role": PrincipalKind.ROLE_
 
 
 _NOT_THERE: Final = Decision(False, PolicyType.IDENTITY)
+
+
+def _require_task(reader: Reader, session: Session | None) -> None:
+    """A session that was made for a task ends with it, whatever its token says."""
+    if session is None or not session.task:
+        return
+    task = reader.get(TASKS, session.task)
+    if task is None or task.last_status == STOPPED:
+        raise ExpiredTokenError
 
 
 def _require_callable(session: Session, service: str, operation: str) -> None:

@@ -16,6 +16,8 @@ from homeport.dispatcher import liveness
 from homeport.dispatcher.health import with_health, with_status
 from homeport.dispatcher.liveness import SessionRefusedError
 from homeport.model.ecs.container_instance import ContainerInstance
+from homeport.model.ecs.task import TASK_FAILED_TO_START
+from homeport.planner import task as planner
 from homeport.store.store import Store
 from homeport.store.table import Transaction
 from homeport.store.tables import CONTAINER_INSTANCES, TASKS
@@ -96,7 +98,55 @@ class KeepStatus(msgspec.Struct, frozen=True, tag=True):
             tx.put(CONTAINER_INSTANCES, with_status(instance, self.status, tx.now))
 
 
-Command = OpenSession | EndSession | KeepHealth | KeepStatus
+class IssuedCredentials(msgspec.Struct, frozen=True):
+    """That credentials of a role go to the agent of a task."""
+
+    task_key: str
+    role_type: str
+    role_arn: str
+    access_key_id: str
+    expires_at: float
+
+
+class NoteCredentials(msgspec.Struct, frozen=True, tag=True):
+    """Keep in the journal which credentials are about to go to the agent on `instance_key`; of what is secret in them it knows nothing."""
+
+    instance_key: str
+    issued: tuple[IssuedCredentials, ...]
+
+    @property
+    def cause(self) -> str:
+        """For the journal."""
+        each = (f"{one.role_type} {one.role_arn} for task {one.task_key.rpartition('/')[2]}, key {one.access_key_id}" for one in self.issued)
+        return f"dispatcher: credentials to instance {self.instance_key.rpartition('/')[2]}: {'; '.join(each)}"
+
+    def apply(self, tx: Transaction) -> None:
+        """Carry it out."""
+        for one in self.issued:
+            task = tx.get(TASKS, one.task_key)
+            if task is not None and task.instance_key == self.instance_key:
+                tx.put(TASKS, msgspec.structs.replace(task, credentials_until=one.expires_at))
+
+
+class RefuseRole(msgspec.Struct, frozen=True, tag=True):
+    """Stop a task that has not run yet, since it cannot have a role that it needs. One that runs already goes on, as ECS lets it."""
+
+    task_key: str
+    reason: str
+
+    @property
+    def cause(self) -> str:
+        """For the journal."""
+        return f"dispatcher: no credentials for task {self.task_key.rpartition('/')[2]}: {self.reason}"
+
+    def apply(self, tx: Transaction) -> None:
+        """Carry it out."""
+        task = tx.get(TASKS, self.task_key)
+        if task is not None and not task.started_at:
+            tx.put(TASKS, planner.stop(task, stop_code=TASK_FAILED_TO_START, reason=self.reason, now=tx.now))
+
+
+Command = OpenSession | EndSession | KeepHealth | KeepStatus | NoteCredentials | RefuseRole
 CarryOut = Callable[[Command], Awaitable[Any]]
 """Carries out a command, here or on the leader; returns its result once that is durable."""
 

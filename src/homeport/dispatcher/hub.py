@@ -19,7 +19,7 @@ from homeport.clock import Clock
 from homeport.config import Settings
 from homeport.dispatcher import assignments, liveness
 from homeport.dispatcher.command import CarryOut, EndSession, OpenSession, commit_to
-from homeport.dispatcher.liveness import SessionRefusedError, Wheel
+from homeport.dispatcher.liveness import SessionRefusedError, Timed, Wheel
 from homeport.dispatcher.reports import Desk, Principal, TakeReports
 from homeport.dispatcher.session import GOING_AWAY, NORMAL, SERVICE_RESTART, Event, House, Receive, Send, Session
 from homeport.dispatcher.telemetry import TelemetrySession
@@ -90,7 +90,7 @@ class Dispatcher:
         `commit`: what carries out changes, by default the store; with several servers only the leader's may.
         """
         commit = commit or commit_to(store)
-        self._house = House(store=store, commit=commit, clock=clock, ids=ids, settings=settings, region=region, spawn=self._spawn)
+        self._house = House(store=store, commit=commit, clock=clock, ids=ids, settings=settings, region=region, spawn=self._spawn, later=self._later)
         self._verify = verify
         self._server = server
         self._sessions: dict[str, Session] = {}
@@ -101,6 +101,9 @@ class Dispatcher:
         # A dict is an ordered set: what is cancelled together is cancelled in order, so that a seeded run replays.
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._stopping = False
+
+    def _later(self, item: Timed, at: float) -> None:
+        self._wheel.add(item, at)
 
     @property
     def connected(self) -> frozenset[str]:

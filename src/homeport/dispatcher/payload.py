@@ -22,6 +22,7 @@ from homeport.acs.messages import (
     MountPoint,
     PortMapping,
     RestartPolicy,
+    RoleCredentials,
     TaskPayload,
     VolumeFrom,
     VolumePayload,
@@ -49,8 +50,10 @@ def _decoded(document: bytes) -> Document:
     return decoded
 
 
-def task_payload(task: Task, definition: TaskDefinition, *, region: str) -> TaskPayload:
-    """Everything that an agent needs to run `task` (or to know it, when it is wanted STOPPED)."""
+def task_payload(
+    task: Task, definition: TaskDefinition, *, region: str, role: RoleCredentials | None = None, execution_role: RoleCredentials | None = None
+) -> TaskPayload:
+    """Everything that an agent needs to run `task` (or to know it, when it is wanted STOPPED). `role`, `execution_role`: credentials of its roles."""
     document = _decoded(definition.document)
     overrides = _decoded(task.overrides)
     by_name = {override.get("name", ""): override for override in overrides.get("containerOverrides") or ()}
@@ -77,6 +80,8 @@ def task_payload(task: Task, definition: TaskDefinition, *, region: str) -> Task
         pidMode=document.get("pidMode") or "",
         ipcMode=document.get("ipcMode") or "",
         associations=[Association(name=gpu, type="gpu", containers=[item.name]) for item in task.containers for gpu in item.gpu_ids],
+        roleCredentials=role,
+        executionRoleCredentials=execution_role,
     )
 
 

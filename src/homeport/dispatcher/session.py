@@ -22,6 +22,7 @@ import msgspec
 from homeport.acs.messages import (
     AckRequest,
     HeartbeatMessage,
+    IAMRoleCredentialsAckRequest,
     Message,
     NackRequest,
     PayloadMessage,
@@ -42,6 +43,9 @@ from homeport.config import Settings
 from homeport.dispatcher import assignments
 from homeport.dispatcher.assignments import Assignments
 from homeport.dispatcher.command import CarryOut
+from homeport.dispatcher.credentials import EXECUTION, TASK, TaskRole, Vault, roles_of, vault_of
+from homeport.dispatcher.issuing import Given, Issuer
+from homeport.dispatcher.liveness import Timed
 from homeport.dispatcher.payload import stop_payload, task_key, task_payload
 from homeport.dispatcher.reports import THROTTLED, WAITING_MAX, Desk, Principal, Refusal, Refused
 from homeport.errors import HomeportError
@@ -90,6 +94,8 @@ class House:
     region: str
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     """Run a coroutine in the background until it ends."""
+    later: Callable[[Timed, float], None]
+    """Call `due` of something at an instant (monotonic seconds)."""
     desk: Desk | None = None
     """Takes reports; None: they come over HTTP alone."""
 
@@ -109,6 +115,9 @@ class _Reading:
     held: tuple[Task, ...]
     assignments: Assignments
     definitions: Mapping[DefinitionKey, TaskDefinition]
+    roles: Mapping[str, tuple[TaskRole, ...]]
+    """Of the tasks that need credentials now, by key."""
+    vault: Vault
 
 
 class Session:
@@ -124,6 +133,7 @@ class Session:
         "_heartbeats",
         "_house",
         "_instance",
+        "_issuer",
         "_listener",
         "_manifest_id",
         "_number",
@@ -162,6 +172,7 @@ class Session:
         self._changed: dict[str, None] = {}  # an ordered set: tasks go out in the order of their changes, in every run
         self._questions: list[TaskStopVerificationMessage] = []
         self._resync = False
+        self._issuer = Issuer(house, instance.key, self.id, wake=self._wake)
         self._reporter = reporter if house.desk is not None else None
         self._offered = self._reporter is None
         self._reports_waiting = 0
@@ -241,6 +252,7 @@ class Session:
         finally:
             self._listener = None
             self._closing = -1
+            self._issuer.close()
             self.closed_because = self.closed_because or "the agent went away"
             if self._unacknowledged:
                 _log.info("instance %s: %d payloads were not acknowledged; the next session sends them again", self.key, len(self._unacknowledged))
@@ -254,6 +266,8 @@ class Session:
             return
         if isinstance(message, AckRequest):
             self._unacknowledged.discard(message.messageId)
+        elif isinstance(message, IAMRoleCredentialsAckRequest):
+            self._issuer.acknowledged(message.credentialsId)
         elif isinstance(message, StateReportsRequest):
             self._take(message)
         elif isinstance(message, NackRequest):
@@ -332,6 +346,9 @@ class Session:
         elif self._changed:
             changed, self._changed = self._changed, {}
             await self._assign(await self._house.store.view(lambda reader: self._read(reader, changed)))
+        elif self._issuer.waits:
+            for message in await self._issuer.refreshed():
+                await self._tell(message)
         else:
             return False
         return True
@@ -365,15 +382,24 @@ class Session:
             definition = definitions.get(key) or definition_of(reader, task)
             if definition is not None:
                 definitions[key] = definition
-        return _Reading(assignments.held(live), wanted, definitions)
+        found = {task.key: definitions.get(_definition_key(task)) for task in wanted.run}
+        roles = {task.key: each for task in wanted.run if (made := found[task.key]) is not None and (each := roles_of(task, made))}
+        vault = vault_of(reader, (one for each in roles.values() for one in each)) if roles else Vault((), {})
+        return _Reading(assignments.held(live), wanted, definitions, roles, vault)
 
     async def _assign(self, reading: _Reading) -> None:
         """Payloads for what `reading` says; stops go first, so that their resources are free for the starts."""
         wanted = reading.assignments
         for key in wanted.gone:
             self._sent.pop(key, None)
-        payloads = [payload for task in (*wanted.stop, *wanted.run) if (payload := self._payload(task, reading.definitions)) is not None]
-        self._sent.update({task.key: task.desired_status for task in (*wanted.stop, *wanted.run)})
+            self._issuer.drop(key)
+        given = await self._issuer.give(wanted.run, reading.roles, reading.vault) if reading.roles else {}
+        # A task that has not run yet and may not have its role is stopped by now: the change that tells so sends it.
+        run = [task for task in wanted.run if task.key in given or task.key not in reading.roles or task.started_at]
+        payloads = [
+            payload for task in (*wanted.stop, *run) if (payload := self._payload(task, reading.definitions, given.get(task.key, {}))) is not None
+        ]
+        self._sent.update({task.key: task.desired_status for task in (*wanted.stop, *run)})
         for start in range(0, len(payloads), PAYLOAD_TASKS_MAX):
             message_id = self._message_id()
             self._unacknowledged.add(message_id)
@@ -388,7 +414,7 @@ class Session:
                 )
             )
 
-    def _payload(self, task: Task, definitions: Mapping[DefinitionKey, TaskDefinition]) -> TaskPayload | None:
+    def _payload(self, task: Task, definitions: Mapping[DefinitionKey, TaskDefinition], given: Given) -> TaskPayload | None:
         """A stop of a task sent before needs its ARN only. Any other may be new to the agent, which reports it STOPPED by its containers' names."""
         definition = definitions.get(_definition_key(task))
         if task.desired_status == "STOPPED" and (task.key in self._sent or definition is None):
@@ -397,7 +423,7 @@ class Session:
             _log.error("task %s: its task definition %s:%d is gone; the agent is told nothing", task.key, task.family, task.revision)
             return None
         try:
-            return task_payload(task, definition, region=self._house.region)
+            return task_payload(task, definition, region=self._house.region, role=given.get(TASK), execution_role=given.get(EXECUTION))
         except (KeyError, TypeError, ValueError):  # one record that cannot be told must not end the conversation about all others
             _log.exception("task %s: its payload cannot be made; the agent is told nothing", task.key)
             return None

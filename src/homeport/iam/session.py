@@ -1,6 +1,6 @@
 """Temporary credentials that need no record: the session itself is in the token, sealed.
 
-Owns: `Session`, `issue`, `opened`. Pure: the key, the ids and the time are arguments. Never decides who gets a session.
+Owns: `Session`, `access_key_id`, `issue`, `opened`. Pure: the key, the ids and the time are arguments. Never decides who gets a session.
 
 A token is base64url of: form (1 byte), id of the installation's key (8 bytes), the session (MessagePack, compressed), HMAC-SHA-256 over all of it.
 The secret access key is an HMAC of the same bytes under another key derived from the installation's, and stands nowhere: whoever sees a token, or
@@ -53,6 +53,8 @@ class Session(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     source_identity: str = ""
     instance: str = ""
     """Id of the instance identity that it was made for: of container instances it may act for that one's alone, and for none when it is revoked."""
+    task: str = ""
+    """ACCOUNT/CLUSTER/ID of the task that it was made for, or whose session took this role on: it ends with that task. "": of no task."""
 
     @property
     def name(self) -> str:
@@ -72,6 +74,11 @@ class Issued(NamedTuple):
     secret: str
     packed_percent: int
     """How much of the space for policies and tags is used."""
+
+
+def access_key_id(account: str, chance: str) -> str:
+    """Key id of a session: ASIA, the account in 8 characters, 8 of `chance`; two of one id still have tokens and secrets of their own."""
+    return "ASIA" + base64.b32encode(int(account).to_bytes(5, "big")).decode() + chance[:8]
 
 
 def issue(session: Session, key_id: str, key: str) -> Issued:

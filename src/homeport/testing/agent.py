@@ -16,9 +16,12 @@ from homeport.acs.messages import (
     AckRequest,
     HeartbeatAckRequest,
     HeartbeatMessage,
+    IAMRoleCredentialsAckRequest,
+    IAMRoleCredentialsMessage,
     Message,
     PayloadMessage,
     PortMapping,
+    RoleCredentials,
     TaskIdentifier,
     TaskManifestMessage,
     TaskPayload,
@@ -233,7 +236,11 @@ class SimulatedAgent:
         if isinstance(message, PayloadMessage):
             for task in sorted(message.tasks, key=lambda task: task.desiredStatus != "STOPPED"):
                 self._take(task)
-            return [AckRequest(cluster=message.clusterArn, containerInstance=self.arn, messageId=message.messageId)]
+            given = [one for task in message.tasks for one in (task.roleCredentials, task.executionRoleCredentials) if one is not None]
+            acknowledged: list[Message] = [_acknowledgement(message.messageId, one) for one in given]
+            return [*acknowledged, AckRequest(cluster=message.clusterArn, containerInstance=self.arn, messageId=message.messageId)]
+        if isinstance(message, IAMRoleCredentialsMessage) and message.roleCredentials is not None:
+            return [_acknowledgement(message.messageId, message.roleCredentials)]
         if isinstance(message, TaskManifestMessage):
             wanted = {task.taskArn for task in message.tasks if task.desiredStatus == "RUNNING"}
             strays = [arn for arn, task in self.tasks.items() if task.desired == "RUNNING" and arn not in wanted]
@@ -296,3 +303,7 @@ class SimulatedAgent:
         task = asyncio.get_running_loop().create_task(work)
         self._work[task] = None
         task.add_done_callback(lambda done: self._work.pop(done, None))
+
+
+def _acknowledgement(message_id: str, given: RoleCredentials) -> IAMRoleCredentialsAckRequest:
+    return IAMRoleCredentialsAckRequest(messageId=message_id, credentialsId=given.credentialsId, expiration=given.expiration)

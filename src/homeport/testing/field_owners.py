@@ -16,6 +16,7 @@ _STOPPERS: Final = (
     "controller/scheduler",
     "controller/hook",
     "controller/daemon_deployment",
+    "dispatcher",  # of a task whose role cannot be assumed
     *_ENDERS,
     *AGENT_REPORTS,
 )
@@ -51,6 +52,7 @@ OWNERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "health_status": ("dispatcher",),
         "healthy_since": ("controller/deployment", "controller/task_set", "controller/daemon_deployment"),
         "version": (*_STOPPERS, "dispatcher", "controller/deployment"),
+        "credentials_until": ("dispatcher",),
         "protected_until": ("UpdateTaskProtection",),
         "tags": ("TagResource", "UntagResource", "StopTask"),
     },

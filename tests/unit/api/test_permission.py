@@ -30,17 +30,20 @@ from homeport.iam.session import Session, issue
 from homeport.ids import Ids
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.policy import InlinePolicy
+from homeport.model.iam.role import Role
 from homeport.model.iam.session_key import SessionKey
 from homeport.model.iam.user import User
 from homeport.placement.index import PlacementIndex
 from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
-from homeport.store.tables import ACCESS_KEYS, SESSION_KEYS, TABLES, USERS
+from homeport.store.tables import ACCESS_KEYS, ROLES, SESSION_KEYS, TABLES, TASKS, USERS
+from homeport.testing import records
 from homeport.virtual_clock import VirtualClock
 
 MODELLED = sorted(model.load().operations)
 PROD, DEFAULT = f"{ARN}cluster/prod", f"{ARN}cluster/default"
 ID = "0123456789abcdef0123456789abcdef"
+EVERYTHING = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}'
 BOB = f"arn:aws:iam::{ACCOUNT}:user/bob"
 
 
@@ -475,6 +478,39 @@ async def test_the_past_is_for_those_who_may_read_the_present(installation):
     call = Call(context=installation.context, operation="DescribeAt", request_id="r", account=ACCOUNT, principal_arn=BOB)
     asked = await installation.context.store.view(lambda reader: homeport_permission.asks(call, request, reader))
     assert [(ask.action, ask.resource) for ask in asked] == [("homeport:DescribeAt", "*"), ("ecs:DescribeClusters", PROD)]
+
+
+async def test_the_session_of_a_task_ends_with_the_task_and_opens_no_connection_of_an_agent(installation):
+    now, task = int(installation.context.clock.now()), records.task(1)
+    role = Role(account=ACCOUNT, name="app", id="AROAAPP", created_at=1.0, trust="{}", inline=(InlinePolicy(name="p", document=EVERYTHING),))
+    await installation.ecs.put((SESSION_KEYS, SessionKey(id="key00001", secret="k" * 40, created_at=1.0)), (ROLES, role), (TASKS, task))
+    more = {"issued_at": now, "expires_at": now + 900, "source_arn": f"arn:aws:iam::{ACCOUNT}:role/app", "source_id": "AROAAPP"}
+    made = Session(**more, access_key_id="ASIATASK", account=ACCOUNT, arn=f"arn:aws:sts::{ACCOUNT}:assumed-role/app/{task.id}", task=task.key)
+    issued = issue(made, "key00001", "k" * 40)
+
+    async def asked(body: bytes, service: str, **headers: str) -> tuple[int, bytes]:
+        given = {b"host": b"h", b"x-amz-security-token": issued.token.encode()}
+        given |= {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+        return await installation.send(given, body, "ASIATASK", service, secret=issued.secret)
+
+    target = {"content_type": "application/x-amz-json-1.1", "x_amz_target": f"{model.load().target_prefix}.ListClusters"}
+    who = (b"Action=GetCallerIdentity&Version=2011-06-15", "sts")
+    form = {"content_type": "application/x-www-form-urlencoded"}
+    assert (await asked(b"{}", "ecs", **target))[0] == 200
+    assert (await asked(*who, **form))[0] == 200
+    headers = {b"host": b"h", b"x-amz-security-token": issued.token.encode()}
+    query = f"cluster=default&containerInstanceArn={ARN}container-instance/default/{ID}".encode()
+    request = sigv4.Request("GET", b"/acs/ws", query, headers, sigv4.EMPTY_BODY_SHA256)
+    signature = sigv4.sign(request, sigv4.Credentials("ASIATASK", issued.secret, REGION), installation.context.clock.now())
+    pairs = [*headers.items(), *((name.lower().encode(), value.encode()) for name, value in signature.items())]
+    with pytest.raises(AccessDeniedError, match="no connection of an agent"):
+        SessionVerifier(installation.verifier, installation.guard, region=REGION).verify("GET", "/acs/ws", query, pairs)
+    for gone in (lambda tx: tx.put(TASKS, msgspec.structs.replace(task, last_status="STOPPED")), lambda tx: tx.delete(TASKS, task.key)):
+        await installation.context.store.update(gone, cause="test")
+        status, body = await asked(b"{}", "ecs", **target)
+        assert (status, b"ExpiredTokenException" in body) == (400, True)
+        status, body = await asked(*who, **form)
+        assert (status, b"<Code>ExpiredToken" in body) == (403, True)
 
 
 def test_what_a_session_is_known_by():

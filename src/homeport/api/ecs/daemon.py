@@ -20,6 +20,7 @@ from homeport.api.ecs.capacity_provider import name_in
 from homeport.api.ecs.daemon_json import daemon_json
 from homeport.api.ecs.daemon_task_definition import daemon_task_definition_of
 from homeport.api.ecs.tag_rules import tags_of
+from homeport.api.ecs.task_definition_support import missing
 from homeport.api.ecs.task_input import not_built
 from homeport.errors import ClientError, ConflictError, DaemonNotActiveError, DaemonNotFoundError, InvalidParameterError
 from homeport.model import arn
@@ -123,8 +124,8 @@ def _revision(tx: Transaction, call: Call, request: Any, *, cluster: Cluster, be
 def _check_runnable(definition: DaemonTaskDefinition, before: DaemonRevision | None) -> None:
     if definition.status != definition_model.ACTIVE and (before is None or before.definition != definition.reference):
         raise ClientError(DEFINITION_INACTIVE)
-    if definition.definition.unsupported:
-        raise not_built(f"Daemon task definition {definition.family}:{definition.revision}: {definition.definition.unsupported[0]}")
+    if member := missing(definition.definition):
+        raise not_built(f"Daemon task definition {definition.family}:{definition.revision}: {member}")
 
 
 def _deploy(tx: Transaction, call: Call, daemon: Daemon, *, configuration: bytes) -> Daemon:

@@ -249,10 +249,15 @@ def _check_log_router(containers: Iterable[Any]) -> None:
         raise ClientError("When a container uses the log driver awsfirelens, another one must have firelensConfiguration.")
 
 
+def check_role(role: str | None) -> None:
+    """Raise ClientError unless `role` may name a role: by its ARN, or by its name alone."""
+    if role is not None and role.startswith("arn:") and not _ROLE.fullmatch(role):
+        raise ClientError("Role is not valid")
+
+
 def _check_task_members(request: Any, by_name: Mapping[str, Any], network_mode: str) -> None:
     for role in (request.taskRoleArn, request.executionRoleArn):
-        if role is not None and role.startswith("arn:") and not _ROLE.fullmatch(role):
-            raise ClientError("Role is not valid")
+        check_role(role)
     storage = request.ephemeralStorage
     if storage is not None and not EPHEMERAL_STORAGE_GIB[0] <= storage.sizeInGiB <= EPHEMERAL_STORAGE_GIB[1]:
         raise ClientError(f"ephemeralStorage.sizeInGiB must be between {EPHEMERAL_STORAGE_GIB[0]} and {EPHEMERAL_STORAGE_GIB[1]}.")

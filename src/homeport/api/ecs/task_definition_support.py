@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from homeport.api.ecs.task_definition_rules import Checked
+from homeport.model.ecs.task_definition import TaskDefinition
 
-_TASK_MEMBERS: Final = ("taskRoleArn", "executionRoleArn", "proxyConfiguration", "inferenceAccelerators", "ephemeralStorage", "enableFaultInjection")
+_TASK_MEMBERS: Final = ("proxyConfiguration", "inferenceAccelerators", "ephemeralStorage", "enableFaultInjection")
 _CONTAINER_MEMBERS: Final = ("repositoryCredentials", "environmentFiles", "secrets", "firelensConfiguration", "credentialSpecs")
 _VOLUME_MEMBERS: Final = ("efsVolumeConfiguration", "s3filesVolumeConfiguration", "fsxWindowsFileServerVolumeConfiguration", "configuredAtLaunch")
+BUILT_SINCE: Final = frozenset({"taskRoleArn", "executionRoleArn"})
+"""What definitions that are stored may still list and that is built by now."""
 _LOG_DRIVERS: Final = frozenset({"awslogs", "awsfirelens"})
 """Every other driver is Docker's own and passed through."""
 
@@ -21,6 +24,11 @@ _LOG_DRIVERS: Final = frozenset({"awslogs", "awsfirelens"})
 def unsupported(request: Any, checked: Checked) -> tuple[str, ...]:
     """The members, with their value where only that value is not built, for example `networkMode=awsvpc`."""
     return (*_of_task(request, checked), *_of_containers(checked))
+
+
+def missing(definition: TaskDefinition) -> str:
+    """The first member of a stored definition that is not built; "" when tasks can run it."""
+    return next((member for member in definition.unsupported if member not in BUILT_SINCE), "")
 
 
 def _of_task(request: Any, checked: Checked) -> Iterator[str]:

@@ -13,7 +13,8 @@ import msgspec
 
 from homeport.api.ecs.container_definition_rules import MEMORY_MIN_MIB
 from homeport.api.ecs.container_runtime_rules import GPU_COUNT
-from homeport.api.ecs.task_definition_rules import cpu_units, memory_mib
+from homeport.api.ecs.task_definition_rules import check_role, cpu_units, memory_mib
+from homeport.api.ecs.task_definition_support import missing
 from homeport.errors import ClientError, InvalidParameterError, UnsupportedFeatureError
 from homeport.model.ecs.service import PlacementConstraint, PlacementStrategy
 from homeport.model.ecs.task_definition import ACTIVE, TaskDefinition
@@ -48,8 +49,8 @@ def check_runnable(definition: TaskDefinition) -> None:
     """Raise ClientError when `definition` is not ACTIVE, UnsupportedFeatureError naming the first field that no task may use here."""
     if definition.status != ACTIVE:
         raise ClientError("TaskDefinition is inactive")
-    if definition.unsupported:
-        raise not_built(f"Task definition {definition.family}:{definition.revision}: {definition.unsupported[0]}")
+    if member := missing(definition):
+        raise not_built(f"Task definition {definition.family}:{definition.revision}: {member}")
 
 
 def launch_type(requested: str | None) -> str:
@@ -113,7 +114,7 @@ def started_by_of(value: str | None, *, most: int) -> str:
     return text
 
 
-_OVERRIDES_NOT_BUILT = ("taskRoleArn", "executionRoleArn", "ephemeralStorage", "inferenceAcceleratorOverrides")
+_OVERRIDES_NOT_BUILT = ("ephemeralStorage", "inferenceAcceleratorOverrides")
 _CONTAINER_OVERRIDES_NOT_BUILT = ("environmentFiles",)
 
 
@@ -127,6 +128,8 @@ def overrides_of(value: Any, definition: TaskDefinition) -> dict[str, Any]:
     for member in _OVERRIDES_NOT_BUILT:
         if overrides.get(member):
             raise not_built(f"overrides.{member}")
+    for member in ("taskRoleArn", "executionRoleArn"):
+        check_role(overrides.get(member))
     containers = {container["name"]: container for container in definition_document(definition)["containerDefinitions"]}
     for item in overrides.get("containerOverrides") or ():
         _check_container_override(item, containers)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from homeport.api.call import Call
 from homeport.api.sts.input import duration, policies, tags, transitive
 from homeport.errors import AccessDeniedError, InvalidParameterError, PackedPolicyTooLargeError, UnrecognizedClientError
-from homeport.iam.session import Issued, Session, issue
+from homeport.iam.session import Issued, Session, access_key_id, issue
 from homeport.model import account as account_model
 from homeport.model import arn
 from homeport.model.iam.role import Role
@@ -58,6 +58,7 @@ async def assume_role(call: Call, request: Any) -> dict[str, Any]:
         tags=inherited + given,
         transitive=tuple(key.lower() for key, _ in inherited) + keys,
         source_identity=identity,
+        task=call.session.task if call.session is not None else "",
     )
     issued = await issued_for(call, session)
     answer: dict[str, Any] = {
@@ -170,8 +171,8 @@ def credentials_json(session: Session, issued: Issued) -> dict[str, Any]:
 
 
 def key_id_of(call: Call, account: str) -> str:
-    """ASIA, the account in 8 characters, 8 random ones: two of one id still have tokens and secrets of their own."""
-    return "ASIA" + base64.b32encode(int(account).to_bytes(5, "big")).decode() + call.ids.iam_id("")[:8]
+    """Key id of a session of `account`."""
+    return access_key_id(account, call.ids.iam_id(""))
 
 
 def _account_in(key_id: str) -> str:

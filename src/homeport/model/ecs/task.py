@@ -152,6 +152,8 @@ class Task(Record, frozen=True, kw_only=True):
     """Name of the daemon that it belongs to, or "". Its family and revision are then those of a daemon task definition."""
     created_by: str = ""
     """ARN of the principal whose RunTask or StartTask made it; "" for a task that a service, a daemon or a hook has."""
+    credentials_until: Instant = 0.0
+    """When the newest credentials of its roles expire; 0 for a task that was given none."""
 
     @property
     def key(self) -> str:

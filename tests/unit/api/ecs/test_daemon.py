@@ -124,8 +124,9 @@ async def test_what_is_wrong_is_refused_and_nothing_is_made(ecs, members, error,
 
 
 async def test_a_definition_with_what_is_not_built_is_refused_by_name(ecs):
-    await ecs("RegisterDaemonTaskDefinition", family="role", containerDefinitions=[CONTAINER], taskRoleArn="role")
-    with pytest.raises(UnsupportedFeatureError, match="taskRoleArn is not built yet"):
+    secret = {"secrets": [{"name": "A", "valueFrom": "b"}]}
+    await ecs("RegisterDaemonTaskDefinition", family="role", containerDefinitions=[{**CONTAINER, **secret}], taskRoleArn="role")
+    with pytest.raises(UnsupportedFeatureError, match=r"secrets is not built yet"):
         await create(ecs, daemonTaskDefinitionArn="role")
 
 

@@ -84,7 +84,7 @@ async def test_a_full_one_comes_back_as_given(ecs):
     stored = await ecs.get(DAEMON_TASK_DEFINITIONS, f"{ACCOUNT}/logs:0000001")
     document = msgspec.json.decode(stored.definition.document)
     assert (document["pidMode"], document["ipcMode"]) == ("host", "host"), "agents are told the words of a task definition"
-    assert stored.definition.unsupported == ("taskRoleArn", "volumes[2].logDriverVolumeConfiguration")
+    assert stored.definition.unsupported == ("volumes[2].logDriverVolumeConfiguration",)
     assert (stored.definition.cpu, stored.definition.memory_mib) == (256, 512)
 
 

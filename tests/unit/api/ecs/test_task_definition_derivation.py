@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.unit.api.ecs.caller import ACCOUNT, Ecs
 
+from homeport.api.ecs.task_definition_support import missing
 from homeport.api.protocol import model
 from homeport.errors import ClientError
 from homeport.store.tables import TASK_DEFINITIONS
@@ -144,8 +146,6 @@ async def test_external_instances_have_no_awsvpc(ecs):
 
 NOT_BUILT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("networkMode=awsvpc", {}, {"networkMode": "awsvpc"}),
-    ("taskRoleArn", {}, {"taskRoleArn": ROLE}),
-    ("executionRoleArn", {}, {"executionRoleArn": ROLE}),
     ("inferenceAccelerators", {}, {"inferenceAccelerators": [{"deviceName": "a", "deviceType": "b"}]}),
     ("ephemeralStorage", {}, {"ephemeralStorage": {"sizeInGiB": 21}}),
     ("enableFaultInjection", {}, {"enableFaultInjection": True}),
@@ -384,3 +384,9 @@ async def test_what_comes_back_can_be_registered_again_unchanged(ecs):
     again = (await ecs("RegisterTaskDefinition", **first))["taskDefinition"]
     own = ("taskDefinitionArn", "revision", "registeredAt")
     assert {name: value for name, value in again.items() if name not in own} == {name: value for name, value in first.items() if name not in own}
+
+
+async def test_a_stored_definition_that_lists_what_is_built_by_now_can_be_run(ecs):
+    _, record = await register(ecs, taskRoleArn=ROLE)
+    assert missing(msgspec.structs.replace(record, unsupported=("taskRoleArn", "executionRoleArn"))) == ""
+    assert missing(msgspec.structs.replace(record, unsupported=("taskRoleArn", "ephemeralStorage"))) == "ephemeralStorage"
