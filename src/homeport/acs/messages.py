@@ -158,6 +158,11 @@ class RoleCredentials(Message, kw_only=True):
     expiration: str = ""
     """2026-01-31T12:00:00Z."""
 
+    @property
+    def address(self) -> RoleCredentials:
+        """Only what may be stored: id and role."""
+        return RoleCredentials(credentialsId=self.credentialsId, roleArn=self.roleArn)
+
     def __repr__(self) -> str:
         return f"RoleCredentials({self.roleArn!r}, {self.accessKeyId!r}, until {self.expiration!r})"
 

@@ -19,8 +19,11 @@ from homeport.acs.messages import (
     AckRequest,
     HeartbeatAckRequest,
     HeartbeatMessage,
+    IAMRoleCredentialsAckRequest,
+    IAMRoleCredentialsMessage,
     Message,
     PayloadMessage,
+    RoleCredentials,
     StateReportsAck,
     StateReportsOffer,
     TaskHealth,
@@ -40,6 +43,9 @@ from homeport.errors import HomeportError
 INSTANCE_KIND: Final = "instance"
 """Kind of the records about this instance in the local journal: its ARN and its timeline."""
 TIMELINE_KEY: Final = "timeline"
+TASK_ROLE: Final = "TaskApplication"
+EXECUTION_ROLE: Final = "TaskExecution"
+ROLE_TYPES: Final = (TASK_ROLE, EXECUTION_ROLE)
 UNREADABLE_TASK: Final = "UnrecogniedTaskError: Error loading task - "
 """As the upstream agent spells it on the wire."""
 
@@ -72,6 +78,8 @@ class House:
     """Tell the control plane of a task that cannot be read."""
     heard_heartbeat: Callable[[], None]
     """Called at each heartbeat."""
+    take_credentials: Callable[[str, str, RoleCredentials], None] = lambda task_arn, role_type, given: None
+    """(task's ARN, TaskApplication or TaskExecution, credentials): keep them in memory, in the place of those with the same id."""
     use_line: Callable[[ReportLine], None] = lambda line: None
     """Called when the server offers to take reports on this connection."""
     answer_seconds: float = 42.0
@@ -125,6 +133,8 @@ class Session:
             self._house.heard_heartbeat()
         elif isinstance(message, PayloadMessage):
             self._take_payload(message)
+        elif isinstance(message, IAMRoleCredentialsMessage):
+            await self._take_credentials(message)
         elif isinstance(message, StateReportsAck):
             if self._line is not None:
                 self._line.heard(message)
@@ -148,9 +158,20 @@ class Session:
         if not (message.messageId and message.clusterArn and message.containerInstanceArn):
             return
         for task in sorted(message.tasks, key=lambda task: task.desiredStatus != "STOPPED"):
-            self._submit(task)
+            self._submit(public(task))
+            for role_type, given in roles_in(task):
+                self._house.take_credentials(task.arn, role_type, given)
         self._note(message.seqNum)
         self._acknowledge_durable(message)
+
+    async def _take_credentials(self, message: IAMRoleCredentialsMessage) -> None:
+        """New credentials of a task. What names no task or no role is passed over without an answer, as by the upstream agent."""
+        given = message.roleCredentials
+        if given is None or not (message.messageId and message.taskArn and given.credentialsId) or message.roleType not in ROLE_TYPES:
+            _log.warning("credentials that name no task, or no type of role, are passed over")
+            return
+        self._house.take_credentials(message.taskArn, message.roleType, given)
+        await self._tell(_acknowledgement(message.messageId, given))
 
     def _acknowledge_durable(self, message: PayloadMessage) -> None:
         """Acknowledge once the disk has the tasks. Nothing else waits for that: containers start meanwhile, and the next message is heard."""
@@ -164,6 +185,9 @@ class Session:
         except OSError:
             _log.exception("message %s is not acknowledged: the local journal cannot be written", message.messageId)
             return
+        for task in message.tasks:
+            for _, given in roles_in(task):
+                await self._tell(_acknowledgement(message.messageId, given))
         await self._acknowledge(message)
 
     def _submit(self, task: TaskPayload) -> None:
@@ -203,3 +227,21 @@ class Session:
             await self._socket.send_str(encode(message).decode())
         except (ConnectionError, RuntimeError) as error:  # the next receive says that it is over
             _log.debug("the connection ended before an answer: %s", error)
+
+
+def roles_in(task: TaskPayload) -> list[tuple[str, RoleCredentials]]:
+    """(type of role, credentials) of everything that a payload brings for its task."""
+    given = ((TASK_ROLE, task.roleCredentials), (EXECUTION_ROLE, task.executionRoleCredentials))
+    return [(role_type, one) for role_type, one in given if one is not None]
+
+
+def public(task: TaskPayload) -> TaskPayload:
+    """`task` as it may be stored: of credentials only under which id they are had, and whose they are."""
+    if task.roleCredentials is None and task.executionRoleCredentials is None:
+        return task
+    role = task.roleCredentials.address if task.roleCredentials is not None else None
+    return msgspec.structs.replace(task, roleCredentials=role, executionRoleCredentials=None)
+
+
+def _acknowledgement(message_id: str, given: RoleCredentials) -> IAMRoleCredentialsAckRequest:
+    return IAMRoleCredentialsAckRequest(messageId=message_id, credentialsId=given.credentialsId, expiration=given.expiration)

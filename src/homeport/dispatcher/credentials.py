@@ -1,7 +1,7 @@
 """Credentials of tasks' roles: who gets some, and when new ones are due.
 
-Owns: `TaskRole`, `Vault`, `issued`, `refusal_of`, `Schedule`. Pure: keys, ids and instants are arguments. Nothing is stored for a session: it is in its
-token (`iam.session`), and the id under which a container asks for it is made anew from the installation's oldest key each time.
+Owns: `TaskRole`, `Vault`, `issued`, `refusal_of`, `Schedule`. Pure: keys, ids and instants are arguments. Nothing is stored for a session: it is in
+its token (`iam.session`), and the id under which a container asks for it is made anew from the installation's oldest key each time.
 Source: ECS developer guide, "Amazon ECS task IAM role" and "task execution IAM role"; agent-protocol.md 5.3.
 """
 

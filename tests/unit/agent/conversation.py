@@ -76,12 +76,14 @@ class RememberingEngine:
 
     def __init__(self) -> None:
         self.submitted: list[tuple[str, str]] = []
+        self.payloads: list[TaskPayload] = []
         self.held: dict[str, str] = {}
         self.healths: list[TaskHealth] = []
 
     def submit(self, task: TaskPayload) -> None:
         if task.arn.startswith("bad"):
             raise HomeportError("no essential container")
+        self.payloads.append(task)
         self.submitted.append((task.arn, task.desiredStatus))
         self.held[task.arn] = task.desiredStatus
 

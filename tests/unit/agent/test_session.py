@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from unit.agent.conversation import FakeSocket, RememberingEngine
 
 from homeport.acs.messages import (
     HeartbeatMessage,
+    IAMRoleCredentialsMessage,
     PayloadMessage,
+    RoleCredentials,
     TaskIdentifier,
     TaskManifestMessage,
     TaskPayload,
@@ -30,13 +33,14 @@ class Agent:
         self.state = State.open(directory)
         self.reports: list = []
         self.heartbeats = 0
+        self.credentials: list = []
 
     async def hear(self, *messages, code: int = 1000) -> FakeSocket:
         """Run a session that hears these messages and ends with `code`."""
         socket = FakeSocket()
         for message in messages:
             socket.hears(message)
-        house = House(engine=self.engine, state=self.state, report=self.reports.append, heard_heartbeat=self._beat)
+        house = House(engine=self.engine, state=self.state, report=self.reports.append, heard_heartbeat=self._beat, take_credentials=self._keep)
         session = Session(house, socket, silence_seconds=60.0)
         running = asyncio.create_task(session.run())
         await socket.heard()
@@ -44,6 +48,9 @@ class Agent:
         socket.ends(code)
         await running
         return socket
+
+    def _keep(self, *given) -> None:
+        self.credentials.append(given)
 
     def _beat(self) -> None:
         self.heartbeats += 1
@@ -147,3 +154,38 @@ async def test_silence_ends_the_session(agent):
     house = House(engine=agent.engine, state=agent.state, report=agent.reports.append, heard_heartbeat=lambda: None)
     assert await Session(house, socket, silence_seconds=60.0).run() == 1006
     assert socket.close_code == 1001
+
+
+OWN = RoleCredentials(
+    credentialsId="id-1", roleArn="r", accessKeyId="ASIA1", secretAccessKey="hush", sessionToken="token", expiration="2026-01-01T00:00:00Z"
+)
+
+
+async def test_credentials_in_a_payload_are_kept_acknowledged_and_never_handed_to_the_engine(agent):
+    pull = msgspec.structs.replace(OWN, credentialsId="id-2")
+    message = payload()
+    message.tasks = [TaskPayload(arn="a", desiredStatus="RUNNING", roleCredentials=OWN, executionRoleCredentials=pull)]
+    socket = await agent.hear(message)
+    assert agent.credentials == [("a", "TaskApplication", OWN), ("a", "TaskExecution", pull)]
+    (handed,) = agent.engine.payloads
+    assert handed.roleCredentials == RoleCredentials(credentialsId="id-1", roleArn="r")
+    assert handed.executionRoleCredentials is None
+    told = [(answer["messageId"], answer["credentialsId"], answer["expiration"]) for answer in socket.sent_of("IAMRoleCredentialsAckRequest")]
+    assert told == [("m1", "id-1", OWN.expiration), ("m1", "id-2", OWN.expiration)]
+    assert [answer["messageId"] for answer in socket.sent_of("AckRequest")] == ["m1"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "answered"),
+    [({}, True), ({"roleType": "TaskExecution"}, True), ({"roleType": "Task"}, False), ({"taskArn": ""}, False), ({"messageId": ""}, False)],
+)
+async def test_new_credentials_are_kept_and_acknowledged_unless_they_name_no_task_or_type(agent, fields, answered):
+    members = {"messageId": "m2", "taskArn": "a", "roleType": "TaskApplication", "roleCredentials": OWN, **fields}
+    socket = await agent.hear(IAMRoleCredentialsMessage(**members))
+    assert len(agent.credentials) == len(socket.sent_of("IAMRoleCredentialsAckRequest")) == int(answered)
+
+
+async def test_credentials_without_an_id_are_passed_over(agent):
+    for given in (None, RoleCredentials(accessKeyId="ASIA")):
+        await agent.hear(IAMRoleCredentialsMessage(messageId="m", taskArn="a", roleType="TaskApplication", roleCredentials=given))
+    assert agent.credentials == []
