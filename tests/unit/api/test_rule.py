@@ -9,6 +9,7 @@ import pytest
 
 from homeport.api.call import Call
 from homeport.api.ecs.operations import OPERATIONS as ECS
+from homeport.api.ecs.rule_object import task_object
 from homeport.api.homeport import rule_report
 from homeport.api.homeport.operations import OPERATIONS
 from homeport.api.homeport.rule import RULES_MAX
@@ -262,6 +263,28 @@ async def test_a_hook_of_a_service_cannot_run_what_a_task_could_not(cell):
         await ecs(cell, "CreateService", cluster="prod", serviceName="new", taskDefinition="good", desiredCount=1, deploymentConfiguration=hooks)
     with pytest.raises(AccessDeniedError, match="forbids this task"):
         await ecs(cell, "UpdateService", cluster="prod", service="web", deploymentConfiguration=hooks)
+
+
+async def test_a_hook_that_was_there_before_the_rule_is_no_leave_for_another(cell):
+    await ecs(cell, "RegisterTaskDefinition", family="worse", containerDefinitions=[container(privileged=True)])
+
+    def hooks(family: str) -> dict[str, Any]:
+        hook = {"hookTargetArn": f"arn:aws:ecs:us-east-1:{ACCOUNT}:task-definition/{family}:1", "roleArn": "", "lifecycleStages": ["PRE_SCALE_UP"]}
+        return {"lifecycleHooks": [hook]}
+
+    web = {"cluster": "prod", "serviceName": "web", "taskDefinition": "good", "desiredCount": 1}
+    await ecs(cell, "CreateService", **web, deploymentConfiguration=hooks("bad"))
+    await put(cell, **NO_PRIVILEGED)
+    await ecs(cell, "UpdateService", cluster="prod", service="web", desiredCount=2)
+    with pytest.raises(AccessDeniedError, match="forbids this task"):
+        await ecs(cell, "UpdateService", cluster="prod", service="web", deploymentConfiguration=hooks("worse"))
+
+
+async def test_an_override_of_a_role_is_the_role(cell):
+    await ecs(cell, "RunTask", cluster="prod", taskDefinition="good")
+    task = msgspec.structs.replace((await cell.all(TASKS))[0], overrides=b'{"taskRoleArn":"r","executionRoleArn":"e"}')
+    seen = await cell.view(lambda reader: task_object(reader, "us-east-1", task))
+    assert (seen["taskRoleArn"], seen["executionRoleArn"], seen["overrides"]["containerOverrides"]) == ("r", "e", [])
 
 
 async def test_what_ran_before_the_rule_stays_and_can_be_scaled_but_not_deployed_again(cell):
