@@ -33,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from homeport.storekeeping import run
 
         return run(options)
+    if options.command == "audit":
+        from homeport.audit_programs import run as run_audit
+
+        return run_audit(options)
     if options.command == "simulate":
         from homeport.testing import simulate
 

@@ -13,6 +13,8 @@ import msgspec
 
 from homeport.errors import HomeportError
 
+AUDIT_WRITE_FAILURES: Final = ("hold", "refuse", "serve")
+
 
 class UnknownSettingError(HomeportError):
     """A setting's name or value is not valid."""
@@ -90,6 +92,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """With etcd: how long a server that is not seen any more counts as one that will come for its entries (1 day)."""
     journal_gap_patience_seconds: float = 600.0
     """With etcd: how long a server looks for entries that it missed before it goes on without them."""
+    audit_retention_seconds: float = 31_622_400.0
+    """How long records of the audit log are kept: 366 days, since PCI DSS asks for a year."""
+    audit_bytes_max: int = 4_294_967_296
+    """How large the audit log may get before its oldest files go, whatever their age; 0: as large as the disk allows."""
+    audit_segment_bytes_max: int = 67_108_864
+    """Size at which the audit log begins another file; retention removes whole files."""
+    audit_pending_bytes_max: int = 33_554_432
+    """Records that may wait in memory for the disk before calls wait, and are refused."""
+    audit_write_failure: str = "hold"
+    """What happens while the audit log cannot be written. hold: calls are served while their records find room in memory, then refused; refuse: they
+    are refused at once; serve: they are served all the same, and what found no room is counted in the log."""
+    audit_checkpoint_seconds: float = 300.0
+    """How often a checkpoint of journal and audit log is signed, if there is something new."""
+    audit_checkpoint_records: int = 10_000
+    """So many new records bring one sooner."""
     provisioning_timeout_seconds: float = 1_800.0
     """How long a task waits as PROVISIONING for an instance of its capacity provider; ECS gives up after 10 to 30 minutes."""
     provisioning_tasks_max: int = 500
@@ -190,4 +207,6 @@ def parse_settings(pairs: Iterable[str], base: Settings | None = None) -> Settin
         if isinstance(value, int | float) and not 0 <= value < math.inf:
             raise UnknownSettingError(f"setting {name}: {text} is no number from 0 on")
     instance_providers_of(str(values["instance_providers"]))
+    if values["audit_write_failure"] not in AUDIT_WRITE_FAILURES:
+        raise UnknownSettingError(f"setting audit_write_failure is one of {', '.join(AUDIT_WRITE_FAILURES)}")
     return Settings(**values)  # type: ignore[arg-type]  # each value has the type of its default, checked above

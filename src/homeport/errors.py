@@ -6,7 +6,7 @@ An error is raised where it happens, with the sentence that the user reads; `tem
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class HomeportError(Exception):
@@ -256,9 +256,13 @@ class MalformedPolicyDocumentError(ApiError):
 
 
 class AccessDeniedError(ApiError):
-    """The caller may not do this."""
+    """The caller may not do this. `ruling` says what decided it, where policies did (`api/permission.py`)."""
 
     code = "AccessDeniedException"
+
+    def __init__(self, message: str, *, ruling: Any = None) -> None:
+        super().__init__(message)
+        self.ruling = ruling
 
 
 class ServerError(ApiError):
@@ -327,12 +331,13 @@ class UnrecognizedClientError(ApiError):
 
 
 class ExpiredTokenError(ApiError):
-    """The session that signed the request is over."""
+    """The session that signed the request is over. `principal` is who signed, for the record of it."""
 
     code = "ExpiredTokenException"
 
-    def __init__(self, message: str = "The security token included in the request is expired") -> None:
+    def __init__(self, message: str = "The security token included in the request is expired", *, principal: Any = None) -> None:
         super().__init__(message)
+        self.principal = principal
 
 
 class PackedPolicyTooLargeError(ApiError):

@@ -36,6 +36,7 @@ from homeport.api.server import SERVER_OPTIONS, Application
 from homeport.api.signature import AccessKeys, Verifier
 from homeport.api.sts import permission as sts_permission
 from homeport.api.sts.operations import OPERATIONS as STS_OPERATIONS
+from homeport.auditing import LIFE_CHARACTERS, Place, open_audit
 from homeport.clock import Clock, SystemClock
 from homeport.config import Settings, parse_settings
 from homeport.controllers.alarm import DocumentSource, keep_alarms
@@ -262,9 +263,13 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         placement, access_keys, authority, accounts = PlacementIndex(), AccessKeys(), Authority(), Accounts()
         store, backend = await _open(options, settings, clock, (placement, access_keys, authority, accounts), stack)
         installation, root_key = await _joined(store, options, ids, clock)
+        place = Place(options.data_dir, options.name, installation.id)
+        audit = await open_audit(place, store.journal, clock=clock, settings=settings, life=ids.uuid()[:LIFE_CHARACTERS])
+        stack.push_async_callback(audit.close)
         context = Context(
             store=store,
             placement=placement,
+            audit=audit.log,
             clock=clock,
             ids=ids,
             settings=settings,

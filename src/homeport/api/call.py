@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from homeport.api.accounts import Accounts
 from homeport.api.invocation import Invocation
+from homeport.audit.log import Audit
 from homeport.clock import Clock
 from homeport.config import Settings
 from homeport.iam.session import Session
@@ -89,6 +90,8 @@ class Context:
     """The account that the installation was made with, which manages the others; 12 digits. "": none does."""
     accounts: Accounts | None = None
     """Which accounts have quotas of their own. None: none has."""
+    audit: Audit | None = None
+    """Where every call is recorded; None: nowhere."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ import aiohttp
 import msgspec
 
 from homeport.api import origin
-from homeport.api.server import FORWARDED, Exchange, Relayed
+from homeport.api.exchange import FORWARDED, Exchange, Relayed
 from homeport.clock import Clock
 from homeport.errors import CommitUnknownError, LeadershipLostError, MisdirectedError, NotLeaderError, ServiceUnavailableError
 

@@ -5,7 +5,7 @@ Owns: `Ask`, `Guard`. Never says what an operation needs (`api/SERVICE/permissio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qs
@@ -51,6 +51,21 @@ class Origin(NamedTuple):
     secure: bool
     agent: str
     now: float
+
+
+class Ruling(NamedTuple):
+    """What the policies said of a request, for its record."""
+
+    allowed: bool
+    by: str
+    """The type of policy that decided."""
+    explicit: bool
+    policy: str
+    """Name or ARN of the policy that decided, "" when none did."""
+    action: str
+    resource: str
+    resources: tuple[str, ...]
+    """Of everything that was asked."""
 
 
 class SessionVerifier:
@@ -126,27 +141,28 @@ class Guard:
         """Whether the caller is its account's root."""
         return principal_arn == arn.root_arn(account)
 
-    async def check(self, call: Call, request: Any, *, service: str, origin: Origin) -> None:
-        """Return if the caller of `call` may do what `request` wants. Raises AccessDeniedError with the reason."""
+    async def check(self, call: Call, request: Any, *, service: str, origin: Origin) -> Ruling | None:
+        """What allowed it, if the caller of `call` may do what `request` wants. Raises AccessDeniedError with the reason."""
         asks = self._asks.get(service, _of_service(service))
         session = call.session
         if session is not None:
             _require_callable(session, service, call.operation)
         principal = principal_of(call.principal_arn, call.account, session)
 
-        def decide(reader: Reader) -> None:
+        def decide(reader: Reader) -> Ruling | None:
             own_instance.require_known(reader, session)
             _require_task(reader, session)
-            self.judge(principal, call.region, asks(call, request, reader), origin=origin, session=session)
+            return self.judge(principal, call.region, asks(call, request, reader), origin=origin, session=session)
 
-        await call.view(decide)
+        return await call.view(decide)
 
-    def judge(self, principal: Principal, region: str, asks: Iterable[Ask], *, origin: Origin, session: Session | None = None) -> None:
-        """Return if `principal` may do all of `asks`. Raises AccessDeniedError with the reason."""
+    def judge(self, principal: Principal, region: str, asks: Sequence[Ask], *, origin: Origin, session: Session | None = None) -> Ruling | None:
+        """What allowed the first of `asks`, if `principal` may do all of them; None for no asks. Raises AccessDeniedError with the reason."""
         policies = self._authority.policies(principal, session=session.policies if session is not None else None)
         shared = self.context(principal, region, origin)
         if session is not None:
             shared.update(_session_keys(session))
+        first: Ruling | None = None
         stale = session is not None and not self._authority.is_there(session.source_arn, session.source_id)
         for ask in asks:
             account = _account_of(ask.resource, principal.account)
@@ -155,7 +171,9 @@ class Guard:
             trust = self._authority.trust(role) if role is not None else None
             decision = _NOT_THERE if stale else evaluate(wanted, policies, trust)
             if not decision.allowed:
-                raise AccessDeniedError(refusal(wanted, decision))
+                raise AccessDeniedError(refusal(wanted, decision), ruling=_ruling(decision, ask, asks))
+            first = first or _ruling(decision, ask, asks)
+        return first
 
     def context(self, principal: Principal, region: str, origin: Origin) -> dict[str, str | tuple[str, ...]]:
         """The condition keys that every request has."""
@@ -183,6 +201,12 @@ class Guard:
         for owner in (role, user):
             found |= {f"aws:principaltag/{key.lower()}": value for key, value in (owner.tags if owner is not None else ())}
         return found
+
+
+def _ruling(decision: Decision, ask: Ask, asks: Sequence[Ask]) -> Ruling:
+    policy = decision.policy.name if decision.policy is not None else ""
+    resources = tuple(dict.fromkeys(each.resource for each in asks if each.resource != "*"))
+    return Ruling(decision.allowed, decision.type.value, decision.explicit, policy, ask.action, ask.resource, resources)
 
 
 _KINDS: Final = {"user": PrincipalKind.USER, "assumed-role": PrincipalKind.ROLE_SESSION, "federated-user": PrincipalKind.FEDERATED_USER}

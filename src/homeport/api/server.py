@@ -7,29 +7,28 @@ Never decides what an operation does, never touches a record. A websocket goes t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from homeport import log
 from homeport.api import faults, origin
+from homeport.api.audit import Opening, Recorder
 from homeport.api.call import Call, Context, Handler
 from homeport.api.connection import SERVER_CERTIFICATE, BoundedHttp
+from homeport.api.exchange import FORWARDED, Disconnected, Exchange, Message, Receive, Relayed, Route, Scope, Send, came_from
 from homeport.api.invocation import REPEATABLE, Invocation, invocation_of
-from homeport.api.permission import Guard, Origin
+from homeport.api.permission import Guard, Origin, Ruling
 from homeport.api.protocol import json, model, query
 from homeport.api.requestlog import Answered, RequestLog
 from homeport.api.signature import Principal, Verifier, joined
 from homeport.api.throttle import Throttle
-from homeport.errors import AccessDeniedError, RequestTooLargeError, SerializationError, ThrottlingError, UnknownOperationError
+from homeport.audit.log import SERVE
+from homeport.errors import AccessDeniedError, HomeportError, RequestTooLargeError, SerializationError, ThrottlingError, UnknownOperationError
 from homeport.iam import sigv4
 from homeport.model import arn
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 AsgiHandler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SERVICES: Final = ("ecs", "homeport", "iam", "sts")
@@ -62,31 +61,8 @@ SERVER_OPTIONS: Final[Mapping[str, Any]] = {
 _log = log.logger("api")
 
 
-FORWARDED: Final = b"x-homeport-forwarded"
-"""Header of a call that another server sent on, with its name: such a call is never sent on again."""
-
-
 SERVERS_PATH: Final = "/homeport/servers"
 """Where the command line asks who there is. Every other path between servers takes, over TLS, a server's certificate as well."""
-
-
-class Disconnected(Exception):
-    """The client went away before its request was complete; nobody waits for an answer."""
-
-
-class Route(NamedTuple):
-    """Where a target leads; `handler` is None for an operation that is not built yet."""
-
-    operation: model.Operation
-    handler: Handler | None
-
-
-class Relayed(NamedTuple):
-    """The leader's answer to a call that was sent on to it."""
-
-    status: int
-    request_id: str
-    body: bytes
 
 
 class Elsewhere(Protocol):
@@ -103,28 +79,6 @@ class Elsewhere(Protocol):
 
 Internal = Callable[[bytes], Awaitable[bytes]]
 """What one server asks of another: body in, body out; raises HomeportError."""
-
-
-class Exchange:
-    """One request on its way through the steps; each step fills in what the next ones need."""
-
-    __slots__ = ("answer", "body", "code", "form", "headers", "now", "principal", "receive", "request", "request_id", "route", "scope", "status")
-
-    def __init__(self, scope: Scope, receive: Receive, *, request_id: str, now: float) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.request_id = request_id
-        self.now = now
-        self.headers: dict[bytes, bytes] = joined(scope["headers"])
-        self.body = b""
-        self.form: Mapping[str, str] | None = None
-        """The fields of a request in the query protocol; None for one in JSON."""
-        self.route: Route | None = None
-        self.principal: Principal | None = None
-        self.request: Any = None
-        self.answer: Any = None
-        self.status = 200
-        self.code = ""
 
 
 class Application:
@@ -176,8 +130,9 @@ class Application:
         self._more_health = health
         self._started = context.clock.now()
         # Unique because of the random half, cheap because of the counted one.
-        self._request_id_prefix = context.ids.uuid()[:24]
+        self._request_id_prefix = context.audit.life if context.audit is not None else context.ids.uuid()[:24]
         self._requests = 0
+        self._recorder = Recorder(context.audit, verifier) if context.audit is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
@@ -210,8 +165,21 @@ class Application:
             return
         except Exception as error:  # the last net: whatever it was, the client gets an answer
             body = self._fault(error, exchange)
+        if self._recorder is not None and not isinstance(exchange.answer, Relayed):  # who carried it out has the record
+            recorded = self._recorder.note(exchange, origin_of(self, exchange))
+            if recorded is not None:
+                body = await self._when_recorded(recorded, exchange, body)
         await self._respond(send, exchange.request_id, exchange.status, body, json.CONTENT_TYPE if exchange.form is None else query.CONTENT_TYPE)
         self._note(exchange, clock.monotonic() - began)
+
+    async def _when_recorded(self, recorded: Awaitable[None], exchange: Exchange, body: bytes) -> bytes:
+        """The answer, once its record is on the disk; a refusal when it cannot be written."""
+        try:
+            await recorded
+        except HomeportError as error:
+            if self.context.settings.audit_write_failure != SERVE:
+                return self._fault(error, exchange)
+        return body
 
     async def _between_servers(self, internal: Internal, scope: Scope, receive: Receive, send: Send) -> None:
         """Another server, or the command line, asks; only the root of the account that manages the installation may."""
@@ -229,6 +197,8 @@ class Application:
             return
         except Exception as error:  # as in `_http`
             body = self._fault(error, exchange)
+            if self._recorder is not None:
+                self._recorder.note_servers(exchange, origin_of(self, exchange))
         await self._respond(send, exchange.request_id, exchange.status, body)
 
     async def _respond(self, send: Send, request_id: str, status: int, body: bytes, content_type: bytes = json.CONTENT_TYPE) -> None:
@@ -243,7 +213,7 @@ class Application:
     def _fault(self, error: Exception, exchange: Exchange) -> bytes:
         """Note the fault in `exchange` and give the body of its answer; what nobody expected goes to the log with its traceback."""
         found = faults.fault(error)
-        exchange.status, exchange.code = found.status, found.code
+        exchange.status, exchange.code, exchange.error = found.status, found.code, error
         if found.unexpected:
             fields = {"requestId": exchange.request_id, "operation": exchange.route.operation.name if exchange.route else ""}
             _log.error("a request failed: %s", error, exc_info=error, extra={"fields": fields})
@@ -283,7 +253,19 @@ class Application:
             await send({"type": "websocket.close"})  # before acceptance: the client gets status 403
             return
         scope[REQUEST_ID] = self._next_request_id()
-        await handler(scope, receive, send)
+        await handler(scope, receive, self._watched(scope, send) if self._recorder is not None else send)
+
+    def _watched(self, scope: Scope, send: Send) -> Send:
+        """`send`, of which the recorder learns how the opening ended."""
+        opened = Opening(scope[REQUEST_ID])
+
+        async def watched(message: Message) -> None:
+            if opened.see(message) and self._recorder is not None:
+                headers = joined(scope["headers"])
+                self._recorder.note_connection(scope, opened, headers, came_from(scope, headers, self.context.clock.now()))
+            await send(message)
+
+        return watched
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -292,6 +274,12 @@ class Application:
         if self._request_log is not None:
             self._request_log.flush()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def make_room(application: Application, exchange: Exchange) -> Awaitable[None] | None:
+    """Wait while the audit log has no room for the record of another call."""
+    audit = application.context.audit
+    return None if audit is None or audit.admits else audit.room()
 
 
 async def read_body(application: Application, exchange: Exchange) -> None:
@@ -416,16 +404,19 @@ def authorize(application: Application, exchange: Exchange) -> Awaitable[None] |
     ):
         return None
     service = found.operation.model.signing_name
-    return guard.check(_call(application, exchange, ""), exchange.request, service=service, origin=origin_of(application, exchange))
+    checking = guard.check(_call(application, exchange, ""), exchange.request, service=service, origin=origin_of(application, exchange))
+    return _ruled(exchange, checking)
+
+
+async def _ruled(exchange: Exchange, checking: Awaitable[Ruling | None]) -> None:
+    exchange.ruling = await checking
 
 
 def origin_of(application: Application, exchange: Exchange) -> Origin:
     """Where a request comes from: the client, also when another server sent its call here."""
-    client = exchange.scope.get("client")
+    own = came_from(exchange.scope, exchange.headers, exchange.now)
     told = application.elsewhere.origin(exchange) if application.elsewhere is not None and FORWARDED in exchange.headers else None
-    address, secure = told or (client[0] if client else "", exchange.scope.get("scheme") == "https")
-    agent = exchange.headers.get(b"user-agent", b"").decode("latin-1")
-    return Origin(address, secure, agent, exchange.now)
+    return own if told is None else own._replace(address=told[0], secure=told[1])
 
 
 def _call(application: Application, exchange: Exchange, invocation: str) -> Call:
@@ -474,6 +465,7 @@ def encode(application: Application, exchange: Exchange) -> None:
 
 
 STEPS: Final[tuple[Callable[[Application, Exchange], Awaitable[None] | None], ...]] = (
+    make_room,
     read_body,
     route,
     refuse_pretenders,

@@ -69,6 +69,11 @@ class AccessKeys:
             raise UnrecognizedClientError
         return key
 
+    def account_of(self, access_key_id: str) -> str:
+        """Whose key that is, "" for nobody's. Proves nothing about a request that names it."""
+        key = self._by_id.get(access_key_id)
+        return key.account if key is not None else ""
+
     def session(self, token: str) -> tuple[Session, str]:
         """(session, secret) of a token, whether or not it has expired; UnrecognizedClientError if it was not made here, or its account is closed."""
         known = self._opened.get(token)
@@ -120,7 +125,7 @@ class Verifier:
         sigv4.check_scope(authorization, region=region, service=service)
         sigv4.verify(request, authorization, secret=secret, now=self._clock.now(), skew_seconds=self._skew_seconds)
         if found.session is not None and found.session.expires_at <= self._clock.now():
-            raise ExpiredTokenError
+            raise ExpiredTokenError(principal=found)
         return found
 
     def _found(self, access_key_id: str, token: bytes | None) -> tuple[Principal, str]:
@@ -132,6 +137,10 @@ class Verifier:
         if found.access_key_id != access_key_id:
             raise UnrecognizedClientError
         return Principal(found.account, found.arn, found.access_key_id, found), secret
+
+    def account_of(self, access_key_id: str) -> str:
+        """As `AccessKeys.account_of`."""
+        return self._keys.account_of(access_key_id)
 
     def now(self) -> float:
         """The instant that signatures are held against."""

@@ -58,6 +58,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _server(commands.add_parser("server", help="run the control plane alone"))
     _agent(commands.add_parser("agent", help="run the agent alone"))
     _journal(commands.add_parser("journal", help="prove that the journal of changes is whole"))
+    _audit(commands.add_parser("audit", help="prove that the log of all calls is whole, export it, tell its key"))
     _store(commands.add_parser("store", help="copy the state of a stopped installation to another store"))
     _backup(commands.add_parser("backup", help="write the state to a file, while the server runs or not"))
     _restore(commands.add_parser("restore", help="put a backup in the place of the state of a stopped installation"))
@@ -318,6 +319,27 @@ def _journal(parser: argparse.ArgumentParser) -> None:
     verify = actions.add_parser("verify", help="walk the chain of hashes; name the first edit, loss or reorder")
     _store_address(verify)
     verify.add_argument("--json", action="store_true", help="the verdict as a JSON object")
+
+
+def _audit(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    told = {
+        "verify": "walk every chain and check every signature; name the first edit, loss or reorder",
+        "key": "the public keys that checkpoints are signed with, to be kept elsewhere",
+        "checkpoint": "the newest checkpoint of each log, to be kept elsewhere",
+    }
+    for name, text in told.items():
+        action = actions.add_parser(name, help=text)
+        _data_dir(action)
+        action.add_argument("directory", nargs="?", type=_path, metavar="DIR", help="a log or what holds some; default: the data directory")
+        if name == "verify":
+            action.add_argument("--key", type=_path, metavar="FILE", help="a public key that was kept elsewhere; default: the one beside the log")
+            action.add_argument("--checkpoint", type=_path, metavar="FILE", help="checkpoints that were kept elsewhere, a line each")
+            action.add_argument("--json", action="store_true", help="the verdicts as JSON")
+
+
+def _path(text: str) -> Path:
+    return Path(text).absolute()
 
 
 def _store(parser: argparse.ArgumentParser) -> None:

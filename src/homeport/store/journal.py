@@ -72,6 +72,15 @@ class Journal:
         """Walk the whole chain."""
         return await verify(self._backend)
 
+    async def head(self) -> tuple[int, str]:
+        """(revision, hash in hexadecimal) of the last durable entry."""
+        _, head = await self._backend.ends()
+        return head.revision, head.hash.hex()
+
+    async def hash_at(self, revision: int) -> str:
+        """Hash of an entry, in hexadecimal; "" when it is not there (any more, or yet)."""
+        return (await hash_at(self._backend, revision)).hex()
+
     async def revision_at(self, instant: Instant) -> int:
         """The last revision that was there at `instant`, 0 when it lies before the first. Raises JournalPrunedError when that is too long ago."""
         anchor, head = await self._backend.ends()
@@ -347,20 +356,20 @@ async def difference(file: JournalSource, tail: JournalSource) -> Verdict:
     (begin, end), (anchor, head) = await file.ends(), await tail.ends()
     low, high = max(begin.revision, anchor.revision), min(end.revision, head.revision)
     common = max(0, high - low)
-    if low > high or await _hash_at(file, high) == await _hash_at(tail, high):
+    if low > high or await hash_at(file, high) == await hash_at(tail, high):
         if end.revision > head.revision:
             return Verdict(common, f"entries {head.revision + 1} to {end.revision} are not known there", head.revision + 1)
         return Verdict(common)
     while low < high:
         middle = (low + high) // 2
-        if await _hash_at(file, middle) == await _hash_at(tail, middle):
+        if await hash_at(file, middle) == await hash_at(tail, middle):
             low = middle + 1
         else:
             high = middle
     return Verdict(common, f"entry {high} is another there", high)
 
 
-async def _hash_at(source: JournalSource, revision: int) -> bytes:
+async def hash_at(source: JournalSource, revision: int) -> bytes:
     """The hash of entry `revision`, which may be the last that was removed; b"" when it is not there."""
     anchor, _ = await source.ends()
     if anchor.revision == revision:

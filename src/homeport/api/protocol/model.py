@@ -68,6 +68,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     flattened: bool = False
     """A list or map without an element of its own around its items, in the query protocol."""
     error: ModelledError | None = None
+    sensitive: bool = False
+    """What it holds must not be written down anywhere (`public.py`)."""
 
 
 class _ModelledOperation(msgspec.Struct, frozen=True):

@@ -227,4 +227,5 @@ def test_the_page_names_every_quota_with_its_default():
     tested += Path(__file__).parents[1].joinpath("test_account.py").read_text()
     assert not [name for name in told if f"{name}=" not in tested]
     endings = {name for name, value in msgspec.structs.asdict(Settings()).items() if name.endswith("_max") and isinstance(value, int)}
-    assert endings - told.keys() <= {"body_bytes_max", "journal_bytes_max"}, "a quota of its own belongs on the page"
+    ours = {"body_bytes_max", "journal_bytes_max", "audit_bytes_max", "audit_segment_bytes_max", "audit_pending_bytes_max"}
+    assert endings - told.keys() <= ours, "a quota of its own belongs on the page"
