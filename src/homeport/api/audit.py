@@ -41,7 +41,16 @@ READS: Final = (
 )
 """What the names of operations that change nothing begin with. CloudTrail calls AssumeRole a read as well."""
 CREDENTIALS: Final = frozenset(
-    ("AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "GetFederationToken", "GetSessionToken", "AssumeRoot")
+    (
+        "AssumeRole",
+        "AssumeRoleWithSAML",
+        "AssumeRoleWithWebIdentity",
+        "GetFederationToken",
+        "GetSessionToken",
+        "AssumeRoot",
+        "Join",
+        "RenewInstanceCredentials",
+    )
 )
 """Operations that give out credentials and leave no trace in the journal: nobody gets an answer before its record is on the disk."""
 _CLAIMED: Final = re.compile(rb"Credential=((?:AKIA|ASIA)[A-Z0-9]{12,124})/")

@@ -58,6 +58,7 @@ class Door:
             region=REGION,
             installation_id="0123456789abcdef",
             endpoint="http://127.0.0.1:8470/",
+            management=ACCOUNT,
             audit=self.audit,
         )
         asks = {"ecs": ecs_permission.asks, "homeport": homeport_permission.asks, "iam": iam_permission.asks, "sts": sts_permission.asks}

@@ -17,7 +17,8 @@ import msgspec
 from homeport.api.protocol.model import Operation, ServiceModel, Shape, attribute_name
 
 _TELLING: Final = re.compile(
-    r"password|secret.?(access)?.?key|session.?token|security.?token|private.?key|join.?token|token.?code|passphrase", re.IGNORECASE
+    r"password|passphrase|secret.?(access)?.?key|private.?key|session.?token|security.?token|identity.?token|token.?code|assertion|^token$|^proof$",
+    re.IGNORECASE,
 )
 """Names of members whose values are secrets, whether or not the model says so."""
 SENSITIVE_SHAPES: Final = frozenset(
