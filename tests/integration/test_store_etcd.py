@@ -33,6 +33,8 @@ from homeport.store.etcd.room import full, make_room
 from homeport.store.store import Store
 from homeport.store.table import Transaction
 from homeport.testing.store import THINGS, Thing
+from homeport.tls import files
+from homeport.tls.authority import Wanted
 
 PREFIXES = (f"/test-{number}/" for number in itertools.count())
 CLOCK = SystemClock()
@@ -385,6 +387,48 @@ async def test_tls_with_client_certificates(secured, certificates):
         client = EtcdClient(secured.endpoints, clock=CLOCK, tls=wrong)
         with pytest.raises((EtcdUnavailableError, EtcdRefusedError)):
             await client.read(messages.RangeRequest(key=b"x"), patience=0.3)
+        await client.close()
+
+
+async def test_a_client_certificate_that_is_replaced_is_shown_from_then_on_and_no_call_or_event_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr("homeport.store.etcd.client.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("homeport.store.etcd.client.RETIRED_SECONDS", 0.3)
+    authority, own, member = files.ensure_authority(tmp_path, now=CLOCK.now(), seconds=600), tmp_path / "client.pem", tmp_path / "etcd.pem"
+    files.ensure_certificate(member, Wanted(subject="etcd", names=("127.0.0.1",)), authority, now=CLOCK.now(), seconds=600)
+
+    def give(seconds: float) -> float:
+        made = authority.issue(Wanted(subject="client"), now=CLOCK.now(), seconds=seconds)
+        files.write(own, made.certificate + made.key)
+        return time.monotonic() + seconds
+
+    ends = give(3)
+    options = ("--client-cert-auth", f"--trusted-ca-file={tmp_path}/ca.pem", f"--cert-file={member}", f"--key-file={member}")
+    with etcd_members(tmp_path / "etcd", options=options, scheme="https") as running:
+        client = EtcdClient(running.endpoints, clock=CLOCK, tls=Tls(ca=tmp_path / "ca.pem", certificate=own, key=own))
+        first = (await client.read(messages.RangeRequest(key=b"x"))).header.revision
+        feed, seen = Feed(client, b"k", b"l", start=first + 1), list[bytes]()
+
+        async def follow() -> None:
+            while True:
+                seen.extend(event.kv.key for event in await feed.events())
+
+        following, number = asyncio.create_task(follow()), 0
+        channel = client.endpoint.channel
+        while time.monotonic() < ends + 0.5:
+            if number == 50:
+                give(600)
+            await client.txn(messages.TxnRequest(success=[put(b"k%d" % number, b"")]))  # each at the first try
+            number += 1
+            await asyncio.sleep(0.01)
+        assert client.endpoint.channel is not channel
+        assert seen == [b"k%d" % each for each in range(number)]
+        # Now every connection is made anew, after the end of the certificate that the client began with.
+        running.members[0].kill()
+        running.members[0].start()
+        await asyncio.to_thread(running.members[0].wait)
+        assert len((await client.read(messages.RangeRequest(key=b"k", range_end=b"l"))).kvs) == number
+        following.cancel()
+        feed.close()
         await client.close()
 
 

@@ -188,7 +188,10 @@ class EtcdClient:
         found = self._tls.stamp()
         if found == self._stamp or None in found:
             return
-        credentials, self._stamp = self._tls.credentials(), found
+        try:
+            credentials, self._stamp = self._tls.credentials(), found
+        except OSError:  # it may not be read: the next look may
+            return
         for endpoint in self._endpoints:
             if endpoint.secure:
                 task = asyncio.create_task(self._retire(endpoint.channel))
