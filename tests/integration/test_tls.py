@@ -379,7 +379,9 @@ def conversation(server: Process, ca_file: Path) -> Iterator[Callable[[], float]
             finally:
                 await client.close()
             details = found["healthStatus"]["details"]
-            return float(next(item["lastStatusChange"] for item in details if item["type"] == "AGENT_CONNECTIVITY")) if found["agentConnected"] else 0.0
+            return (
+                float(next(item["lastStatusChange"] for item in details if item["type"] == "AGENT_CONNECTIVITY")) if found["agentConnected"] else 0.0
+            )
 
         return asyncio.run(ask())
 

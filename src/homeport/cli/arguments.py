@@ -62,6 +62,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _store(commands.add_parser("store", help="copy the state of a stopped installation to another store"))
     _backup(commands.add_parser("backup", help="write the state to a file, while the server runs or not"))
     _restore(commands.add_parser("restore", help="put a backup in the place of the state of a stopped installation"))
+    _certificates(commands.add_parser("tls", help="show certificates, issue one, replace the authority"))
     _prepare(commands.add_parser("prepare", help="only install and start what `up` needs (Docker)"))
     _simulate(commands.add_parser("simulate", help="join a server with thousands of simulated instances, to try how far it goes"))
     parsed = parser.parse_args(arguments)
@@ -189,6 +190,25 @@ def _tls_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-cert", type=_file, metavar="FILE", help="speak https with this certificate (PEM, with its chain) instead")
     parser.add_argument("--tls-key", type=_file, metavar="FILE", help="its key, if it is in a file of its own")
     parser.add_argument("--tls-ca", type=_file, metavar="FILE", help="whom clients must trust for it; default: whom their systems trust")
+
+
+def _certificates(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    status = actions.add_parser("status", help="every certificate of the data directory, and until when it counts")
+    status.add_argument("--json", action="store_true", help="the same facts as JSON")
+    issue = actions.add_parser("issue", help="a certificate with its key, in one new file, for a program elsewhere, such as a member of etcd")
+    issue.add_argument("file", type=lambda text: Path(text).absolute(), metavar="FILE")
+    issue.add_argument("--names", default="", metavar="NAME,ADDRESS,...", help="under which it is reached; none for a mere client")
+    issue.add_argument(
+        "--server", type=_name, metavar="NAME", help="it is for the installation's server of that name, where the authority's key is not"
+    )
+    issue.add_argument("--days", type=_count, metavar="N", help="default: as long as servers' certificates count")
+    rotate = actions.add_parser(
+        "rotate", help="another authority: prepare makes and trusts it, switch has it sign, finish ends the trust in the old one"
+    )
+    rotate.add_argument("step", choices=("prepare", "switch", "finish"))
+    for action in (status, issue, rotate):
+        _data_dir(action)
 
 
 def _up(parser: argparse.ArgumentParser) -> None:

@@ -67,6 +67,13 @@ def agent(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str,
     return 0
 
 
+def tls(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:  # noqa: ARG001 - every command has these three
+    """`homeport tls status | issue | rotate`."""
+    from homeport.cli.tls import tls as run_tls  # brings cryptography
+
+    return run_tls(options, terminal)
+
+
 def prepare(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
     """`homeport prepare`: what `up` needs is there, and Docker runs unless the tests will start it."""
     directory = DataDirectory(options.data_dir)
@@ -102,6 +109,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "server": server,
     "agent": agent,
     "prepare": prepare,
+    "tls": tls,
 }
 
 

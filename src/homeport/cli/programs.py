@@ -69,6 +69,14 @@ def find(directory: DataDirectory, name: str) -> Program | None:
     return None if kind == fcntl.F_UNLCK else Program(name, pid)
 
 
+def started_at(directory: DataDirectory, name: str) -> float:
+    """When the program of that name was started the last time, in seconds since the epoch; 0 when it never was."""
+    try:
+        return _lock_path(directory, name).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def names(directory: DataDirectory) -> list[str]:
     """Every program that ever ran on this directory, in the order in which they start."""
     found = {path.stem for path in directory.run.glob("*.lock")} | set(NAMES)

@@ -10,14 +10,16 @@ import msgspec
 import pytest
 from tests.unit.api.ecs.caller import ACCOUNT, ARN, REGION, ROOT, Ecs
 
+from homeport.api import origin
 from homeport.api.authority import Authority
 from homeport.api.call import Call, Context
+from homeport.api.connection import SERVER_CERTIFICATE
 from homeport.api.ecs import permission
 from homeport.api.ecs.operations import OPERATIONS
 from homeport.api.homeport import permission as homeport_permission
 from homeport.api.permission import Guard, Origin, SessionVerifier, _session_keys, principal_of
 from homeport.api.protocol import json, model
-from homeport.api.server import UNSIGNED, Application
+from homeport.api.server import FORWARDED, SERVERS_PATH, UNSIGNED, Application
 from homeport.api.signature import AccessKeys, Verifier
 from homeport.api.sts import permission as sts_permission
 from homeport.api.sts.operations import OPERATIONS as STS
@@ -71,8 +73,10 @@ class Installation:
             verifier=self.verifier,
             guard=self.guard,
             websockets={},
-            internal={"/homeport/echo": self.echo},
+            internal={"/homeport/echo": self.echo, SERVERS_PATH: self.echo},
         )
+        self.over: dict[str, Any] = {}
+        """What the connection adds to a request's scope."""
         self.ecs = Ecs(self.context)
 
     async def allow(self, *statements: dict[str, Any], **more: Any) -> None:
@@ -112,6 +116,7 @@ class Installation:
             "headers": list(headers.items()),
             "client": ("100.64.0.7", 4000),
             "scheme": "http",
+            **self.over,
         }
         await self.application(scope, receive, send)
         return sent[0]["status"], sent[1]["body"]
@@ -598,3 +603,44 @@ def test_an_origin_without_an_address_gives_no_key(installation):
     found = installation.guard.context(principal_of(BOB, ACCOUNT), REGION, Origin("", True, "", 0.0))
     assert "aws:sourceip" not in found
     assert found["aws:securetransport"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("over", "taken"),
+    [
+        ({}, True),
+        ({"scheme": "https"}, False),
+        ({"scheme": "https", SERVER_CERTIFICATE: "server-2"}, True),
+        ({"scheme": "https", SERVER_CERTIFICATE: ""}, False),
+    ],
+)
+async def test_over_tls_only_a_servers_certificate_makes_a_server(installation, over, taken):
+    """Without TLS, which is on one machine only, the root key decides alone, as it does what each of these asks for."""
+    installation.over = over
+    headers = {b"host": b"h", b"content-type": b"application/x-amz-json-1.1"}
+    expected = (200, b"hello") if taken else (400, None)
+    status, body = await installation.send(headers, b"hello", "AKROOT", "ecs", path="/homeport/echo")
+    assert (status, body if taken else None) == expected
+    assert taken or b"AccessDeniedException" in body
+    assert await installation.send(headers, b"hello", "AKROOT", "ecs", path=SERVERS_PATH) == (200, b"hello")  # what the command line asks
+    target = {b"x-amz-target": f"{model.load().target_prefix}.ListClusters".encode()}
+    for header in (FORWARDED, origin.HEADER):
+        status, body = await installation.send({**headers, **target, header: b"server-2"}, b"{}", "AKROOT", "ecs")
+        assert (status == 200) is taken, body
+        assert taken or b"Only a server" in body
+    assert (await installation.send({**headers, **target}, b"{}", "AKROOT", "ecs"))[0] == 200
+
+
+async def test_a_websocket_knows_whether_it_is_secure_and_where_from(installation):
+    sessions, mine = SessionVerifier(installation.verifier, installation.guard, region=REGION), f"{ARN}container-instance/prod/{ID}"
+    text = f"clusterArn={PROD}&containerInstanceArn={mine}".encode()
+    request = sigv4.Request("GET", b"/acs/ws", text, {b"host": b"h"}, sigv4.EMPTY_BODY_SHA256)
+    signature = sigv4.sign(request, sigv4.Credentials("AKBOB", "secret", REGION), installation.context.clock.now())
+    headers = [(b"host", b"h"), *((name.lower().encode(), value.encode()) for name, value in signature.items())]
+    secure = statement("*", effect="Deny", Bool={"aws:SecureTransport": "false"})
+    inside = statement("*", effect="Deny", NotIpAddress={"aws:SourceIp": "100.64.0.0/16"})
+    await installation.allow(statement("ecs:Poll"), secure, inside)
+    assert sessions.verify("GET", "/acs/ws", text, headers, ("100.64.0.7", True)) == (ACCOUNT, BOB)
+    for from_ in (("100.64.0.7", False), ("100.65.0.7", True)):
+        with pytest.raises(AccessDeniedError):
+            sessions.verify("GET", "/acs/ws", text, headers, from_)

@@ -18,8 +18,9 @@ from homeport.acs.messages import (
     encode,
 )
 from homeport.dispatcher.command import EndSession, OpenSession, commit_to
-from homeport.dispatcher.hub import RECONNECT_GRACE_SECONDS
-from homeport.errors import NoQuorumError
+from homeport.dispatcher.hub import RECONNECT_GRACE_SECONDS, Dispatcher
+from homeport.errors import AccessDeniedError, NoQuorumError
+from homeport.ids import Ids
 from homeport.model.ecs.daemon_task_definition import DaemonTaskDefinition
 from homeport.store.tables import CONTAINER_INSTANCES, DAEMON_TASK_DEFINITIONS
 from homeport.testing import records
@@ -301,6 +302,27 @@ async def test_a_bad_signature_is_refused(cell):
     with pytest.raises(RefusedError) as refusal:
         await socket.open()
     assert refusal.value.name == "AccessDeniedException"
+
+
+@pytest.mark.parametrize(("scheme", "secure"), [("ws", False), ("wss", True)])
+async def test_whoever_checks_a_handshake_is_told_where_it_came_from(cell, scheme, secure):
+    asked = []
+
+    def verify(method, path, query, headers, origin):
+        asked.append(origin)
+        raise AccessDeniedError("no")
+
+    dispatcher = Dispatcher(store=cell.store, clock=cell.clock, ids=Ids(1), settings=cell.settings, region=records.REGION, verify=verify)
+    scope = {"type": "websocket", "path": "/acs/ws", "query_string": b"", "headers": [], "scheme": scheme, "client": ("100.64.0.7", 1)}
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    async def send(message):
+        pass
+
+    await dispatcher.acs(scope, receive, send)
+    assert asked == [("100.64.0.7", secure)]
 
 
 async def test_frames_that_are_no_messages_are_passed_over(cell):
