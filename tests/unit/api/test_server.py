@@ -21,6 +21,7 @@ async def echo(call, request):
 
 def test_the_chain_is_one_visible_list():
     assert [step.__name__ for step in STEPS] == [
+        "make_room",
         "read_body",
         "route",
         "refuse_pretenders",
