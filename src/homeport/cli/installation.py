@@ -163,7 +163,7 @@ class DataDirectory:
             found = _read(path)
             if found is not None and (account == found.account_id or account.lower() == found.account_name.lower()):
                 # The server may be elsewhere than when the key was kept.
-                return msgspec.structs.replace(found, endpoint=own.endpoint, endpoints=own.endpoints)
+                return msgspec.structs.replace(found, endpoint=own.endpoint, endpoints=own.endpoints, ca_file=own.ca_file)
         raise CommandError(f"no key of the account {account} is kept in {self.path}; `homeport account create NAME --keep` keeps that of a new one")
 
     def instance_id(self) -> str:
