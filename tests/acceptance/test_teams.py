@@ -212,7 +212,9 @@ def test_each_team_s_tasks_run_on_its_own_machine_only(installation, teams, tmp_
             tasks = client.describe_tasks(cluster="shop", tasks=arns)["tasks"] if arns else []
             return [task for task in tasks if task["lastStatus"] == "RUNNING"]
 
-        assert until(lambda: len(running(red)) == 2, seconds=20), [item["message"] for item in ecs.describe_services(cluster="shop", services=["web"])["services"][0]["events"]]
+        assert until(lambda: len(running(red)) == 2, seconds=20), [
+            item["message"] for item in ecs.describe_services(cluster="shop", services=["web"])["services"][0]["events"]
+        ]
         (mine,) = ecs.list_container_instances(cluster="shop")["containerInstanceArns"]
         assert f":{red.account}:" in mine and {task["containerInstanceArn"] for task in running(red)} == {mine}
         assert running(blue) == []
