@@ -120,7 +120,19 @@ def _attend_tasks(options: argparse.Namespace) -> None:
     from homeport.cli.start import agent_environment
 
     directory = DataDirectory(options.data_dir)
+    _become_host(options, directory)
     uvloop.run(run(from_environment(agent_environment(options, directory, os.environ))))
+
+
+def _become_host(options: argparse.Namespace, directory: DataDirectory) -> None:
+    """Join, unless whoever started this program did; see `cli/join.py`."""
+    if os.environ.get("HOMEPORT_IDENTITY"):
+        return
+    from homeport.cli.join import become_host
+    from homeport.cli.terminal import Terminal
+    from homeport.clock import SystemClock
+
+    become_host(options, directory, os.environ, Terminal(SystemClock()))
 
 
 if __name__ == "__main__":

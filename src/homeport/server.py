@@ -276,6 +276,7 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
             region=installation.region,
             installation_id=installation.id,
             endpoint=f"{endpoint(options)}/",
+            trusted=options.tls.ca_file if options.tls is not None else None,
             fork=functools.partial(Fork.open, controllers_of),
             management=installation.account,
             accounts=accounts,

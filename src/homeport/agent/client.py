@@ -5,7 +5,9 @@ Owns: one HTTP connection pool, SigV4 over each call, and the reading of errors.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 import ssl
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
@@ -15,6 +17,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from homeport.agent.credentials import Credentials
 from homeport.agent.settings import AgentSettings
 from homeport.clock import Clock
 from homeport.errors import HomeportError
@@ -22,6 +25,9 @@ from homeport.iam import sigv4
 from homeport.tls.contexts import Trust
 
 TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113."
+OWN_TARGET_PREFIX: Final = "HomeportV20261101."
+ENDED: Final = frozenset({"ExpiredTokenException", "UnrecognizedClientException"})
+"""Errors of credentials that have ended, or that the installation does not know any more; a host has others at once."""
 CONTENT_TYPE: Final = "application/x-amz-json-1.1"
 USER_AGENT: Final = "homeport-agent"
 SERVER_FAULT: Final = 500
@@ -33,6 +39,9 @@ HOME_SECONDS_MAX: Final = 2.0
 """How long the server to begin with may take to say that it serves, before the agent goes back to it."""
 _CLOSE_TIMEOUT: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
 """How long a close frame waits for its answer."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class Caller(Protocol):
@@ -59,18 +68,22 @@ class UnreachableError(HomeportError):
 
 
 class EcsClient:
-    """A client of one control plane with one pair of keys. Make it inside the running loop; close it at the end. May raise CertificateError.
+    """A client of one control plane with the credentials of one agent. Make it inside the running loop; close it at the end.
+
+    May raise CertificateError, NotJoinedError and HostFileError.
 
     With several servers it stays at one until that fails, then goes on to the next, until it is asked to go back to the first.
     """
 
     _endpoints: tuple[str, ...] = ()
+    credentials: Credentials | None = None
+    """None in simulations, which sign nothing."""
 
     def __init__(self, settings: AgentSettings, clock: Clock) -> None:
         self._endpoints = settings.endpoints
         self._current = 0
-        self._credentials = sigv4.Credentials(settings.access_key_id, settings.secret_access_key, settings.region)
-        self._token = settings.session_token
+        self.credentials = Credentials(settings, clock)
+        self._renewing = asyncio.Lock()
         self._clock = clock
         self._trust = Trust(settings.ca_file) if settings.endpoint.startswith("https:") else None
         self._ping_seconds = settings.ping_seconds
@@ -125,15 +138,55 @@ class EcsClient:
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Call `operation` and return its answer.
 
-        Raises CallFailedError for an error of the API and UnreachableError when there was no answer.
+        Credentials of a host that have ended are renewed first. Raises CallFailedError for an error of the API and UnreachableError when there was
+        no answer.
         """
         body = msgspec.json.encode(request)
-        headers = {"Content-Type": CONTENT_TYPE, "X-Amz-Target": TARGET_PREFIX + operation, "User-Agent": USER_AGENT}
+        await self._freshen()
+        try:
+            return await self._post(operation, TARGET_PREFIX, body)
+        except CallFailedError as error:
+            if error.code not in ENDED or not self.renewable:
+                raise
+            await self.renew()
+        return await self._post(operation, TARGET_PREFIX, body)
+
+    @property
+    def renewable(self) -> bool:
+        """Whether it signs with credentials of a host, which `renew` replaces."""
+        return self.credentials is not None and self.credentials.renewable
+
+    async def renew(self) -> None:
+        """New credentials, by the host's key. Who comes while another does it, waits for that.
+
+        Raises CallFailedError when the control plane refuses the host, UnreachableError when there was no answer, ProofError.
+        """
+        assert self.credentials is not None
+        before = self.credentials.host
+        async with self._renewing:
+            if self.credentials.host is not before:
+                return
+            body = msgspec.json.encode(await self.credentials.request())
+            answer = await self._post("RenewInstanceCredentials", OWN_TARGET_PREFIX, body, signed=False)
+            try:
+                await self.credentials.take(answer)
+            except msgspec.ValidationError as error:
+                raise UnreachableError(f"RenewInstanceCredentials: {error}") from error
+            except OSError:
+                _log.exception("the new credentials are used, but could not be kept")
+
+    async def _freshen(self) -> None:
+        if self.credentials is not None and self.credentials.expired:
+            await self.renew()
+
+    async def _post(self, operation: str, prefix: str, body: bytes, *, signed: bool = True) -> dict[str, Any]:
+        headers = {"Content-Type": CONTENT_TYPE, "X-Amz-Target": prefix + operation, "User-Agent": USER_AGENT}
         endpoint = self.endpoint
         url = endpoint + "/"
-        signed = self._signed("POST", url, headers, hashlib.sha256(body).hexdigest())
+        if signed:
+            headers = self._signed("POST", url, headers, hashlib.sha256(body).hexdigest())
         try:
-            async with self._http.post(url, data=body, headers=signed, allow_redirects=False, ssl=self._trusted()) as response:
+            async with self._http.post(url, data=body, headers=headers, allow_redirects=False, ssl=self._trusted()) as response:
                 answer = await response.read()
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -153,6 +206,7 @@ class EcsClient:
         url = f"{endpoint.rstrip('/')}/ws?{urlencode(query)}"
         if self.endpoint.startswith("https:") and not endpoint.startswith(("https:", "wss:")):
             raise UnreachableError(f"{endpoint}: the control plane speaks TLS, and this connection would not")
+        await self._freshen()
         headers = self._signed("GET", url, {}, sigv4.EMPTY_BODY_SHA256)
         try:
             address = URL(url, encoded=True)  # as signed: nothing may write it in another form
@@ -176,15 +230,16 @@ class EcsClient:
         await self._http.close()
 
     def _signed(self, method: str, url: str, headers: Mapping[str, str], body_sha256: str) -> dict[str, str]:
+        assert self.credentials is not None
+        keys, token = self.credentials.keys, self.credentials.token
         parts = urlsplit(url)
         covered = {name.lower().encode(): value.encode() for name, value in headers.items() if name != "User-Agent"}
         covered[b"host"] = parts.netloc.encode()
-        if self._token:
-            covered[b"x-amz-security-token"] = self._token.encode()
+        if token:
+            covered[b"x-amz-security-token"] = token.encode()
         request = sigv4.Request(method, parts.path.encode(), parts.query.encode(), covered, body_sha256)
-        signature = sigv4.sign(request, self._credentials, self._clock.now())
-        token = {"X-Amz-Security-Token": self._token} if self._token else {}
-        return {**headers, **token, **signature, "Host": parts.netloc}
+        signature = sigv4.sign(request, keys, self._clock.now())
+        return {**headers, **({"X-Amz-Security-Token": token} if token else {}), **signature, "Host": parts.netloc}
 
 
 def _read(operation: str, status: int, answer: bytes) -> dict[str, Any]:

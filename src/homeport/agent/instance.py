@@ -18,10 +18,13 @@ from homeport.agent.session import INSTANCE_KIND, TIMELINE_KEY
 from homeport.agent.settings import AgentSettings
 from homeport.agent.state import State
 from homeport.errors import HomeportError
+from homeport.iam.host import Host
 from homeport.ids import Ids
 from homeport.model.ecs.container_instance import CAPACITY_PROVIDER_ATTRIBUTE
 
 ARN_KEY: Final = "arn"
+IDENTITY_KEY: Final = "identity"
+"""Which host the ARN was given to."""
 
 API_CAPABILITY: Final = "com.amazonaws.ecs.capability.docker-remote-api.1."
 API_CAPABILITY_FLOOR: Final = 17
@@ -124,7 +127,9 @@ def registration(settings: AgentSettings, runtime: RuntimeDescription, *, arn: s
 class Registration:
     """Registers this host until it succeeds."""
 
-    def __init__(self, *, client: Caller, state: State, settings: AgentSettings, backoff: Backoff, ids: Ids) -> None:
+    def __init__(self, *, client: Caller, state: State, settings: AgentSettings, backoff: Backoff, ids: Ids, host: Host | None = None) -> None:
+        """`host`: the one that this machine joined as, None with other credentials."""
+        self._host = host
         self._client = client
         self._state = state
         self._settings = settings
@@ -136,6 +141,7 @@ class Registration:
 
         Raises RegistrationRefusedError when it never will.
         """
+        self._forget_anothers()
         failures = 0
         token = self._ids.uuid()
         while True:
@@ -152,6 +158,16 @@ class Registration:
                 return await self._keep(answer, arn)
             failures += 1
             await self._backoff.wait(failures)
+
+    def _forget_anothers(self) -> None:
+        """The saved ARN is good for the host that got it, and for the one that joined to go on as it."""
+        if self._host is None:
+            return
+        before = (self._state.get(INSTANCE_KIND, IDENTITY_KEY) or b"").decode()
+        if before != self._host.identity and saved_arn(self._state) not in ("", self._host.instance_arn):
+            _log.warning("this machine joined anew and is not %s any more", saved_arn(self._state))
+            forget(self._state)
+        self._state.put(INSTANCE_KIND, IDENTITY_KEY, self._host.identity.encode())
 
     async def _keep(self, answer: dict[str, Any], arn: str) -> str:
         # A host that registers again keeps its name, whatever the answer says.

@@ -37,6 +37,8 @@ ABNORMAL: Final = 1006
 """Stands for a connection that broke, or on which nothing came any more."""
 ORDERLY: Final = frozenset({NORMAL, 1001, ABNORMAL, 1011, 1012})
 """Close codes after which the agent comes back at once (agent-protocol.md 5.6; 1012 is our server's restart)."""
+REFUSALS_MAX: Final = 3
+"""Refused so often in a row, a host was revoked: it asks again as seldom as one whose instance is deregistered. Its tasks run on."""
 STEADY_SECONDS: Final = 60.0
 """A connection that lasted this long was a good one: the next failure counts as the first."""
 RECONNECT_SECONDS_MAX: Final = 0.05
@@ -97,7 +99,9 @@ class Agent:
             use_line=self._reporter.use,
             answer_seconds=settings.call_timeout_seconds,
         )
-        self._registration = Registration(client=self._client, state=self._state, settings=settings, backoff=self._backoff, ids=ids)
+        credentials = self._client.credentials
+        host = credentials.host if credentials is not None else None
+        self._registration = Registration(client=self._client, state=self._state, settings=settings, backoff=self._backoff, ids=ids, host=host)
         self._arn = ""
         self._endpoints: dict[str, str] = {}
         self._description: RuntimeDescription | None = None
@@ -134,6 +138,34 @@ class Agent:
         description = await self._wait_for_runtime()
         await self._engine.start()
         self._reporter.start()
+        renewing = asyncio.create_task(self._renew()) if self._client.renewable else None
+        try:
+            await self._register_and_converse(description)
+        finally:
+            if renewing is not None:
+                renewing.cancel()
+                await asyncio.gather(renewing, return_exceptions=True)
+
+    async def _renew(self) -> None:
+        """New credentials for this host when they are due, as long as the agent runs."""
+        refused = 0
+        while self._client.credentials is not None:
+            due = self._client.credentials.due_seconds()
+            if due > 0:
+                await self._clock.sleep(due * self._ids.uniform(1.0, 1.1))
+                continue  # a call may have renewed them meanwhile
+            try:
+                await self._client.renew()
+                refused = 0
+                continue
+            except CallFailedError as error:
+                refused += 1
+                _log.error("this host's credentials are not renewed: %s", error)
+            except HomeportError as error:
+                _log.warning("this host's credentials could not be renewed yet: %s", error)
+            await self._backoff.wait(1) if refused < REFUSALS_MAX else await self._clock.sleep(self._settings.inactive_wait_seconds)
+
+    async def _register_and_converse(self, description: RuntimeDescription) -> None:
         self._arn = await self._registration.register(description)
         self._description = description
         try:
@@ -187,6 +219,9 @@ class Agent:
             # Deregistered: the tasks here keep running, as the API promises, and the operator may yet end this agent.
             await self._clock.sleep(self._settings.inactive_wait_seconds * self._ids.uniform(1.0, 1.1))
             return True
+        if error.code == "AccessDeniedException" and self._client.renewable and not await self._is_still_host():
+            await self._clock.sleep(self._settings.inactive_wait_seconds * self._ids.uniform(1.0, 1.1))
+            return True
         if error.code == "InvalidInstanceException" and self._description is not None:
             if instance.saved_arn(self._state) == self._arn:
                 instance.forget(self._state)
@@ -194,6 +229,17 @@ class Agent:
             else:  # the other connection has registered anew meanwhile
                 self._arn = instance.saved_arn(self._state) or self._arn
         return False
+
+    async def _is_still_host(self) -> bool:
+        """Whether the control plane gives this host other credentials; not when it was revoked. Its tasks run on either way."""
+        try:
+            await self._client.renew()
+        except CallFailedError as error:
+            _log.error("this machine is no host of the installation any more: %s; its tasks run on, and it asks again later", error)
+            return False
+        except HomeportError:
+            return True
+        return True
 
     # -- one round of each connection --------------------------------------------------------------------------------------
 

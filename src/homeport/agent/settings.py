@@ -36,12 +36,14 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     HOMEPORT_ENDPOINTS, else ECS_BACKEND_HOST, else AWS_ENDPOINT_URL_ECS, else AWS_ENDPOINT_URL."""
     region: str
     """Region of the signatures. AWS_REGION, else AWS_DEFAULT_REGION, else us-east-1."""
-    access_key_id: str
-    """AWS_ACCESS_KEY_ID."""
-    secret_access_key: str
+    access_key_id: str = ""
+    """AWS_ACCESS_KEY_ID; "" for a host that joined."""
+    secret_access_key: str = ""
     """AWS_SECRET_ACCESS_KEY."""
     session_token: str = ""
     """AWS_SESSION_TOKEN, for temporary credentials."""
+    identity: str = ""
+    """File of the host that this machine joined as: its own credentials, in place of keys. HOMEPORT_IDENTITY."""
     ca_file: str = ""
     """Whom to trust at an https endpoint: a file of certificates, read again when it changes; "" for the system's. HOMEPORT_CA_FILE, else
     AWS_CA_BUNDLE."""
@@ -227,6 +229,7 @@ _VARIABLES: Final = (
     ("AWS_ACCESS_KEY_ID", "access_key_id", str),
     ("AWS_SECRET_ACCESS_KEY", "secret_access_key", str),
     ("AWS_SESSION_TOKEN", "session_token", str),
+    ("HOMEPORT_IDENTITY", "identity", str),
     ("AWS_CA_BUNDLE", "ca_file", str),
     ("HOMEPORT_CA_FILE", "ca_file", str),
     ("ECS_CLUSTER", "cluster", str),
@@ -269,7 +272,7 @@ _VARIABLES: Final = (
 
 
 def from_environment(environment: Mapping[str, str]) -> AgentSettings:
-    """The settings that `environment` gives; an empty variable counts as absent.
+    """The settings that `environment` gives; an empty variable counts as absent. With HOMEPORT_IDENTITY no key is needed, and none is looked at.
 
     Raises AgentSettingsError when a value cannot be read, or when the endpoint or a key is missing.
     """
@@ -282,8 +285,9 @@ def from_environment(environment: Mapping[str, str]) -> AgentSettings:
             values[field] = reader(text)
         except ValueError as error:
             raise AgentSettingsError(f"{variable}={text}: {error}") from None
-    for field, variable in (("endpoint", "ECS_BACKEND_HOST"), ("access_key_id", "AWS_ACCESS_KEY_ID"), ("secret_access_key", "AWS_SECRET_ACCESS_KEY")):
-        if field not in values:
+    needed = (("endpoint", "ECS_BACKEND_HOST"), ("access_key_id", "AWS_ACCESS_KEY_ID"), ("secret_access_key", "AWS_SECRET_ACCESS_KEY"))
+    for field, variable in needed:
+        if field not in values and (field == "endpoint" or "identity" not in values):
             raise AgentSettingsError(f"{variable} is not set")
     _refuse_in_the_clear(str(values["endpoint"]))
     return AgentSettings(**values)  # type: ignore[arg-type]  # each reader gives its field's type

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from homeport.api.accounts import Accounts
@@ -84,6 +85,8 @@ class Context:
     installation_id: str
     endpoint: str
     """http(s)://HOST:PORT/ of this server, for DiscoverPollEndpoint."""
+    trusted: Path | None = None
+    """File of the certificates that clients of this server are to trust; None over plain HTTP, and where their systems trust it anyway."""
     fork: ForkMaker | None = None
     """For questions about what would happen."""
     management: str = ""

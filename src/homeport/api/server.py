@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from homeport import log
-from homeport.api import faults, origin
+from homeport.api import faults, origin, trusted
 from homeport.api.audit import Opening, Recorder
 from homeport.api.call import Call, Context, Handler
 from homeport.api.connection import SERVER_CERTIFICATE, BoundedHttp
@@ -37,6 +37,8 @@ UNSIGNED: Final = frozenset({("homeport", "Join"), ("homeport", "RenewInstanceCr
 """Operations, by signing name, whose handlers find out themselves who asks: by a token, or a proof in the request."""
 NOBODY: Final = Principal("", "")
 """The principal of such a call."""
+CA_PATH: Final = "/ca.pem"
+"""Where anybody may ask whom to trust here."""
 REQUEST_ID: Final = "homeport.request_id"
 """Key under which a websocket's scope holds the id of the handshake's request."""
 
@@ -147,6 +149,9 @@ class Application:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/health" and scope["method"] == "GET":
             await self._respond(send, self._next_request_id(), 200, self._health())
+            return
+        if scope["path"] == CA_PATH and scope["method"] == "GET":
+            await self._respond(send, self._next_request_id(), 200, trusted.pem(self.context.trusted).encode(), b"application/x-pem-file")
             return
         internal = self._internal.get(scope["path"])
         if internal is not None:

@@ -57,6 +57,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _rule(commands.add_parser("rule", help="what must hold of tasks, services and task definitions, and who violates it"))
     _server(commands.add_parser("server", help="run the control plane alone"))
     _agent(commands.add_parser("agent", help="run the agent alone"))
+    _token(commands.add_parser("token", help="join tokens, with which other machines become hosts"))
+    _instance(commands.add_parser("instance", help="the hosts that joined, and the end of one's credentials"))
     _journal(commands.add_parser("journal", help="prove that the journal of changes is whole"))
     _audit(commands.add_parser("audit", help="prove that the log of all calls is whole, export it, tell its key"))
     _store(commands.add_parser("store", help="copy the state of a stopped installation to another store"))
@@ -405,8 +407,48 @@ def _agent(parser: argparse.ArgumentParser) -> None:
     _data_dir(parser)
     _detach(parser, "this machine's instance is ACTIVE and connected")
     _host(parser, zone="this instance's availability zone")
-    parser.add_argument("--endpoint", metavar="URL", help="a control plane elsewhere; its keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    parser.add_argument("--join", metavar="TOKEN", help="become a host of the server's installation, once; - reads the token from stdin")
+    parser.add_argument(
+        "--server",
+        "--endpoint",
+        dest="endpoint",
+        metavar="URL",
+        help="a control plane elsewhere, or several with commas between; default: the one joined; without a token: keys of AWS_ACCESS_KEY_ID",
+    )
     parser.add_argument("--ca-file", type=_file, metavar="FILE", help="whom to trust at an https URL (ca.pem of the server); default: AWS_CA_BUNDLE")
+
+
+def _duration(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,6})([smhd])", text, re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError("a time looks like 90s, 30m, 1h or 2d")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
+
+
+def _token(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="a new one; prints it once, it is not shown again")
+    create.add_argument("--cluster", metavar="NAME", help="where hosts may register; default: default")
+    create.add_argument("--expires", type=_duration, metavar="TIME", help="60s to 7d; default: 1h")
+    create.add_argument("--role", metavar="ROLE", help="name or ARN of the role that hosts get; default: ecsInstanceRole, made when it is missing")
+    create.add_argument("--uses", type=_count, metavar="N", help="how many machines may join with it; default: 1")
+    create.add_argument("--instance", metavar="INSTANCE", help="for a machine that goes on as this container instance, with new credentials")
+    listed = actions.add_parser("list", help="those that there are, without their text")
+    delete = actions.add_parser("delete", help="nobody joins with it any more")
+    delete.add_argument("token", metavar="ID")
+    for each in (create, listed, delete):
+        _data_dir(each)
+        each.add_argument("--json", action="store_true", help="as a JSON value")
+
+
+def _instance(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listed = actions.add_parser("list", help="every host that joined, and its container instance")
+    revoke = actions.add_parser("revoke", help="a host's credentials are good for nothing from now on; its tasks run on")
+    revoke.add_argument("instance", metavar="INSTANCE", help="a host's id (hi-…), or the ARN, id or start of the id of its container instance")
+    for each in (listed, revoke):
+        _data_dir(each)
+        each.add_argument("--json", action="store_true", help="as a JSON value")
 
 
 def _prepare(parser: argparse.ArgumentParser) -> None:

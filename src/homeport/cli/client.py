@@ -24,21 +24,27 @@ OWN_TARGET_PREFIX: Final = "HomeportV20261101"
 OWN_OPERATIONS: Final = (
     "CloseAccount",
     "CreateAccount",
+    "CreateJoinToken",
     "DeleteAccountQuota",
+    "DeleteJoinToken",
     "DeleteRule",
     "DescribeAccount",
     "DescribeAt",
     "DescribeCapacity",
     "DescribeHistory",
+    "DescribeInstanceIdentity",
     "ExplainPlacement",
     "ListAccountQuotas",
     "ListAccounts",
+    "ListInstanceIdentities",
+    "ListJoinTokens",
     "ListRules",
     "PredictChanges",
     "PredictServiceUpdate",
     "PutAccountQuota",
     "PutRule",
     "ReopenAccount",
+    "RevokeInstanceIdentity",
     "TestRules",
 )
 """Homeport's own operations, which have another target and signing name."""
@@ -166,6 +172,24 @@ class Api:
         for first in range(0, len(arns), batch):
             found += self.call(operation, **parameters, **{member: list(arns[first : first + batch])})[member]
         return found
+
+
+def ask_unsigned(endpoint: str, operation: str, parameters: Mapping[str, Any], *, ca_file: str = "") -> dict[str, Any]:
+    """The answer of one of our own operations that finds out by itself who asks. Raises ApiUnreachableError, ApiCallError."""
+    connection = connection_to(endpoint, ca_file, timeout_seconds=CALL_TIMEOUT_SECONDS)
+    headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": f"{OWN_TARGET_PREFIX}.{operation}"}
+    try:
+        connection.request("POST", "/", msgspec.json.encode(parameters), headers)
+        response = connection.getresponse()
+        status, answer = response.status, _decoded(response.read())
+    except (OSError, http.client.HTTPException) as error:
+        raise ApiUnreachableError(f"the control plane does not answer at {endpoint} ({error or type(error).__name__})") from None
+    finally:
+        connection.close()
+    if status != 200:
+        code = str(answer.get("__type", status)).rpartition("#")[2]
+        raise ApiCallError(operation, code, str(answer.get("message") or answer.get("Message") or "no message"))
+    return answer
 
 
 def _decoded(data: bytes) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from homeport.cli.env import env
 from homeport.cli.explain import explain
 from homeport.cli.history import history
 from homeport.cli.installation import DataDirectory
+from homeport.cli.instance import instance
+from homeport.cli.join import become_host
 from homeport.cli.logs import logs
 from homeport.cli.packages import FOR_TESTS, ensure
 from homeport.cli.prediction import plan, what_if
@@ -31,6 +33,7 @@ from homeport.cli.settings import settings_for_start
 from homeport.cli.start import agent_environment, port_of, start_agent, start_server, wait_for_agent, wait_for_server
 from homeport.cli.status import status
 from homeport.cli.terminal import Terminal
+from homeport.cli.token import token
 from homeport.cli.up import up
 from homeport.clock import SystemClock
 from homeport.errors import HomeportError
@@ -60,6 +63,7 @@ def agent(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str,
     directory.make()
     _refuse_second(directory, "agent")
     ensure_engine(terminal, environ, directory.log / "dockerd.log")
+    become_host(options, directory, environ, terminal)
     environment = agent_environment(options, directory, environ)
     process = start_agent(directory, environment)
     instance = wait_for_agent(process, directory, environment=environment, terminal=terminal)
@@ -108,6 +112,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "rule": rule,
     "server": server,
     "agent": agent,
+    "token": token,
+    "instance": instance,
     "prepare": prepare,
     "tls": tls,
 }

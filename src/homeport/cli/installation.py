@@ -98,6 +98,16 @@ class DataDirectory:
     def _joined(self) -> Path:
         return self.agent / "installation"
 
+    @property
+    def host(self) -> Path:
+        """Who this machine's agent is: the host's key and credentials, 0600."""
+        return self.agent / "host.json"
+
+    @property
+    def host_ca(self) -> Path:
+        """Whom this machine's agent trusts at servers elsewhere, where its token said that."""
+        return self.agent / "ca.pem"
+
     def make(self) -> None:
         """Make the directory, readable by its owner alone."""
         try:

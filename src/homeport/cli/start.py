@@ -9,7 +9,8 @@ import argparse
 import http.client
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from homeport.cli.client import Api, ApiCallError, ApiUnreachableError, connecti
 from homeport.cli.group import kept_group
 from homeport.cli.installation import DataDirectory, LocalCredentials
 from homeport.cli.terminal import CommandError, Terminal
+from homeport.iam.host import read as read_host
 from homeport.model.record import Instant
 
 SERVER_SECONDS_MAX: Final = 60.0
@@ -32,8 +34,11 @@ JOIN_SECONDS: Final = 5.0
 CLUSTER: Final = "default"
 ROOT_KEY_VARIABLES: Final = ("HOMEPORT_ROOT_ACCESS_KEY_ID", "HOMEPORT_ROOT_SECRET_ACCESS_KEY")
 AGENT_RESERVED_PORTS: Final = (22, 2375, 2376, 51678, 51679)
+TOKEN_VARIABLE: Final = "HOMEPORT_JOIN_TOKEN"
+_KEY_VARIABLES: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _FOREIGN_VARIABLES: Final = (
-    "AWS_SESSION_TOKEN",
+    *_KEY_VARIABLES,
+    TOKEN_VARIABLE,
     "AWS_PROFILE",
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_ECS",
@@ -115,23 +120,22 @@ def wait_for_server(
 
 
 def agent_environment(options: argparse.Namespace, directory: DataDirectory, environ: Mapping[str, str]) -> dict[str, str]:
-    """What the agent is told: the local server's endpoint and root key, or with `--endpoint` (or ECS_BACKEND_HOST) those of another one.
+    """What the agent is told: the local server's endpoint, or with `--endpoint` (or ECS_BACKEND_HOST) another one's, and which file its own
+    credentials are in (`cli/join.py` puts them there). The root's key is never among it.
 
-    Variables that the upstream agent knows and the caller set stay as they are. Raises CommandError when there is nothing to join.
+    Variables that the upstream agent knows and the caller set stay as they are; so do keys of the caller's, for a server elsewhere that this machine
+    did not join. Raises CommandError when there is nothing to join.
     """
     given = {"ECS_CLUSTER": CLUSTER, "ECS_DATADIR": str(directory.agent), "HOMEPORT_INSTANCE_ID": directory.instance_id()}
-    elsewhere = getattr(options, "endpoint", None) or environ.get("ECS_BACKEND_HOST")
-    host = {"HOMEPORT_ZONE": options.zone, "HOMEPORT_CAPACITY_PROVIDER": options.capacity_provider}
-    typed = {name: value for name, value in host.items() if value}
-    ca_file = getattr(options, "ca_file", None) or environ.get("HOMEPORT_CA_FILE") or environ.get("AWS_CA_BUNDLE")
+    host = read_host(directory.host)
+    local = directory.credentials()
+    elsewhere = (
+        getattr(options, "endpoint", None) or environ.get("ECS_BACKEND_HOST") or (host.endpoints if host is not None and local is None else "")
+    )
+    named = {"HOMEPORT_ZONE": options.zone, "HOMEPORT_CAPACITY_PROVIDER": options.capacity_provider}
+    typed = {name: value for name, value in named.items() if value}
     if elsewhere:
-        if not environ.get("AWS_ACCESS_KEY_ID") or not environ.get("AWS_SECRET_ACCESS_KEY"):
-            raise CommandError(f"to join {elsewhere}, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-        if ca_file:
-            typed["HOMEPORT_CA_FILE"] = str(ca_file)
-        given["HOMEPORT_INSTALLATION"] = environ.get("HOMEPORT_INSTALLATION") or joined_installation(directory, elsewhere, str(ca_file or ""))
-        kept = {name: value for name, value in environ.items() if name not in ROOT_KEY_VARIABLES}
-        return {**given, **kept, **typed, "ECS_BACKEND_HOST": elsewhere}
+        return {**given, **_elsewhere(elsewhere, options, directory, environ), **typed, "ECS_BACKEND_HOST": elsewhere}
     credentials = directory.known_credentials()
     group = kept_group(directory)
     given["ECS_RESERVED_PORTS"] = json.dumps([*AGENT_RESERVED_PORTS, *(group.ports if group else (credentials.port,))])
@@ -142,11 +146,32 @@ def agent_environment(options: argparse.Namespace, directory: DataDirectory, env
         **typed,
         "ECS_BACKEND_HOST": ",".join(credentials.endpoints or (credentials.endpoint,)),
         "AWS_DEFAULT_REGION": credentials.region,
-        "AWS_ACCESS_KEY_ID": credentials.access_key_id,
-        "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
+        "HOMEPORT_IDENTITY": str(directory.host),
         "HOMEPORT_INSTALLATION": credentials.installation_id,
         **({"HOMEPORT_CA_FILE": credentials.ca_file} if credentials.ca_file else {}),
     }
+
+
+def _elsewhere(elsewhere: str, options: argparse.Namespace, directory: DataDirectory, environ: Mapping[str, str]) -> dict[str, str]:
+    """What is particular to servers of another machine: the host that this machine joined as, or the caller's keys."""
+    kept = {name: value for name, value in environ.items() if name not in (*ROOT_KEY_VARIABLES, TOKEN_VARIABLE)}
+    named = getattr(options, "ca_file", None) or environ.get("HOMEPORT_CA_FILE")
+    keys = bool(environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY"))
+    host = read_host(directory.host)
+    if host is not None and (environ.get("HOMEPORT_IDENTITY") or not keys or set(elsewhere.split(",")) & set(host.endpoints.split(","))):
+        pinned = directory.host_ca if directory.host_ca.exists() else ""
+        own = {"HOMEPORT_IDENTITY": str(directory.host), "HOMEPORT_INSTALLATION": host.installation, "AWS_DEFAULT_REGION": host.region}
+        trusted = {"HOMEPORT_CA_FILE": str(named or pinned)} if named or pinned else {}
+        cluster = {} if environ.get("ECS_CLUSTER") else {"ECS_CLUSTER": host.cluster}
+        return {**{name: value for name, value in kept.items() if name not in _KEY_VARIABLES}, **own, **trusted, **cluster}
+    if not keys:
+        raise CommandError(
+            f"to join {elsewhere}, give a token (--join TOKEN; `homeport token create` makes one), or set {' and '.join(_KEY_VARIABLES[:2])}"
+        )
+    ca_file = named or environ.get("AWS_CA_BUNDLE")
+    trusted = {"HOMEPORT_CA_FILE": str(ca_file)} if ca_file else {}
+    installation = environ.get("HOMEPORT_INSTALLATION") or joined_installation(directory, elsewhere, str(ca_file or ""))
+    return {**{name: value for name, value in kept.items() if name != "HOMEPORT_IDENTITY"}, **trusted, "HOMEPORT_INSTALLATION": installation}
 
 
 def joined_installation(directory: DataDirectory, endpoints: str, ca_file: str = "") -> str:
@@ -187,11 +212,10 @@ def wait_for_agent(
     Raises CommandError with the end of the agent's log when it ends or takes too long, InstanceDrainingError, and for an agent that ran before
     InstanceGoneError.
     """
-    api = _api_of(environment, terminal)
-    cluster, instance_id = environment["ECS_CLUSTER"], environment["HOMEPORT_INSTANCE_ID"]
+    look = _finder(environment, directory, terminal)
     deadline, gone = terminal.deadline(AGENT_SECONDS_MAX), terminal.deadline(GONE_SECONDS)
     while True:
-        instance = this_instance(api, cluster, instance_id)
+        instance = look()
         if instance is not None and instance["agentConnected"] and _connected_at(instance) >= since:
             if instance["status"] == "DRAINING":
                 raise InstanceDrainingError(instance["containerInstanceArn"])
@@ -203,6 +227,29 @@ def wait_for_agent(
             what = "ended" if ended else f"is not connected after {AGENT_SECONDS_MAX:.0f} s"
             raise CommandError(f"the agent {what}; its last words:\n{programs.log_tail(directory, 'agent')}")
         terminal.pause(AGENT_POLL_SECONDS)
+
+
+def _finder(environment: Mapping[str, str], directory: DataDirectory, terminal: Terminal) -> Callable[[], dict[str, Any] | None]:
+    """How to look at this machine's instance: with the root's key where the installation is this machine's, else as the agent itself may."""
+    cluster, instance_id = environment["ECS_CLUSTER"], environment["HOMEPORT_INSTANCE_ID"]
+    local = directory.credentials()
+    if "HOMEPORT_IDENTITY" in environment and (local is None or local.installation_id != environment["HOMEPORT_INSTALLATION"]):
+        return lambda: _of_host(environment, terminal)
+    api = Api(local, terminal.clock) if local is not None and "HOMEPORT_IDENTITY" in environment else _api_of(environment, terminal)
+    return lambda: this_instance(api, cluster, instance_id)
+
+
+def _of_host(environment: Mapping[str, str], terminal: Terminal) -> dict[str, Any] | None:
+    """The instance of the host that this machine joined as; None while there is none, or while its credentials are being renewed."""
+    host = read_host(Path(environment["HOMEPORT_IDENTITY"]))
+    if host is None:
+        return None
+    keys = {"AWS_ACCESS_KEY_ID": host.access_key_id, "AWS_SECRET_ACCESS_KEY": host.secret_access_key, "AWS_SESSION_TOKEN": host.session_token}
+    try:
+        told = _api_of({**environment, **keys, "AWS_REGION": host.region}, terminal).call("DescribeInstanceIdentity")["instanceIdentity"]
+    except (ApiCallError, ApiUnreachableError):
+        return None
+    return told if "containerInstanceArn" in told else None
 
 
 def this_instance(api: Api, cluster: str, instance_id: str) -> dict[str, Any] | None:
@@ -223,6 +270,8 @@ def this_instance(api: Api, cluster: str, instance_id: str) -> dict[str, Any] | 
 
 def _connected_at(instance: Mapping[str, Any]) -> Instant:
     """When the agent's present connection was made, 0 when the answer does not tell."""
+    if "connectedAt" in instance:
+        return float(instance["connectedAt"])
     details = instance.get("healthStatus", {}).get("details", [])
     return max((item.get("lastStatusChange", 0.0) for item in details if item["type"] == "AGENT_CONNECTIVITY"), default=0.0)
 
@@ -239,5 +288,6 @@ def _api_of(environment: Mapping[str, str], terminal: Terminal) -> Api:
         account_id="",
         installation_id="",
         ca_file=environment.get("HOMEPORT_CA_FILE", ""),
+        session_token=environment.get("AWS_SESSION_TOKEN", ""),
     )
     return Api(keys, terminal.clock)

@@ -19,6 +19,7 @@ from homeport.cli.demo import run_demo
 from homeport.cli.engine import ensure_engine
 from homeport.cli.group import Starter, group_of
 from homeport.cli.installation import DataDirectory, LocalCredentials, default_data_dir
+from homeport.cli.join import become_host
 from homeport.cli.packages import find_program
 from homeport.cli.settings import settings_for_start
 from homeport.cli.start import (
@@ -159,8 +160,13 @@ class _Run:
 
     def agent(self) -> None:
         """This machine's instance is ACTIVE and connected when this returns. Raises CommandError."""
+        joined = become_host(self._options, self._directory, self.environ, self._terminal)
         environment = agent_environment(self._options, self._directory, self.environ)
         runs = programs.find(self._directory, "agent")
+        if runs is not None and joined:
+            self._terminal.say("this machine has new credentials of its own; starting the agent anew (tasks run on)")
+            programs.stop(self._directory, "agent", self._terminal)
+            runs = None
         if runs is None:
             self._started_at = self._terminal.clock.now()
             with _undisturbed():

@@ -6,7 +6,9 @@ Never makes a certificate, and never accepts an older protocol or an unverified 
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any, Final
 
 from homeport.errors import HomeportError
 
+_CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: forward secrecy and authenticated encryption only. TLS 1.3 has no others."""
 
@@ -57,6 +60,19 @@ def client_context(authorities: str, *, own: Path | None = None, system: bool = 
     if own is not None:
         _load(context, own, None)
     return context
+
+
+def certificates(pem: str) -> list[str]:
+    """Each certificate of a bundle, PEM."""
+    return [f"{each}\n" for each in _CERTIFICATE.findall(pem)]
+
+
+def fingerprints(pem: str) -> list[str]:
+    """SHA-256 of each certificate of a bundle, in hexadecimal. Raises CertificateError."""
+    try:
+        return [hashlib.sha256(ssl.PEM_cert_to_DER_cert(each)).hexdigest() for each in certificates(pem)]
+    except ValueError as error:
+        raise CertificateError(f"the certificates cannot be read: {error}") from None
 
 
 def stamp(paths: Sequence[Path | None]) -> Stamp:

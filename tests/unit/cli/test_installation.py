@@ -9,6 +9,8 @@ from homeport.cli.arguments import parse
 from homeport.cli.installation import DataDirectory, default_data_dir
 from homeport.cli.start import agent_environment, port_of
 from homeport.cli.terminal import CommandError
+from homeport.iam import host as host_file
+from homeport.iam.host import Host
 
 CREDENTIALS = {
     "endpoint": "http://127.0.0.1:9123",
@@ -69,12 +71,14 @@ def test_a_local_agent_joins_the_local_server_whatever_the_shell_holds(directory
         "PATH": "/bin",
         "AWS_ENDPOINT_URL": "http://elsewhere",
         "AWS_SESSION_TOKEN": "x",
-        "AWS_ACCESS_KEY_ID": "other",
+        "AWS_ACCESS_KEY_ID": CREDENTIALS["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": CREDENTIALS["secret_access_key"],
         "ECS_RESERVED_MEMORY": "64",
     }
     environment = agent_environment(parse(["agent", "--zone", "eu-west-1b"]), directory, {**shell, "HOMEPORT_ROOT_ACCESS_KEY_ID": "root"})
     assert environment["ECS_BACKEND_HOST"] == CREDENTIALS["endpoint"]
-    assert environment["AWS_ACCESS_KEY_ID"] == "AKIATEST"
+    assert environment["HOMEPORT_IDENTITY"] == str(directory.path / "agent" / "host.json")
+    assert not {CREDENTIALS["access_key_id"], CREDENTIALS["secret_access_key"]} & set(environment.values()), "the root's key is not the agent's"
     assert environment["HOMEPORT_INSTALLATION"] == CREDENTIALS["installation_id"]
     assert environment["HOMEPORT_ZONE"] == "eu-west-1b"
     assert environment["ECS_RESERVED_MEMORY"] == "64"
@@ -98,3 +102,48 @@ def test_an_agent_of_another_machine_needs_keys(tmp_path):
     environment = agent_environment(options, directory, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "ECS_CLUSTER": "prod"})
     assert environment["HOMEPORT_INSTALLATION"] == directory.installation_id() == "0123456789abcdef"
     assert (environment["ECS_BACKEND_HOST"], environment["ECS_CLUSTER"]) == ("https://control.example", "prod")
+
+
+HOST = Host(
+    installation="fedcba9876543210",
+    endpoints="https://a.example,https://b.example",
+    token_id="abcdefghij12",
+    private_key=bytes(32),
+    identity="hi-0123456789abcdef0",
+    cluster="prod",
+    region="eu-west-1",
+)
+
+
+def test_a_machine_that_joined_needs_no_more_than_its_own_file(tmp_path):
+    directory = DataDirectory(tmp_path)
+    host_file.write(directory.host, HOST)
+    directory.host_ca.write_text("certificate")
+    shell = {"AWS_SESSION_TOKEN": "x", "AWS_CA_BUNDLE": "/etc/ssl/system.pem", "HOMEPORT_JOIN_TOKEN": "hpj1"}
+    environment = agent_environment(parse(["agent"]), directory, shell)
+    assert environment["ECS_BACKEND_HOST"] == HOST.endpoints
+    assert (environment["ECS_CLUSTER"], environment["AWS_DEFAULT_REGION"]) == ("prod", "eu-west-1")
+    assert environment["HOMEPORT_INSTALLATION"] == HOST.installation
+    assert environment["HOMEPORT_IDENTITY"] == str(directory.host)
+    assert environment["HOMEPORT_CA_FILE"] == str(directory.host_ca)
+    assert not environment.keys() & {"AWS_SESSION_TOKEN", "HOMEPORT_JOIN_TOKEN"}
+
+
+def test_keys_of_the_shell_do_not_come_before_what_a_machine_joined_with_but_serve_for_servers_that_it_did_not_join(tmp_path):
+    directory = DataDirectory(tmp_path)
+    host_file.write(directory.host, HOST)
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "HOMEPORT_INSTALLATION": "0123456789abcdef"}
+    joined = agent_environment(parse(["agent", "--server", "https://b.example"]), directory, keys)
+    assert "AWS_ACCESS_KEY_ID" not in joined
+    other = agent_environment(parse(["agent", "--server", "https://c.example"]), directory, keys)
+    assert (other["AWS_ACCESS_KEY_ID"], "HOMEPORT_IDENTITY" in other) == ("a", False)
+
+
+def test_what_up_told_its_agent_stays_so_when_the_agent_reads_it(directory):
+    host_file.write(directory.host, HOST)
+    told = agent_environment(parse(["up"]), directory, {"PATH": "/bin"})
+    again = agent_environment(parse(["agent"]), directory, told)
+    assert {name: again[name] for name in ("ECS_BACKEND_HOST", "HOMEPORT_IDENTITY", "ECS_CLUSTER")} == {
+        name: told[name] for name in ("ECS_BACKEND_HOST", "HOMEPORT_IDENTITY", "ECS_CLUSTER")
+    }
+    assert "AWS_ACCESS_KEY_ID" not in again

@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from homeport import log
+from homeport.api import trusted
 from homeport.api.call import Call
 from homeport.api.ecs import page
 from homeport.api.own_instance import REVOKED
@@ -242,6 +243,8 @@ async def _credentials(call: Call, identity: InstanceIdentity) -> dict[str, Any]
         "installationId": call.context.installation_id,
         "cluster": identity.cluster,
         "roleArn": identity.role_arn,
+        "trustedCertificates": trusted.pem(call.context.trusted),
+        **({"containerInstanceArn": container_instance_arn(call, identity)} if identity.instance else {}),
         "credentials": {
             "accessKeyId": session.access_key_id,
             "secretAccessKey": issued.secret,
@@ -250,6 +253,11 @@ async def _credentials(call: Call, identity: InstanceIdentity) -> dict[str, Any]
             "expiresAt": session.expires_at,
         },
     }
+
+
+def container_instance_arn(call: Call, identity: InstanceIdentity) -> str:
+    """The ARN of a host's container instance."""
+    return arn.container_instance_arn(call.region, *identity.instance.split("/"))
 
 
 def _json(reader: Reader, call: Call, identity: InstanceIdentity) -> dict[str, Any]:
@@ -265,7 +273,7 @@ def _json(reader: Reader, call: Call, identity: InstanceIdentity) -> dict[str, A
     instance = reader.get(CONTAINER_INSTANCES, identity.instance) if identity.instance else None
     if instance is not None:
         shown |= {
-            "containerInstanceArn": arn.container_instance_arn(call.region, instance.account, instance.cluster, instance.id),
+            "containerInstanceArn": container_instance_arn(call, identity),
             "status": instance.status,
             "agentConnected": instance.agent_connected,
             "connectedAt": instance.connected_at,

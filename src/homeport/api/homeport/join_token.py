@@ -10,6 +10,7 @@ import json
 import re
 from typing import Any, Final
 
+from homeport.api import trusted
 from homeport.api.call import Call
 from homeport.api.ecs import lookup, page
 from homeport.api.iam.entity import ROLE
@@ -79,7 +80,7 @@ async def create_join_token(call: Call, request: Any) -> dict[str, Any]:
     Makes the role `ecsInstanceRole` when it is meant and missing. Raises ClusterNotFoundError, InvalidParameterError for a role that hosts cannot
     have, for a container instance that is none, and for several uses of a token for one instance; LimitExceededError.
     """
-    parts = form.Parts(call.ids.name(12), call.ids.hex(form.SECRET_DIGITS), "")
+    parts = form.Parts(call.ids.name(12), call.ids.hex(form.SECRET_DIGITS), trusted.fingerprint(call.context.trusted))
     uses, seconds = request.uses or 1, request.expiresInSeconds or SECONDS_DEFAULT
     if request.containerInstance and uses != 1:
         raise InvalidParameterError("A token for one container instance has one use.")
