@@ -27,9 +27,10 @@ class Homeport:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def __call__(self, *arguments: str, status: int = 0) -> str:
+    def __call__(self, *arguments: str, status: int = 0, **variables: str) -> str:
         command = [sys.executable, "-m", "homeport", *arguments, "--data-dir", str(self.directory)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=False)
+        environ = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **variables}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ, check=False)
         assert done.returncode == status, (arguments, done.stdout, done.stderr)
         return done.stdout if status == 0 or done.stdout else done.stderr
 
@@ -111,13 +112,10 @@ def test_rules_are_put_by_those_who_may_and_hold_for_everybody(homeport):
     iam.put_user_policy(UserName="dev", PolicyName="p", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [may]}))
     made = iam.create_access_key(UserName="dev")["AccessKey"]
     known = json.loads((homeport.directory / "credentials.json").read_text())
-    (homeport.directory / "credentials.json").write_text(
-        json.dumps({**known, "access_key_id": made["AccessKeyId"], "secret_access_key": made["SecretAccessKey"]})
-    )
-    assert "is not authorized to perform: homeport:PutRule" in homeport("rule", "put", str(HOWTO), status=1)
-    assert "is not authorized to perform: homeport:TestRules" in homeport("rule", "test", status=1)
-    assert homeport("rule", "list") == "no rules\n"
-    (homeport.directory / "credentials.json").write_text(json.dumps(known))
+    dev = {"AWS_ENDPOINT_URL": known["endpoint"], "AWS_ACCESS_KEY_ID": made["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"]}
+    assert "is not authorized to perform: homeport:PutRule" in homeport("rule", "put", str(HOWTO), status=1, **dev)
+    assert "is not authorized to perform: homeport:TestRules" in homeport("rule", "test", status=1, **dev)
+    assert homeport("rule", "list", **dev) == "no rules\n"
     homeport("rule", "put", str(HOWTO), "--mode", "ENFORCE")
     wrong = {"family": "bad", "containerDefinitions": [{**GOOD, "image": "busybox"}]}
     developer = homeport.client("ecs", made["AccessKeyId"], made["SecretAccessKey"])

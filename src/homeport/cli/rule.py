@@ -20,9 +20,9 @@ _CHARACTERS_MAX: Final = 60
 """Of an expression on the screen; JSON has all."""
 
 
-def rule(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:  # noqa: ARG001 - every command has these three
+def rule(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, str]) -> int:
     """Run one of the actions. Status 1 from `test` when something violates a rule."""
-    api = Api(DataDirectory(options.data_dir).known_credentials(), terminal.clock)
+    api = Api(DataDirectory(options.data_dir).credentials_of(environ), terminal.clock)
     return _ACTIONS[options.action](api, options, terminal)
 
 
