@@ -225,7 +225,9 @@ def test_each_team_s_tasks_run_on_its_own_machine_only(installation, teams, tmp_
             (theirs,) = blue.developer.client("ecs").list_container_instances(cluster="shop")["containerInstanceArns"]
             assert {task["containerInstanceArn"] for task in running(blue)} == {theirs} and f":{blue.account}:" in theirs
             assert refused(ecs.stop_task, cluster="shop", task=running(blue)[0]["taskArn"]) == "AccessDeniedException"
-            assert host.data_dir.exists() and len(running(red)) == 2
+            assert len(installation.containers(running=True)) == 4
+            assert "removed 2 containers" in host.homeport("down", "--tasks").stderr
+        assert len(installation.containers(running=True)) == 2 == len(running(red))
     assert installation.ecs.list_tasks()["taskArns"] == []
 
 

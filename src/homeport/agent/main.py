@@ -9,6 +9,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -31,6 +32,8 @@ from homeport.clock import Clock, SystemClock
 from homeport.errors import HomeportError
 from homeport.ids import Ids
 
+ID_FILE: Final = "id"
+"""In the data directory: the value of the label `homeport.agent` on this agent's containers."""
 NORMAL: Final = 1000
 """Close code of a connection that is replaced or has become old."""
 ABNORMAL: Final = 1006
@@ -65,9 +68,16 @@ async def run(settings: AgentSettings) -> None:
     )
     runtime = DockerRuntime(clock=clock, host=settings.docker_host, deadlines=deadlines)
     try:
-        await Agent(settings, runtime=runtime, clock=clock, ids=Ids()).run(stop)
+        agent = Agent(settings, runtime=runtime, clock=clock, ids=Ids())
+        _tell_id(settings, agent)
+        await agent.run(stop)
     finally:
         await runtime.close()
+
+
+def _tell_id(settings: AgentSettings, agent: Agent) -> None:
+    """So that the command line knows this agent's containers from those of another one on the same Docker."""
+    Path(settings.data_dir, ID_FILE).write_text(agent.id, encoding="ascii")
 
 
 class Agent:
@@ -106,6 +116,11 @@ class Agent:
         self._endpoints: dict[str, str] = {}
         self._description: RuntimeDescription | None = None
         self._publishing: aiohttp.ClientWebSocketResponse | None = None
+
+    @property
+    def id(self) -> str:
+        """What its containers are known by."""
+        return self._engine.agent_id
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, or until a part fails for good (its error is raised)."""

@@ -20,6 +20,7 @@ API_VERSION_MAX: Final = (1, 47)
 STOP_SECONDS_MAX: Final = 180.0
 """A container's own timeout is at most 120 s."""
 INSTALLATION_LABEL: Final = "homeport.installation"
+AGENT_LABEL: Final = "homeport.agent"
 TASK_LABEL: Final = "com.amazonaws.ecs.task-arn"
 NAME_LABEL: Final = "com.amazonaws.ecs.container-name"
 

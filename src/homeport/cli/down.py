@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from homeport.cli import programs
 from homeport.cli.client import Api
-from homeport.cli.containers import DEFAULT_HOST, INSTALLATION_LABEL, DockerSocket
+from homeport.cli.containers import AGENT_LABEL, DEFAULT_HOST, INSTALLATION_LABEL, TASK_LABEL, DockerSocket
 from homeport.cli.installation import DataDirectory
 from homeport.cli.terminal import CommandError, Terminal
 
@@ -83,13 +83,19 @@ def _away(api: Api, cluster: str) -> list[str]:
 
 
 def _remove_containers(directory: DataDirectory, terminal: Terminal, environ: Mapping[str, str]) -> None:
-    """Stop and remove what is left of this installation's containers on this machine, and the volumes that were made for their tasks."""
+    """Stop and remove what is left of this installation's containers on this machine, and the volumes that were made for their tasks.
+
+    A directory that has an agent alone has only that one's: the others here may be of another account.
+    """
     installation_id = directory.installation_id()
     if installation_id is None:
         return
+    ours = {INSTALLATION_LABEL: installation_id}
+    if directory.credentials() is None and (agent := directory.agent_id()):
+        ours[AGENT_LABEL] = agent
     docker = DockerSocket(environ.get("DOCKER_HOST") or DEFAULT_HOST)
     try:
-        found = docker.containers({INSTALLATION_LABEL: installation_id})
+        found = docker.containers(ours)
     except OSError:
         terminal.say("Docker does not answer, so no container was removed")
         return
@@ -101,7 +107,15 @@ def _remove_containers(directory: DataDirectory, terminal: Terminal, environ: Ma
 
     with ThreadPoolExecutor(STOPS_AT_ONCE_MAX) as pool:
         list(pool.map(clear, found))
-    for volume in docker.task_volumes({INSTALLATION_LABEL: installation_id}):
+    for volume in _volumes(docker, ours, {container["Labels"].get(TASK_LABEL, "") for container in found}):
         docker.remove_volume(volume)
     if found:
         terminal.say(f"removed {len(found)} containers")
+
+
+def _volumes(docker: DockerSocket, ours: Mapping[str, str], tasks: set[str]) -> list[str]:
+    """Volumes of the installation's tasks; of one agent's only those of its `tasks`, since volumes have no agent's label."""
+    every = {INSTALLATION_LABEL: ours[INSTALLATION_LABEL]}
+    if AGENT_LABEL not in ours:
+        return docker.task_volumes(every)
+    return [volume for task in tasks if task for volume in docker.task_volumes({**every, TASK_LABEL: task})]

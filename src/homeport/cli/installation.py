@@ -89,6 +89,13 @@ class DataDirectory:
         except FileNotFoundError:
             return None
 
+    def agent_id(self) -> str:
+        """What the containers of this directory's agent are labelled with; "" before an agent ran here."""
+        try:
+            return (self.agent / "id").read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            return ""
+
     def join(self, installation_id: str) -> None:
         """Remember the installation that this machine's agent joined: its containers carry the id, so it must never change here."""
         self.agent.mkdir(parents=True, exist_ok=True, mode=0o700)

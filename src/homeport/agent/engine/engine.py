@@ -120,6 +120,11 @@ class Engine:
         )
         self._executor = Executor(book=self, runtime=runtime, images=images, clock=clock, settings=settings, identity=identity)
 
+    @property
+    def agent_id(self) -> str:
+        """What this agent's containers are known by, among those of others on the same runtime."""
+        return self._identity.agent
+
     # -- life -----------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
