@@ -119,7 +119,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long managed draining holds an instance's end up: 48 h, as ECS has it."""
     instance_providers: str = ""
     """Who makes and ends the instances of capacity providers: NAME=WHERE with commas between them. WHERE is the absolute path of a program or an
-    http(s) URL, NAME a capacity provider's or * for all others."""
+    http(s) URL, NAME a capacity provider's or * for all others; ACCOUNT/NAME and ACCOUNT/* for those of another account than the first."""
     inactive_capacity_provider_retention_seconds: float = 3_600.0
     """How long a deleted capacity provider stays describable."""
     clusters_max: int = 10_000

@@ -40,7 +40,7 @@ from homeport.auditing import LIFE_CHARACTERS, Place, open_audit
 from homeport.clock import Clock, SystemClock
 from homeport.config import Settings, parse_settings
 from homeport.controllers.alarm import DocumentSource, keep_alarms
-from homeport.controllers.capacity import keep_capacity
+from homeport.controllers.capacity import Providers, keep_capacity
 from homeport.controllers.daemon_deployment import DaemonDeploymentController
 from homeport.controllers.daemon_task_definition import DaemonTaskDefinitionController
 from homeport.controllers.deployment import DeploymentController
@@ -433,9 +433,11 @@ def leader_work(
     hooks = HookRunner(context.store, context.clock, caller=caller or HttpCaller(settings), tasks=tasks, region=context.region)
     work = [loop.run(), hooks.run(), keep_journal(context.store, context.clock, settings)]
     machines = instance_providers(settings) if providers is None else providers
-    work.append(keep_capacity(context.store, context.clock, settings, region=context.region, providers=machines))
+    work.append(
+        keep_capacity(context.store, context.clock, settings, region=context.region, providers=Providers(machines, management=context.management))
+    )
     if settings.alarm_source:
-        work.append(keep_alarms(context.store, context.clock, settings, source=DocumentSource(settings.alarm_source)))
+        work.append(keep_alarms(context.store, context.clock, settings, source=DocumentSource(settings.alarm_source), management=context.management))
     return [*work, *fellowship.leader_work(settings)] if fellowship else work
 
 

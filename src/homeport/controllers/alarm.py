@@ -10,7 +10,7 @@ import asyncio
 import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -18,6 +18,7 @@ from homeport import log
 from homeport.clock import Clock
 from homeport.config import Settings
 from homeport.errors import HomeportError
+from homeport.model.arn import parse_arn
 from homeport.model.ecs import deployment as deployment_model
 from homeport.model.ecs.daemon_deployment import DaemonDeployment
 from homeport.model.ecs.daemon_deployment import configuration_of as daemon_configuration_of
@@ -75,12 +76,15 @@ class DocumentSource:
 
 
 def alarm_states(document: bytes) -> dict[str, AlarmState]:
-    """The alarms in `document` by name. Raises AlarmSourceError for what is neither of the two forms."""
+    """The alarms in `document` by name, and by ACCOUNT/NAME as well where an ARN tells whose each is.
+
+    Raises AlarmSourceError for what is neither of the two forms.
+    """
     try:
         decoded = msgspec.json.decode(document)
         if isinstance(decoded, dict) and ("MetricAlarms" in decoded or "CompositeAlarms" in decoded):
             listed = [*(decoded.get("MetricAlarms") or ()), *(decoded.get("CompositeAlarms") or ())]
-            return {item["AlarmName"]: AlarmState(item["StateValue"] == "ALARM", _seconds(item)) for item in listed}
+            return {name: AlarmState(item["StateValue"] == "ALARM", _seconds(item)) for item in listed for name in _names(item)}
         if isinstance(decoded, dict) and all(isinstance(value, str) for value in decoded.values()):
             return {name: AlarmState(value == "ALARM") for name, value in decoded.items()}
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
@@ -88,12 +92,20 @@ def alarm_states(document: bytes) -> dict[str, AlarmState]:
     raise AlarmSourceError("the answer is neither what describe-alarms prints nor an object of alarm names and states")
 
 
+def _names(alarm: Mapping[str, Any]) -> list[str]:
+    parsed = parse_arn(str(alarm.get("AlarmArn") or ""))
+    return [alarm["AlarmName"], *((f"{parsed.account}/{alarm['AlarmName']}",) if parsed is not None and parsed.account else ())]
+
+
 def _seconds(alarm: Mapping[str, Any]) -> float:
     return float(alarm.get("Period") or 0) * float(alarm.get("EvaluationPeriods") or 1)
 
 
-async def keep_alarms(store: Store, clock: Clock, settings: Settings, *, source: AlarmSource) -> None:
-    """Run until cancelled: read the alarms every `settings.alarm_poll_seconds` while a deployment watches some."""
+async def keep_alarms(store: Store, clock: Clock, settings: Settings, *, source: AlarmSource, management: str = "") -> None:
+    """Run until cancelled: read the alarms every `settings.alarm_poll_seconds` while a deployment watches some.
+
+    Alarms of no account are those of the account `management`, or of every one when that is "".
+    """
     while True:
         await clock.sleep(settings.alarm_poll_seconds)
         watching = await store.view_local(_watching)
@@ -105,7 +117,7 @@ async def keep_alarms(store: Store, clock: Clock, settings: Settings, *, source:
             states, trouble = {}, str(error)
             _log.warning("%s", error)
         for start in range(0, len(watching), WRITES_MAX):
-            await _write(store, watching[start : start + WRITES_MAX], states, trouble)
+            await _write(store, watching[start : start + WRITES_MAX], Alarms(states, management), trouble)
 
 
 def _watching(reader: Reader) -> list[Watcher]:
@@ -113,7 +125,22 @@ def _watching(reader: Reader) -> list[Watcher]:
     return services + [(DAEMON_DEPLOYMENTS.name, item.key) for item in reader.find(DAEMON_DEPLOYMENTS, "alarms", deployment_model.MONITORING)]
 
 
-async def _write(store: Store, keys: Iterable[Watcher], states: Mapping[str, AlarmState], trouble: str) -> None:
+class Alarms(NamedTuple):
+    """What was read, and whose it is."""
+
+    states: Mapping[str, AlarmState]
+    """By NAME, and by ACCOUNT/NAME where it is known whose alarm it is."""
+    management: str
+
+    def of(self, account: str, names: Iterable[str]) -> dict[str, AlarmState]:
+        """Those of `names` that `account` may know."""
+        found = {name: self.states[f"{account}/{name}"] for name in names if f"{account}/{name}" in self.states}
+        if self.management in ("", account):
+            found = {name: self.states[name] for name in names if name in self.states} | found
+        return found
+
+
+async def _write(store: Store, keys: Iterable[Watcher], read: Alarms, trouble: str) -> None:
     def write(tx: Transaction) -> None:
         for name, key in keys:
             table: Table[Any] = DEPLOYMENTS if name == DEPLOYMENTS.name else DAEMON_DEPLOYMENTS
@@ -121,7 +148,11 @@ async def _write(store: Store, keys: Iterable[Watcher], states: Mapping[str, Ala
             names = watched_names(tx, deployment) if deployment else ()
             if deployment is None or not names:
                 continue
-            alarms = unreadable(deployment.alarms, trouble) if trouble else observe(deployment.alarms, names, states, now=tx.now)
+            alarms = (
+                unreadable(deployment.alarms, trouble)
+                if trouble
+                else observe(deployment.alarms, names, read.of(deployment.account, names), now=tx.now)
+            )
             if alarms != deployment.alarms:
                 tx.put(table, msgspec.structs.replace(deployment, alarms=alarms))
 

@@ -42,8 +42,8 @@ NOBODY: Final = "No instance provider is set for it, so nobody is asked: see the
 _log: Final = log.logger("controllers.capacity")
 
 
-async def keep_capacity(store: Store, clock: Clock, settings: Settings, *, region: str, providers: Mapping[str, InstanceProvider]) -> None:
-    """Run until cancelled: a sample of every pool each `settings.managed_scaling_seconds`. `providers` by capacity provider's name."""
+async def keep_capacity(store: Store, clock: Clock, settings: Settings, *, region: str, providers: Providers) -> None:
+    """Run until cancelled: a sample of every pool each `settings.managed_scaling_seconds`."""
     pools = Pools(store, clock, settings, region=region, providers=providers)
     under_way: set[str] = set()
     async with asyncio.TaskGroup() as group:
@@ -72,10 +72,29 @@ async def _sampled(pools: Pools, key: str, under_way: set[str]) -> None:
         under_way.discard(key)
 
 
+class Providers:
+    """Who makes and ends the instances of each capacity provider."""
+
+    def __init__(self, providers: Mapping[str, InstanceProvider], *, management: str = "") -> None:
+        """By capacity provider's name or `*` for all others: those of the account `management`, or of every account when that is "".
+
+        ACCOUNT/NAME and ACCOUNT/* are another account's: nobody gets machines by giving a capacity provider somebody else's name.
+        """
+        self._providers = providers
+        self._management = management
+
+    def of(self, account: str, name: str) -> InstanceProvider | None:
+        """Who is asked for the capacity provider `name` of `account`; None: nobody."""
+        wanted = [f"{account}/{name}", f"{account}/{OTHERS}"]
+        if self._management in ("", account):
+            wanted += [name, OTHERS]
+        return next((self._providers[each] for each in wanted if each in self._providers), None)
+
+
 class Pools:
     """One sample after the other."""
 
-    def __init__(self, store: Store, clock: Clock, settings: Settings, *, region: str, providers: Mapping[str, InstanceProvider]) -> None:
+    def __init__(self, store: Store, clock: Clock, settings: Settings, *, region: str, providers: Providers) -> None:
         self._store = store
         self._clock = clock
         self._settings = settings
@@ -85,17 +104,14 @@ class Pools:
     def keys(self, reader: Reader) -> list[str]:
         """The capacity providers to look at: with managed scaling, or with an instance provider, which may take machines away."""
         found = (item for item in reader.scan(CAPACITY_PROVIDERS) if item.status == model.ACTIVE and item.type == model.EC2_AUTOSCALING)
-        return [item.key for item in found if item.managed_scaling.enabled or self._asked(item.name) is not None]
-
-    def _asked(self, name: str) -> InstanceProvider | None:
-        return self._providers.get(name) or self._providers.get(OTHERS)
+        return [item.key for item in found if item.managed_scaling.enabled or self._providers.of(item.account, item.name) is not None]
 
     async def sample(self, key: str) -> None:
         """One sample of the pool of the capacity provider `key`, and what follows from it."""
         pool = await self._store.view(lambda reader: self._pool(reader, key))
         if pool is None:
             return
-        asked = self._asked(pool.name)
+        asked = self._providers.of(key.partition("/")[0], pool.name)
         try:
             fleet = await asked.fleet(pool) if asked else Fleet()
         except InstanceProviderError as error:

@@ -17,7 +17,7 @@ import msgspec
 from homeport.api.call import Call, Context, Handler
 from homeport.api.protocol.model import load
 from homeport.config import Settings
-from homeport.controllers.capacity import keep_capacity
+from homeport.controllers.capacity import Providers, keep_capacity
 from homeport.controllers.instance_provider import InstanceProvider
 from homeport.controllers.lifecycle_hook import HookRunner, HookTasks
 from homeport.controllers.loop import Loop
@@ -95,7 +95,9 @@ class MemoryCell:
 
     def scale(self, providers: Mapping[str, InstanceProvider]) -> None:
         """Let managed scaling run, with these instance providers by capacity provider."""
-        self._running.append(asyncio.create_task(keep_capacity(self.store, self.clock, self.context.settings, region=REGION, providers=providers)))
+        self._running.append(
+            asyncio.create_task(keep_capacity(self.store, self.clock, self.context.settings, region=REGION, providers=Providers(providers)))
+        )
 
     async def close(self) -> None:
         """Stop everything. Raises what ended a part before its time."""

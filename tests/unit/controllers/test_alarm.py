@@ -10,7 +10,7 @@ import pytest
 from tests.unit.controllers.test_deployment import Aws
 
 from homeport.config import Settings
-from homeport.controllers.alarm import AlarmSourceError, DocumentSource, alarm_states, keep_alarms
+from homeport.controllers.alarm import Alarms, AlarmSourceError, DocumentSource, alarm_states, keep_alarms
 from homeport.model.ecs.deployment import AlarmMonitor
 from homeport.planner.alarm import AlarmState, observe
 from homeport.store.tables import DEPLOYMENTS
@@ -28,6 +28,19 @@ def test_the_forms_of_a_document():
     }
     assert alarm_states(json.dumps(listed).encode()) == {"slow": AlarmState(True, 180.0), "all": AlarmState(False)}
     assert alarm_states(b'{"slow":"ALARM","errors":"INSUFFICIENT_DATA"}') == {"slow": AlarmState(True), "errors": AlarmState(False)}
+
+
+def test_an_alarm_is_known_to_its_own_account_and_one_of_no_account_to_the_first():
+    arn = "arn:aws:cloudwatch:eu-west-1:222222222222:alarm:slow"
+    listed = [{"AlarmName": "slow", "AlarmArn": arn, "StateValue": "ALARM"}, {"AlarmName": "own", "StateValue": "OK"}]
+    states = alarm_states(json.dumps({"MetricAlarms": listed}).encode()) | alarm_states(b'{"333333333333/own":"ALARM"}')
+    read, names = Alarms(states, "111111111111"), ["slow", "own", "none", "333333333333/own"]
+    assert read.of("222222222222", names) == {"slow": AlarmState(True)}
+    assert read.of("333333333333", names) == {"own": AlarmState(True)}
+    assert read.of("444444444444", names) == {}
+    assert read.of("111111111111", ["slow", "own"]) == {"slow": AlarmState(True), "own": AlarmState(False)}
+    assert Alarms(states, "").of("444444444444", ["own"]) == {"own": AlarmState(False)}
+    assert Alarms({**states, "111111111111/own": AlarmState(True)}, "111111111111").of("111111111111", ["own"]) == {"own": AlarmState(True)}
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"<html>", b'{"MetricAlarms":[{}]}', b'{"MetricAlarms":7}', b'{"a":1}'])

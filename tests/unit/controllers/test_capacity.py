@@ -9,7 +9,8 @@ import pytest
 from tests.unit.api.test_history import own
 
 from homeport.api.ecs.operations import OPERATIONS
-from homeport.config import Settings
+from homeport.config import Settings, instance_providers_of
+from homeport.controllers.capacity import Providers
 from homeport.controllers.instance_provider import InstanceProviderError
 from homeport.errors import InvalidParameterError
 from homeport.model.ecs.capacity_provider import CapacityProvider, InstanceSize, Leaving, ScalingState
@@ -558,3 +559,16 @@ async def test_the_provider_of_all_others_serves_whoever_has_none(make_pool):
     await pool.run_tasks(1)
     await pool.minutes(3)
     assert pool.machines.desired == 2
+
+
+def test_who_is_asked_for_machines_goes_by_account():
+    """Nobody gets the first account's machines by giving a capacity provider the same name."""
+    first, second, third, fourth = (object() for _ in range(4))
+    known = {"pool": first, "*": second, "222222222222/pool": third, "333333333333/*": fourth}
+    providers = Providers(known, management="111111111111")
+    assert [providers.of("111111111111", name) for name in ("pool", "other")] == [first, second]
+    assert [providers.of("222222222222", name) for name in ("pool", "other")] == [third, None]
+    assert [providers.of("333333333333", name) for name in ("pool", "other")] == [fourth, fourth]
+    assert providers.of("444444444444", "pool") is None
+    assert Providers(known).of("444444444444", "pool") is first
+    assert set(instance_providers_of("pool=/a,222222222222/pool=/b,222222222222/*=http://c")) == {"pool", "222222222222/pool", "222222222222/*"}
