@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
@@ -100,17 +100,18 @@ class Server(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Server]:
-    """A server of our own, on a free port, ended afterwards."""
+def serving(*more: str, directory_made: Callable[[Path], object] = lambda path: None) -> Iterator[Server]:
+    """A server of our own, on a free port, ended afterwards; `more` options, and who is told its data directory before it starts."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     environment = {**os.environ, "HOMEPORT_ROOT_ACCESS_KEY_ID": KEY_ID, "HOMEPORT_ROOT_SECRET_ACCESS_KEY": SECRET}
     with tempfile.TemporaryDirectory(dir=os.environ.get("HOMEPORT_BENCH_DIR")) as directory, open(Path(directory, "server.out"), "w+b") as log:
-        command = [sys.executable, "-m", "homeport", "server", "--data-dir", directory, "--port", str(port), "--region", REGION]
+        directory_made(Path(directory))
+        command = [sys.executable, "-m", "homeport", "server", "--data-dir", directory, "--port", str(port), "--region", REGION, *more]
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            _wait_for(process, port, log)
+            _wait_for(process, Path(directory), log)
             yield Server(port, process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
@@ -121,21 +122,16 @@ def serving() -> Iterator[Server]:
                 process.wait()
 
 
-def _wait_for(process: subprocess.Popen[bytes], port: int, log: Any) -> None:
+def _wait_for(process: subprocess.Popen[bytes], directory: Path, log: Any) -> None:
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline:
         if process.poll() is not None:
             log.seek(0)
             raise RuntimeError(f"the server ended with status {process.returncode}: {log.read().decode()}")
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", "/health")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            time.sleep(0.02)
-        finally:
-            connection.close()
+        log.seek(0)
+        if b"serves at" in log.read() and (directory / "credentials.json").exists():
+            return
+        time.sleep(0.02)
     raise RuntimeError(f"the server did not answer within {START_SECONDS_MAX:g} s")
 
 

@@ -29,8 +29,10 @@ DAY_SECONDS: Final = 86_400.0
 def tls(options: argparse.Namespace, terminal: Terminal) -> int:
     """Show, issue or replace. Raises CommandError, CertificateError."""
     directory = DataDirectory(options.data_dir)
+    if options.action == "issue":  # etcd's certificates are needed before the first server starts
+        files.ensure_authority(directory.tls, now=terminal.clock.now(), seconds=_settings(directory).tls_authority_seconds)
     if files.authority_in(directory.tls) is None:
-        raise CommandError(f"there is no certificate authority in {directory.tls}; the first start with --tls makes one")
+        raise CommandError(f"there is no certificate authority in {directory.tls}; the first start with --tls, or `tls issue`, makes one")
     {"status": _status, "issue": _issue, "rotate": _rotate}[options.action](options, directory, terminal)
     return 0
 

@@ -68,6 +68,8 @@ def test_a_certificate_is_issued_into_a_new_file(directory):
     assert made.stat().st_mode & 0o777 == 0o600
     with pytest.raises(CommandError, match="already"):
         tls(typed(directory, "issue", str(made)), TERMINAL)
+    tls(typed(directory / "new", "issue", str(directory / "first.pem")), TERMINAL)
+    assert files.authority_in(directory / "new" / "tls").issued(files.certificate_in(directory / "first.pem"))
     tls(typed(directory, "issue", str(directory / "b.pem"), "--server", "b"), TERMINAL)
     assert wanted_of(files.certificate_in(directory / "b.pem")).server == "b"
 
