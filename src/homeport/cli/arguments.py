@@ -320,6 +320,7 @@ def _rule(parser: argparse.ArgumentParser) -> None:
     test.add_argument("name", nargs="*", metavar="NAME", help="default: all of the account's")
     test.add_argument("--rule", type=Path, metavar="FILE", help="rules that need not be put; nothing is changed")
     test.add_argument("--cluster", metavar="NAME", help="only what is in it; default: everything, task definitions too")
+    test.add_argument("--stopped", action="store_true", help="tasks that have stopped, too, as long as they are kept")
     for action in (put, listed, delete, test):
         _data_dir(action)
         action.add_argument("--json", action="store_true", help="as the API answers it")

@@ -44,7 +44,9 @@ def _delete(api: Api, options: argparse.Namespace, terminal: Terminal) -> int:
 
 def _test(api: Api, options: argparse.Namespace, terminal: Terminal) -> int:
     """Each rule of a file for itself, or those of the account together."""
-    where = {"cluster": options.cluster} if options.cluster else {}
+    where: dict[str, Any] = {"cluster": options.cluster} if options.cluster else {}
+    if options.stopped:
+        where["includeStopped"] = True
     names = {"ruleNames": options.name} if options.name else {}
     questions = [{"rule": item} for item in rules_in(options.rule)] if options.rule else [names]
     violations: list[dict[str, Any]] = []

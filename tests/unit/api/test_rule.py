@@ -361,6 +361,8 @@ async def test_the_report_names_everything_that_is_in_force(cell):
     assert await violated(cell, maxResults=1) == [("no-privileged", what) for what in everything]
     assert [what for _, what in await violated(cell, cluster="prod")] == everything[2:5]
     assert [what for _, what in await violated(cell, resourceTypes=["daemon", "task"])] == everything[4:]
+    jobs = [what for _, what in await violated(cell, resourceTypes=["task"], includeStopped=True)]
+    assert sorted(jobs) == sorted([running.split(":", 5)[5], stopped.split(":", 5)[5]])
     await ecs(cell, "DeregisterTaskDefinition", taskDefinition="bad:1")
     assert [what for _, what in await violated(cell, resourceTypes=["task-definition"])] == []
 

@@ -103,5 +103,5 @@ def test_the_report_reads_every_page_and_its_status_says_whether_something_viola
     path = tmp_path / "rules.json"
     path.write_text('[{"name": "a"}, {"name": "b"}]')
     api = Told(TestRules=[{"violations": [], "examined": 3}, {"violations": [], "examined": 3}])
-    assert _test(api, parse(["rule", "test", "--rule", str(path)]), Shown()) == 0
-    assert api.asked == [("TestRules", {"rule": {"name": "a"}}), ("TestRules", {"rule": {"name": "b"}})]
+    assert _test(api, parse(["rule", "test", "--rule", str(path), "--stopped"]), Shown()) == 0
+    assert api.asked == [("TestRules", {"rule": {"name": name}, "includeStopped": True}) for name in "ab"]

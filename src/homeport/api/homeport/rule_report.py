@@ -118,13 +118,15 @@ async def test_rules(call: Call, request: Any) -> dict[str, Any]:
         raise InvalidParameterError("Only one of rule and ruleNames can be specified.")
     given = rule_of(call, request.rule) if request.rule is not None else None
     kinds = [kind for kind in model.KINDS if kind in (request.resourceTypes or model.KINDS)]
-    filters = (request.cluster, kinds, sorted(request.ruleNames or ()), _sign(given))
+    stopped = bool(request.includeStopped)
+    filters = (request.cluster, kinds, stopped, sorted(request.ruleNames or ()), _sign(given))
     after = pagination.open_token(call, request.nextToken, filters)
 
     def look(reader: Reader) -> tuple[list[Rule], list[_Seen], str | None]:
         cluster = lookup.cluster_of(reader, call, request.cluster).name if request.cluster else ""
         rules = [given] if given else _rules(reader, call, request.ruleNames or ())
-        seen, last = _page(reader, call, _walk(reader, call, kinds=kinds, cluster=cluster, after=after), limit)
+        walk = _walk(reader, call, kinds=kinds, cluster=cluster, after=after)
+        seen, last = _page(reader, call, walk, limit=limit, stopped=stopped)
         return rules, seen, last
 
     rules, seen, last = await call.view(look)
@@ -155,8 +157,8 @@ def _walk(reader: Reader, call: Call, *, kinds: Sequence[str], cluster: str, aft
         yield from ((kind, record) for record in reader.scan(source.table, prefix, last_key if kind == last_kind else ""))
 
 
-def _page(reader: Reader, call: Call, walk: Iterator[tuple[str, Any]], limit: int) -> tuple[list[_Seen], str | None]:
-    """The next objects, and where they end if more may follow."""
+def _page(reader: Reader, call: Call, walk: Iterator[tuple[str, Any]], *, limit: int, stopped: bool) -> tuple[list[_Seen], str | None]:
+    """The next objects, with tasks that have `stopped` if so, and where they end if more may follow."""
     seen: list[_Seen] = []
     place = ""
     for number, (kind, record) in enumerate(walk):
@@ -164,7 +166,7 @@ def _page(reader: Reader, call: Call, walk: Iterator[tuple[str, Any]], limit: in
             return seen, place
         place = f"{kind}:{record.key}"
         source = _SOURCES[kind]
-        document = _document(reader, call.region, kind, record) if source.counts(record) else None
+        document = _document(reader, call.region, kind, record) if source.counts(record) or (stopped and kind == model.TASK) else None
         if document is not None:
             seen.append(_Seen(place, source.arn(call.region, record), document))
     return seen, None
