@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -76,7 +77,8 @@ def _serve(options: argparse.Namespace) -> int | None:
     from homeport.cli.terminal import CommandError
     from homeport.server import ServerOptions, serve
 
-    access_key_id, secret_access_key = (os.environ.get(name) for name in ROOT_KEY_VARIABLES)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # its memory holds keys in clear
+    access_key_id, secret_access_key = (os.environ.pop(name, None) for name in ROOT_KEY_VARIABLES)  # nobody that it starts is to have them
     if bool(access_key_id) != bool(secret_access_key):
         raise CommandError(f"{' and '.join(ROOT_KEY_VARIABLES)} go together; set both or neither")
     server_options = ServerOptions(
@@ -95,6 +97,7 @@ def _serve(options: argparse.Namespace) -> int | None:
         local_reads=options.reads == "local",
         own_etcd=options.own_etcd,
         tls=_tls_files(options),
+        root_key_dir=options.data_dir,
     )
     return uvloop.run(serve(server_options))
 

@@ -58,6 +58,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long the credentials of a host's agent are good; it renews them when two thirds of that are over."""
     task_credentials_seconds: float = 21_600.0
     """How long the credentials of a task's roles hold (6 h, as ECS has it); new ones come after a third of it."""
+    root_key_file: str = ""
+    """Where the root key is that everything secret in the state hangs on; "": root.key in the data directory, made at first start."""
+    root_key_command: str = ""
+    """A program with arguments that prints the root key instead."""
+    data_key_seconds: float = 7_776_000.0
+    """After how long a new data key takes over, and seals everything anew: 90 days."""
     clock_skew_seconds: float = 300.0
     """How far a request's signing time may be from the server's clock."""
     body_bytes_max: int = 1_048_576

@@ -53,6 +53,10 @@ class Ids:
         """A secret access key of `length` characters."""
         return "".join(self._random.choices(_SECRET_ALPHABET, k=length))
 
+    def bytes(self, count: int) -> bytes:
+        """`count` bytes: key material, nonces."""
+        return self._random.randbytes(count)
+
     def uniform(self, low: float, high: float) -> float:
         """A number between `low` and `high`, for jitter."""
         return self._random.uniform(low, high)

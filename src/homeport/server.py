@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import gc
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 import uvicorn
 
-from homeport import log
+from homeport import log, unlocking
 from homeport.api.accounts import Accounts
 from homeport.api.authority import Authority
 from homeport.api.call import Context, Handler
@@ -32,7 +31,7 @@ from homeport.api.iam import permission as iam_permission
 from homeport.api.iam.operations import OPERATIONS as IAM_OPERATIONS
 from homeport.api.permission import Asks, Guard, SessionVerifier
 from homeport.api.requestlog import RequestLog
-from homeport.api.server import SERVER_OPTIONS, Application
+from homeport.api.server import SERVER_OPTIONS, Application, Internal
 from homeport.api.signature import AccessKeys, Verifier
 from homeport.api.sts import permission as sts_permission
 from homeport.api.sts.operations import OPERATIONS as STS_OPERATIONS
@@ -43,6 +42,7 @@ from homeport.controllers.alarm import DocumentSource, keep_alarms
 from homeport.controllers.capacity import Providers, keep_capacity
 from homeport.controllers.daemon_deployment import DaemonDeploymentController
 from homeport.controllers.daemon_task_definition import DaemonTaskDefinitionController
+from homeport.controllers.data_key import keep_data_keys
 from homeport.controllers.deployment import DeploymentController
 from homeport.controllers.instance import InstanceController
 from homeport.controllers.instance_provider import InstanceProvider, instance_providers
@@ -55,33 +55,31 @@ from homeport.controllers.scheduler import SchedulerController
 from homeport.controllers.service import ServiceController
 from homeport.controllers.task_set import TaskSetController
 from homeport.dispatcher.hub import Dispatcher
-from homeport.errors import HomeportError, LeadershipLostError, NotLeaderError
+from homeport.errors import HomeportError
 from homeport.forecast import Fork
+from homeport.founding import found_or_made
 from homeport.iam.sigv4 import Credentials
 from homeport.ids import Ids
 from homeport.listener import agree_on_authority, certificates_of, listen, own_endpoint, refuse_unsafe
-from homeport.model import arn
-from homeport.model.account import MANAGEMENT_NAME, Account, organization_id
-from homeport.model.iam.access_key import AccessKey
-from homeport.model.iam.session_key import SessionKey
+from homeport.model.account import organization_id
 from homeport.model.installation import Installation
 from homeport.placement.index import PlacementIndex
+from homeport.root_keys import KEYS_PATH, RootKeyDesk
 from homeport.store.address import backend_of, parse_address
 from homeport.store.backend import Backend
 from homeport.store.lock import FileLock
 from homeport.store.memory import MemoryBackend
 from homeport.store.sqlite import SqliteBackend
 from homeport.store.store import Store
-from homeport.store.table import Derived, Reader, Transaction
-from homeport.store.tables import ACCESS_KEYS, ACCOUNTS, INSTALLATION, SESSION_KEYS, TABLES
+from homeport.store.table import Derived
+from homeport.store.tables import TABLES
+from homeport.vault.keyring import Vault
 
 if TYPE_CHECKING:  # they bring gRPC, which a server that is alone does without, and cryptography, which one on loopback does without
     from homeport.servers import Fellowship
     from homeport.store.etcd.backend import EtcdBackend
     from homeport.tls.certificates import Certificates, TlsFiles
 
-JOIN_PAUSE_SECONDS: Final = 0.1
-"""Between two looks for the installation that another server is making."""
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 """Records and requests are trees that reference counts free; a rare collection is for what is left (measured in benchmarks/store.py)."""
 
@@ -90,10 +88,6 @@ _log: Final = log.logger("server")
 
 class StoreNotKnownError(HomeportError):
     """`--store` is none of `memory`, `sqlite:PATH`, `etcd://…`."""
-
-
-class InstallationMismatchError(HomeportError):
-    """The account id or region given is not the one that this installation was made with."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +103,9 @@ class ServerOptions:
     """`memory`, `sqlite:PATH` or `etcd://HOST:PORT,…`; by default SQLite in the data directory."""
     settings: tuple[str, ...] = ()
     root_access_key_id: str | None = None
-    root_secret_access_key: str | None = None
+    root_secret_access_key: str | None = dataclasses.field(default=None, repr=False)
+    root_key_dir: Path | None = None
+    """Where root.key is, if the settings name nothing else; default: the data directory."""
     name: str = "server"
     """This server's among several; the same after a restart."""
     advertise: str | None = None
@@ -138,89 +134,10 @@ def _backend(options: ServerOptions) -> Backend:
     return SqliteBackend(Path(path))
 
 
-def _found(tx: Transaction, options: ServerOptions, ids: Ids) -> tuple[Installation, AccessKey]:
-    """The installation and its root key; made now if this is the first start."""
-    installation = tx.get(INSTALLATION, "installation")
-    if installation is None:
-        installation = Installation(
-            id=ids.hex(16),
-            account=options.account_id or ids.digits(12),
-            region=options.region or "us-east-1",
-            created_at=tx.now,
-        )
-        tx.put(INSTALLATION, installation)
-    _require_same(installation, options)
-    if next(tx.scan(SESSION_KEYS), None) is None:
-        tx.put(SESSION_KEYS, SessionKey(id=ids.name(), secret=ids.secret(64), created_at=tx.now))
-    if tx.get(ACCOUNTS, installation.account) is None:  # made by a version that had one account
-        tx.put(ACCOUNTS, Account(id=installation.account, name=MANAGEMENT_NAME, created_at=installation.created_at))
-    return installation, _root_key(tx, installation.account) or _make_root_key(tx, options, ids, installation.account)
-
-
-def _require_same(installation: Installation, options: ServerOptions) -> None:
-    for name, given, kept in (("account id", options.account_id, installation.account), ("region", options.region, installation.region)):
-        if given and given != kept:
-            raise InstallationMismatchError(f"this installation's {name} is {kept}, not {given}; use another data directory for another one")
-
-
-def _root_key(reader: Reader, account: str) -> AccessKey | None:
-    root = arn.root_arn(account)
-    return min(reader.find(ACCESS_KEYS, "principal", root), key=lambda key: (key.created_at, key.id), default=None)
-
-
-async def _joined(store: Store, options: ServerOptions, ids: Ids, clock: Clock) -> tuple[Installation, AccessKey]:
-    """As `_found`; where there are several servers whoever leads first makes them."""
-
-    def look(reader: Reader) -> tuple[Installation, AccessKey] | None:
-        installation = reader.get(INSTALLATION, "installation")
-        key = _root_key(reader, installation.account) if installation else None
-        whole = installation and reader.get(ACCOUNTS, installation.account) and next(reader.scan(SESSION_KEYS), None)
-        return (installation, key) if installation and key and whole else None
-
-    while True:
-        found = await store.view(look)
-        if found is not None:
-            _require_same(found[0], options)
-            return found
-        try:
-            return await store.update(lambda tx: _found(tx, options, ids), cause="server start")
-        except (NotLeaderError, LeadershipLostError):
-            await clock.sleep(JOIN_PAUSE_SECONDS)
-
-
-def _make_root_key(tx: Transaction, options: ServerOptions, ids: Ids, account: str) -> AccessKey:
-    root = arn.root_arn(account)
-    made = AccessKey(
-        id=options.root_access_key_id or ids.access_key_id(),
-        secret=options.root_secret_access_key or ids.secret(),
-        account=account,
-        principal_arn=root,
-        created_at=tx.now,
-    )
-    tx.put(ACCESS_KEYS, made)
-    return made
-
-
-def write_credentials(options: ServerOptions, installation: Installation, key: AccessKey) -> Path:
-    """DATA_DIR/credentials.json, readable by its owner alone: what `env`, `status` and the local agent sign with."""
-    path = options.data_dir / "credentials.json"
-    content = {
-        "endpoint": endpoint(options),
-        "access_key_id": key.id,
-        "secret_access_key": key.secret,
-        "region": installation.region,
-        "account_id": installation.account,
-        "installation_id": installation.id,
-        "ca_file": str(options.tls.ca_file or "") if options.tls is not None else "",
-    }
-    temporary = path.with_suffix(".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(content)))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    return path
+def _publish(options: ServerOptions, installation: Installation, keys: Credentials) -> Path:
+    ca_file = str(options.tls.ca_file or "") if options.tls is not None else ""
+    told = {"endpoint": endpoint(options), "account_id": installation.account, "installation_id": installation.id, "ca_file": ca_file}
+    return unlocking.write_credentials(options.data_dir, keys, told)
 
 
 def endpoint(options: ServerOptions) -> str:
@@ -260,9 +177,10 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         lock = FileLock(options.data_dir / "server.lock")
         lock.take()
         stack.callback(lock.release)
-        placement, access_keys, authority, accounts = PlacementIndex(), AccessKeys(), Authority(), Accounts()
-        store, backend = await _open(options, settings, clock, (placement, access_keys, authority, accounts), stack)
-        installation, root_key = await _joined(store, options, ids, clock)
+        vault = unlocking.vault_of(settings, options.root_key_dir or options.data_dir, ids.child("vault"))
+        placement, access_keys, authority, accounts = PlacementIndex(), AccessKeys(vault), Authority(), Accounts()
+        store, backend = await _open(options, settings, clock, (placement, access_keys, authority, accounts, vault), stack)
+        installation, keys = await found_or_made(store, options, vault, ids=ids, clock=clock)
         place = Place(options.data_dir, options.name, installation.id)
         audit = await open_audit(place, store.journal, clock=clock, settings=settings, life=ids.uuid()[:LIFE_CHARACTERS])
         stack.push_async_callback(audit.close)
@@ -280,29 +198,28 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
             fork=functools.partial(Fork.open, controllers_of),
             management=installation.account,
             accounts=accounts,
+            vault=vault,
         )
-        keys = Credentials(root_key.id, root_key.secret, installation.region)
         certificates = await _certificates(options, context, stack)
         fellowship = _fellowship(store, backend, keys, options, certificates) if backend else None
         stack.push_async_callback(_close, fellowship)
         verifier = Verifier(access_keys, clock=clock, settings=settings, region=installation.region)
         guard = Guard(authority, ASKS, organization=organization_id(installation.id))
         reports = StateReports(context, on_leader=fellowship.on_leader if fellowship else None)
-        if fellowship is not None:
-            fellowship.internal[REPORTS_PATH] = reports.carry_out
+        internal = _internal(RootKeyDesk(store, vault, name=options.name, data_dir=options.data_dir), reports, fellowship)
         dispatcher = _dispatcher(context, SessionVerifier(verifier, guard, region=installation.region), fellowship, name=options.name)
         dispatcher.offer_reports(reports.take)
         stack.push_async_callback(dispatcher.close)
         requests = RequestLog(options.data_dir / "log" / "requests.log", clock=clock)
         stack.callback(requests.close)
-        application = _application(context, Door(verifier, guard, requests), dispatcher, fellowship)
+        application = _application(context, Door(verifier, guard, requests, internal), dispatcher, fellowship)
         await dispatcher.start()
         if fellowship is not None:
             fellowship.start()
         leading = asyncio.create_task(while_leading(fellowship.leading() if fellowship else _always(), lambda: leader_work(context, fellowship)))
         stack.push_async_callback(_end, leading)
         _keep_out_of_the_collector()
-        publish = functools.partial(write_credentials, options, installation, root_key)
+        publish = functools.partial(_publish, options, installation, keys)
         yield ControlPlane(
             application=application,
             store=store,
@@ -336,6 +253,7 @@ async def _open(
 
     backend = backend_of(parse_address(options.store or ""), name=options.name, advertised=endpoint(options))
     assert isinstance(backend, EtcdBackend)
+    backend.settings = msgspec.structs.replace(backend.settings, ours=options.own_etcd)
     file = JournalFile(options.data_dir / FILE_NAME)
     await file.open()
     copy = JournalCopy(file, backend, settings)
@@ -366,8 +284,12 @@ def _fellowship(store: Store, backend: EtcdBackend, keys: Credentials, options: 
     return Fellowship(store, backend, keys=keys, own_etcd=options.own_etcd, secure=certificates.client if certificates is not None else None)
 
 
+def _internal(desk: RootKeyDesk, reports: StateReports, fellowship: Fellowship | None) -> dict[str, Internal]:
+    return {KEYS_PATH: desk.answer, **({REPORTS_PATH: reports.carry_out, **fellowship.internal} if fellowship else {})}
+
+
 def _dispatcher(context: Context, verifier: SessionVerifier, fellowship: Fellowship | None, *, name: str) -> Dispatcher:
-    return Dispatcher(
+    dispatcher = Dispatcher(
         store=context.store,
         clock=context.clock,
         ids=context.ids.child("dispatcher"),
@@ -377,6 +299,8 @@ def _dispatcher(context: Context, verifier: SessionVerifier, fellowship: Fellows
         server=name,
         commit=fellowship.commit if fellowship else None,
     )
+    dispatcher.use_secrets(context.vault)
+    return dispatcher
 
 
 OPERATIONS: Final[Mapping[str, Mapping[str, Handler]]] = {
@@ -401,6 +325,8 @@ class Door(NamedTuple):
     verifier: Verifier
     guard: Guard
     requests: RequestLog
+    internal: Mapping[str, Internal]
+    """What other servers and the command line ask, by path."""
 
 
 def _application(context: Context, door: Door, dispatcher: Dispatcher, fellowship: Fellowship | None) -> Application:
@@ -412,7 +338,7 @@ def _application(context: Context, door: Door, dispatcher: Dispatcher, fellowshi
         websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs},
         request_log=door.requests,
         elsewhere=fellowship.forwarder if fellowship else None,
-        internal=fellowship.internal if fellowship else None,
+        internal=door.internal,
         health=fellowship.health if fellowship else dict,
     )
 
@@ -432,6 +358,8 @@ def leader_work(
     tasks = HookTasks(placement=context.placement, ids=context.ids.child("hook"))
     hooks = HookRunner(context.store, context.clock, caller=caller or HttpCaller(settings), tasks=tasks, region=context.region)
     work = [loop.run(), hooks.run(), keep_journal(context.store, context.clock, settings)]
+    if isinstance(context.vault, Vault):
+        work.append(keep_data_keys(context.store, context.vault, clock=context.clock, settings=settings))
     machines = instance_providers(settings) if providers is None else providers
     work.append(
         keep_capacity(context.store, context.clock, settings, region=context.region, providers=Providers(machines, management=context.management))

@@ -10,6 +10,7 @@ import pytest
 
 from homeport.errors import StoredFormError
 from homeport.model.account import Account
+from homeport.model.data_key import DataKey, Sealing
 from homeport.model.ecs.account_setting import AccountSetting
 from homeport.model.ecs.capacity_provider import CapacityProvider, ManagedScaling
 from homeport.model.ecs.cluster import Cluster
@@ -77,6 +78,8 @@ SAMPLES: dict[str, Record] = {
         status="Active",
     ),
     "accounts": Account(id=ACCOUNT, name="red", created_at=NOW, status="SUSPENDED", closed_at=NOW + 1, quotas=(("clusters_max", 3),)),
+    "data_keys": DataKey(id="abcd1234", root_key_id="0123456789abcdef", wrapped="sealed:1:0123456789abcdef:AAAA", created_at=NOW),
+    "sealings": Sealing(scrubbing=True, open_through=7),
     "session_keys": SessionKey(id="abcd1234", secret="not-a-secret", created_at=NOW),
     "join_tokens": JoinToken(
         id="abcdefghij12",

@@ -22,6 +22,7 @@ from homeport.model.record import Instant, Record
 from homeport.placement.index import PlacementIndex
 from homeport.store.store import Store
 from homeport.store.table import Reader, Table, Transaction
+from homeport.vault.keyring import InClear, Secrets
 
 T = TypeVar("T")
 
@@ -95,6 +96,8 @@ class Context:
     """Which accounts have quotas of their own. None: none has."""
     audit: Audit | None = None
     """Where every call is recorded; None: nowhere."""
+    vault: Secrets = dataclasses.field(default_factory=InClear)
+    """Seals what is secret before it is stored. A server has a `Vault`; only tests of other things do without."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

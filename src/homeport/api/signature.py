@@ -1,6 +1,7 @@
 """Who is calling: the check of every request's signature against the access keys in the store.
 
 Owns: `AccessKeys`, `Principal`, `Verifier`. Never decides what a caller may do. Reads the tables of keys by following them.
+Secrets are opened at their first use and stay open in memory until the key changes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from homeport.model.account import Account
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.session_key import SessionKey
 from homeport.model.record import Record
+from homeport.model.secret import Secret
 from homeport.store.tables import ACCESS_KEYS, ACCOUNTS, SESSION_KEYS
+from homeport.vault.keyring import InClear, Secrets, place_of
 
 GLOBAL_REGION: Final = "us-east-1"
 """Where Amazon's services without regions are signed for."""
@@ -43,9 +46,12 @@ class Principal(NamedTuple):
 class AccessKeys:
     """Every access key by its id, kept beside the store (a `Derived` view): looking one up costs a dictionary read."""
 
-    def __init__(self) -> None:
+    def __init__(self, vault: Secrets | None = None) -> None:
+        """`vault` opens the secrets; without one they are taken as they stand, for tests of other things."""
+        self._vault = vault or InClear()
         self._by_id: dict[str, AccessKey] = {}
-        self._session_keys: dict[str, str] = {}
+        self._secrets: dict[str, Secret] = {}
+        self._session_keys: dict[str, SessionKey] = {}
         self._opened: dict[str, tuple[Session, str]] = {}
         self._closed: set[str] = set()
 
@@ -59,6 +65,7 @@ class AccessKeys:
             return
         if isinstance(before, AccessKey):
             self._by_id.pop(before.id, None)
+            self._secrets.pop(before.id, None)
         if isinstance(after, AccessKey):
             self._by_id[after.id] = after
 
@@ -74,6 +81,13 @@ class AccessKeys:
         key = self._by_id.get(access_key_id)
         return key.account if key is not None else ""
 
+    def secret(self, key: AccessKey) -> Secret:
+        """The key's secret. Raises SealBrokenError, RootKeyError when it cannot be opened."""
+        found = self._secrets.get(key.id)
+        if found is None:
+            found = self._secrets[key.id] = self._vault.open(key.secret, place_of(ACCESS_KEYS.name, key.id))
+        return found
+
     def session(self, token: str) -> tuple[Session, str]:
         """(session, secret) of a token, whether or not it has expired; UnrecognizedClientError if it was not made here, or its account is closed."""
         known = self._opened.get(token)
@@ -81,7 +95,7 @@ class AccessKeys:
             key = self._session_keys.get(session.key_id_of(token))
             if key is None:
                 raise UnrecognizedClientError
-            known = session.opened(token, key)
+            known = session.opened(token, self._vault.open(key.secret, place_of(SESSION_KEYS.name, key.id)))
             if len(self._opened) >= _OPENED_MAX:
                 self._opened.clear()
             self._opened[token] = known
@@ -100,7 +114,7 @@ class AccessKeys:
         if isinstance(before, SessionKey):
             self._session_keys.pop(before.id, None)
         if isinstance(after, SessionKey):
-            self._session_keys[after.id] = after.secret
+            self._session_keys[after.id] = after
 
 
 class Verifier:
@@ -132,7 +146,7 @@ class Verifier:
         """Whose key and token these are, and the secret that goes with them. A token goes with its own key and no other, and no token with others."""
         if token is None:
             key = self._keys.active(access_key_id)
-            return Principal(key.account, key.principal_arn, key.id), key.secret
+            return Principal(key.account, key.principal_arn, key.id), self._keys.secret(key)
         found, secret = self._keys.session(token.decode("latin-1"))
         if found.access_key_id != access_key_id:
             raise UnrecognizedClientError

@@ -65,6 +65,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _backup(commands.add_parser("backup", help="write the state to a file, while the server runs or not"))
     _restore(commands.add_parser("restore", help="put a backup in the place of the state of a stopped installation"))
     _certificates(commands.add_parser("tls", help="show certificates, issue one, replace the authority"))
+    _key(commands.add_parser("key", help="the root key that secrets are sealed with: make, show, rotate, forget old ones"))
     _prepare(commands.add_parser("prepare", help="only install and start what `up` needs (Docker)"))
     _simulate(commands.add_parser("simulate", help="join a server with thousands of simulated instances, to try how far it goes"))
     parsed = parser.parse_args(arguments)
@@ -167,6 +168,7 @@ def _control_plane(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port, help=f"default: the one used last, at first {DEFAULT_PORT}")
     parser.add_argument("--account-id", type=_account_id, metavar="ID", help="12 digits, at first start; default: made and kept")
     parser.add_argument("--region", type=_region, metavar="NAME", help="at first start; default: us-east-1")
+    _root_key(parser)
     parser.add_argument(
         "--set",
         action="append",
@@ -211,6 +213,28 @@ def _certificates(parser: argparse.ArgumentParser) -> None:
     rotate.add_argument("step", choices=("prepare", "switch", "finish"))
     for action in (status, issue, rotate):
         _data_dir(action)
+
+
+def _root_key(parser: argparse.ArgumentParser) -> None:
+    """Two settings by names of their own."""
+    parser.add_argument(
+        "--root-key-file",
+        action="append",
+        default=[],
+        dest="settings",
+        type=lambda text: f"root_key_file={Path(text).absolute()}",
+        metavar="FILE",
+        help="where the root key is that secrets are sealed with; kept for the next start; default: root.key in the data directory",
+    )
+    parser.add_argument(
+        "--root-key-command",
+        action="append",
+        default=[],
+        dest="settings",
+        type=lambda text: f"root_key_command={text}",
+        metavar="COMMAND",
+        help="a program with arguments that prints it instead",
+    )
 
 
 def _up(parser: argparse.ArgumentParser) -> None:
@@ -371,6 +395,20 @@ def _store(parser: argparse.ArgumentParser) -> None:
     _data_dir(copy)
     copy.add_argument("--from", required=True, metavar="sqlite:PATH|etcd://HOST,...")
     copy.add_argument("--to", required=True, metavar="etcd://HOST,...|sqlite:PATH")
+
+
+def _key(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="write a new root key to a file of its own, for --root-key-file or a key management service")
+    create.add_argument("file", type=lambda text: Path(text).absolute(), metavar="FILE")
+    shown = actions.add_parser("status", help="which root keys the servers have, and what they wrap")
+    shown.add_argument("--json", action="store_true", help="as a JSON list")
+    rotated = actions.add_parser("rotate", help="take a new root key into use on every server; broken off, the same command goes on")
+    forgotten = actions.add_parser("forget", help="remove root keys that nothing is wrapped with any more; backups of before need them")
+    for action in (shown, rotated, forgotten):
+        _data_dir(action)
+    for action in (create, rotated, forgotten):
+        action.set_defaults(json=False)
 
 
 def _backup(parser: argparse.ArgumentParser) -> None:

@@ -114,6 +114,10 @@ class Api:
         found = re.search(rb"<Account>(\d{12})</Account>", answer)
         return found[1].decode() if found else ""
 
+    def root_keys(self, wish: str) -> dict[str, Any]:
+        """What one server says of its root keys after `wish`: tell, read, wrap. Raises ApiUnreachableError, ApiCallError."""
+        return self._answer("keys", "/homeport/keys", {}, msgspec.json.encode({"do": wish}), self._keys)
+
     def _answer(self, operation: str, path: str, headers: Mapping[str, str], body: bytes, keys: Credentials) -> dict[str, Any]:
         status, data = self._sent(path, headers, body, keys)
         answer = _decoded(data)

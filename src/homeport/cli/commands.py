@@ -23,6 +23,7 @@ from homeport.cli.history import history
 from homeport.cli.installation import DataDirectory
 from homeport.cli.instance import instance
 from homeport.cli.join import become_host
+from homeport.cli.key import key
 from homeport.cli.logs import logs
 from homeport.cli.packages import FOR_TESTS, ensure
 from homeport.cli.prediction import plan, what_if
@@ -116,6 +117,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "instance": instance,
     "prepare": prepare,
     "tls": tls,
+    "key": key,
 }
 
 

@@ -1,7 +1,7 @@
 """Credentials of tasks' roles: who gets some, and when new ones are due.
 
-Owns: `TaskRole`, `Vault`, `issued`, `refusal_of`, `Schedule`. Pure: keys, ids and instants are arguments. Nothing is stored for a session: it is in
-its token (`iam.session`), and the id under which a container asks for it is made anew from the installation's oldest key each time.
+Owns: `TaskRole`, `OpenKey`, `Vault`, `issued`, `refusal_of`, `Schedule`. Pure: keys, ids and instants are arguments. Nothing is stored for a
+session: it is in its token (`iam.session`), and the id under which a container asks for it is made anew from the installation's oldest key each time.
 Source: ECS developer guide, "Amazon ECS task IAM role" and "task execution IAM role"; agent-protocol.md 5.3.
 """
 
@@ -27,9 +27,10 @@ from homeport.model import arn
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition
 from homeport.model.iam.role import Role
-from homeport.model.iam.session_key import SessionKey
+from homeport.model.secret import Secret
 from homeport.store.table import Reader
 from homeport.store.tables import ROLES, SESSION_KEYS
+from homeport.vault.keyring import Secrets, place_of
 
 TASK: Final = "TaskApplication"
 EXECUTION: Final = "TaskExecution"
@@ -49,10 +50,17 @@ class TaskRole(NamedTuple):
     arn: str
 
 
+class OpenKey(NamedTuple):
+    """A session key, opened."""
+
+    id: str
+    secret: Secret
+
+
 class Vault(NamedTuple):
     """What credentials are made of, read in one moment of the store."""
 
-    keys: tuple[SessionKey, ...]
+    keys: tuple[OpenKey, ...]
     """Of the installation, the oldest first."""
     roles: Mapping[str, Role]
     """By ARN, those of them that are there."""
@@ -76,15 +84,16 @@ def _named(document: bytes) -> dict[str, str]:
     return {member: found[member] for member in ("taskRoleArn", "executionRoleArn") if found.get(member)}
 
 
-def vault_of(reader: Reader, wanted: Iterable[TaskRole]) -> Vault:
-    """What is needed to make credentials of `wanted`."""
+def vault_of(reader: Reader, wanted: Iterable[TaskRole], secrets: Secrets) -> Vault:
+    """What is needed to make credentials of `wanted`. `secrets` opens the session keys."""
     roles: dict[str, Role] = {}
     for role_arn in dict.fromkeys(role.arn for role in wanted):
         parsed = arn.parse_arn(role_arn)
         role = reader.get(ROLES, f"{parsed.account}/{parsed.resource.rpartition('/')[2].lower()}") if parsed else None
         if role is not None and arn.role_arn(role.account, role.path, role.name) == role_arn:
             roles[role_arn] = role
-    return Vault(tuple(sorted(reader.scan(SESSION_KEYS), key=lambda key: (key.created_at, key.id))), roles)
+    keys = sorted(reader.scan(SESSION_KEYS), key=lambda key: (key.created_at, key.id))
+    return Vault(tuple(OpenKey(key.id, secrets.open(key.secret, place_of(SESSION_KEYS.name, key.id))) for key in keys), roles)
 
 
 def refusal_of(task: Task, role_arn: str, role: Role | None, *, region: str, now: float) -> str:
@@ -145,7 +154,7 @@ def issued(task: Task, wanted: TaskRole, vault: Vault, *, now: float, seconds: f
     )
 
 
-def credentials_id(task: Task, role_type: str, oldest: SessionKey) -> str:
+def credentials_id(task: Task, role_type: str, oldest: OpenKey) -> str:
     """The id of a task's credentials: 128 bits that nobody without the installation's key can guess, the same for as long as the task lives."""
     text = f"{task.key} {role_type}".encode()
     return str(uuid.UUID(bytes=hmac.digest(hmac.digest(oldest.secret.encode(), _ID, "sha256"), text, "sha256")[:16]))

@@ -32,6 +32,7 @@ from homeport.model.iam.instance_identity import InstanceIdentity
 from homeport.store.store import Store
 from homeport.store.table import Change, Commit, Reader
 from homeport.store.tables import CONTAINER_INSTANCES, INSTANCE_IDENTITIES, TASKS
+from homeport.vault.keyring import Secrets
 
 Headers = Sequence[tuple[bytes, bytes]]
 Verify = Callable[[str, str, bytes, Headers, tuple[str, bool]], tuple[str, str] | tuple[str, str, str]]
@@ -109,6 +110,10 @@ class Dispatcher:
     def connected(self) -> frozenset[str]:
         """Keys of the instances whose agents are connected to this server."""
         return frozenset(self._sessions)
+
+    def use_secrets(self, secrets: Secrets) -> None:
+        """Open the keys of sessions with these; to be called before `start`. Without it they are taken as they stand, for tests of other things."""
+        self._house = dataclasses.replace(self._house, secrets=secrets)
 
     def offer_reports(self, take: TakeReports) -> None:
         """Let agents that ask for it hand in their reports over their connections; to be called before `start`."""

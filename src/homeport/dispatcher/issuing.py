@@ -125,7 +125,7 @@ class Issuer:
         tasks = [task for task in found if task.last_status != STOPPED and task.instance_key == self._instance_key]
         definitions = {task.key: definition_of(reader, task) for task in tasks}
         roles = {task.key: credentials.roles_of(task, definition) for task in tasks if (definition := definitions[task.key]) is not None}
-        return tasks, roles, credentials.vault_of(reader, (one for each in roles.values() for one in each))
+        return tasks, roles, credentials.vault_of(reader, (one for each in roles.values() for one in each), self._house.secrets)
 
     def _plan(self, task_key: str) -> None:
         self._schedule.given(task_key, self._house.clock.monotonic())

@@ -58,6 +58,7 @@ from homeport.store.store import Store
 from homeport.store.table import Reader
 from homeport.store.tables import TASKS
 from homeport.store.task_definitions import definition_of
+from homeport.vault.keyring import InClear, Secrets
 
 Event = MutableMapping[str, Any]
 Send = Callable[[Event], Awaitable[None]]
@@ -98,6 +99,8 @@ class House:
     """Call `due` of something at an instant (monotonic seconds)."""
     desk: Desk | None = None
     """Takes reports; None: they come over HTTP alone."""
+    secrets: Secrets = dataclasses.field(default_factory=InClear)
+    """Opens the keys that tasks' credentials are made from."""
 
 
 DefinitionKey = tuple[str, str, int, bool]
@@ -384,7 +387,7 @@ class Session:
                 definitions[key] = definition
         found = {task.key: definitions.get(_definition_key(task)) for task in wanted.run}
         roles = {task.key: each for task in wanted.run if (made := found[task.key]) is not None and (each := roles_of(task, made))}
-        vault = vault_of(reader, (one for each in roles.values() for one in each)) if roles else Vault((), {})
+        vault = vault_of(reader, (one for each in roles.values() for one in each), self._house.secrets) if roles else Vault((), {})
         return _Reading(assignments.held(live), wanted, definitions, roles, vault)
 
     async def _assign(self, reading: _Reading) -> None:

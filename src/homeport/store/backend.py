@@ -125,6 +125,10 @@ class Backend(JournalSource, Protocol):
         """Remove up to `limit` of the oldest journal entries, none newer than revision `through`; returns how many. Keeps the anchor."""
         ...
 
+    async def scrub(self) -> None:
+        """Leave nothing of what was removed or replaced in bytes that are not used any more, as far as that is this backend's to do."""
+        ...
+
     async def close(self) -> None:
         """Let go of everything. `load` may follow."""
         ...

@@ -101,6 +101,9 @@ class MemoryBackend:
         """The two ends of the chain."""
         return self._anchor, self._head
 
+    async def scrub(self) -> None:
+        """Nothing is left of what was removed."""
+
     async def close(self) -> None:
         """Let another store open this backend."""
         self._held = False

@@ -430,6 +430,16 @@ class Replica(Store):
         self._require_leading()
         return await super().prune_journal(before)
 
+    async def prune_journal_through(self, through: int) -> int:
+        """As `Store.prune_journal_through`, on the leader. Raises NotLeaderError on a follower."""
+        self._require_leading()
+        return await super().prune_journal_through(through)
+
+    async def scrub(self) -> None:
+        """As `Store.scrub`, on the leader. Raises NotLeaderError on a follower."""
+        self._require_leading()
+        await super().scrub()
+
     async def trim_journal(self, through: int) -> int:
         """Remove etcd's entries up to revision `through`, which others keep; how many were, some thousand at most. Raises as `prune_journal`."""
         self._require_leading()

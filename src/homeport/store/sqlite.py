@@ -226,6 +226,24 @@ class SqliteBackend:
             raise CommitFailedError(f"the journal in {self.path} could not be pruned: {error}") from error
         return removed
 
+    async def scrub(self) -> None:
+        """Write the file anew and empty its log. Raises CommitFailedError when that cannot be done, for example for want of room."""
+        if self._worker is None:
+            raise CommitFailedError("the store is closed")
+        await self._checkpoints.finished()
+        await self._worker.submit(self._scrub)
+
+    def _scrub(self) -> None:
+        try:
+            connection = self._connection or self._reopen()
+            connection.execute("VACUUM")
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except (sqlite3.Error, OSError) as error:
+            self._drop()
+            raise CommitFailedError(f"{self.path} could not be written anew: {error}") from error
+        if busy:
+            raise CommitFailedError(f"{self.path} is being read by another program, so its log could not be emptied")
+
     async def entries(self, from_revision: int, limit: int) -> list[StoredEntry]:
         """Durable entries from `from_revision` on, as bytes whatever somebody who tampered with them made of them."""
         rows = await self._read(_ENTRIES, from_revision, limit)

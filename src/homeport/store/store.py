@@ -324,9 +324,24 @@ class Store:
         anchor, _ = await self._backend.ends()
         return await self._prune_through(through) if through > anchor.revision else 0
 
+    async def prune_journal_through(self, through: int) -> int:
+        """Remove journal entries up to revision `through` and return how many; call again until it returns 0."""
+        self._require_open()
+        anchor, _ = await self._backend.ends()
+        return await self._prune_through(through) if through > anchor.revision else 0
+
+    async def scrub(self) -> None:
+        """Nothing that was removed or replaced is left in bytes that the backend does not use any more. May take as long as a load."""
+        self._require_open()
+        await self._errand(self._backend.scrub)
+
     async def _prune_through(self, through: int) -> int:
-        answer: asyncio.Future[int] = self._loop.create_future()
-        self._errands.append((lambda: self._backend.prune(through, PRUNE_ENTRIES), answer))
+        return await self._errand(lambda: self._backend.prune(through, PRUNE_ENTRIES))
+
+    async def _errand(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What `work` gives, done between two commits."""
+        answer: asyncio.Future[T] = self._loop.create_future()
+        self._errands.append((work, answer))
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
         return await answer

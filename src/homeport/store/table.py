@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from homeport.model.record import Instant, Record
+from homeport.model.secret import Sealed
 
 R = TypeVar("R", bound=Record)
 
@@ -43,6 +44,8 @@ class Table(Generic[R]):
         self.indexes: Mapping[str, Callable[[R], Iterable[str]]] = indexes or {}
         self.guard = guard
         self.upgrades = upgrades
+        self.sealed = tuple(field.name for field in msgspec.structs.fields(record) if field.type == Sealed)
+        """Fields that are sealed: what is stored has them in no other form."""
 
     @property
     def version(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from homeport.errors import InvalidTransitionError
 from homeport.model.account import Account
+from homeport.model.data_key import SEALING, DataKey, Sealing
 from homeport.model.ecs import capacity_provider as capacity_provider_model
 from homeport.model.ecs import container_instance as instance_model
 from homeport.model.ecs import daemon as daemon_model
@@ -94,8 +95,24 @@ def guard_capacity_provider(before: CapacityProvider | None, after: CapacityProv
 
 INSTALLATION: Final = Table("installation", Installation, lambda r: "installation")
 ACCOUNTS: Final = Table("accounts", Account, lambda r: r.id, indexes={"name": lambda r: (r.name.lower(),), "all": lambda r: ("",)})
-ACCESS_KEYS: Final = Table("access_keys", AccessKey, lambda r: r.id, indexes={"principal": lambda r: (r.principal_arn,)})
-SESSION_KEYS: Final = Table("session_keys", SessionKey, lambda r: r.id)
+DATA_KEYS: Final = Table("data_keys", DataKey, lambda r: r.id)
+SEALINGS: Final = Table("sealings", Sealing, lambda r: SEALING)
+
+
+def _seals_its_secret(fields: list[Any]) -> list[Any]:
+    """From version 1, whose secret is in clear, to 2, where it is sealed. It stays in clear until the server's start has sealed it; the version keeps
+    programs away that would take what is sealed for the secret."""
+    return fields
+
+
+ACCESS_KEYS: Final = Table(
+    "access_keys",
+    AccessKey,
+    lambda r: r.id,
+    indexes={"principal": lambda r: (r.principal_arn,)},
+    upgrades=(_seals_its_secret,),
+)
+SESSION_KEYS: Final = Table("session_keys", SessionKey, lambda r: r.id, upgrades=(_seals_its_secret,))
 USERS: Final = Table(
     "users",
     User,
@@ -288,6 +305,8 @@ RULES: Final = Table("rules", Rule, lambda r: r.key)
 TABLES: Final[tuple[Table[Any], ...]] = (
     INSTALLATION,
     ACCOUNTS,
+    DATA_KEYS,
+    SEALINGS,
     ACCESS_KEYS,
     SESSION_KEYS,
     USERS,

@@ -32,6 +32,7 @@ from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.role import Role
 from homeport.store.table import Reader, Transaction
 from homeport.store.tables import ACCESS_KEYS, ACCOUNTS, ROLES
+from homeport.vault.keyring import place_of
 
 PAGE_MAX: Final = 100
 """Largest and default page."""
@@ -57,7 +58,8 @@ async def create_account(call: Call, request: Any) -> dict[str, Any]:
     name = _name_of(request.AccountName)
     wanted = _id_of(request.AccountId) if request.AccountId else ""
     ids = (wanted,) if wanted else tuple(call.ids.digits(12) for _ in range(_IDS_TRIED))
-    key_id, secret, role_id = call.ids.access_key_id(), call.ids.secret(), call.ids.iam_id("AROA")
+    key_id, role_id, vault = call.ids.access_key_id(), call.ids.iam_id("AROA"), call.context.vault
+    sealed = vault.seal(call.ids.secret(), place_of(ACCESS_KEYS.name, key_id))
 
     def create(tx: Transaction) -> dict[str, Any]:
         _require_room(tx, call, name)
@@ -66,7 +68,7 @@ async def create_account(call: Call, request: Any) -> dict[str, Any]:
             raise ClientError(f"There is an account {ids[0]} already.")
         tx.put(ACCOUNTS, Account(id=account_id, name=name, created_at=tx.now))
         root = arn.root_arn(account_id)
-        tx.put(ACCESS_KEYS, AccessKey(id=key_id, secret=secret, account=account_id, principal_arn=root, created_at=tx.now))
+        tx.put(ACCESS_KEYS, AccessKey(id=key_id, secret=sealed, account=account_id, principal_arn=root, created_at=tx.now))
         tx.put(ROLES, _access_role(call, account_id, request.RoleName or model.ACCESS_ROLE, role_id, tx.now))
         return {"AccountId": account_id, "AccessKeyId": key_id, "at": tx.now}
 
@@ -80,13 +82,9 @@ async def create_account(call: Call, request: Any) -> dict[str, Any]:
         "AccountId": made["AccountId"],
     }
     # The same call sent again tells the key that was made the first time.
-    told = secret if made["AccessKeyId"] == key_id else await call.view(lambda reader: _secret(reader, made["AccessKeyId"]))
+    key = await call.view(lambda reader: reader.get(ACCESS_KEYS, made["AccessKeyId"]))
+    told = vault.open(key.secret, place_of(ACCESS_KEYS.name, key.id)).reveal() if key is not None else ""
     return {"CreateAccountStatus": status, "AccessKey": {"AccessKeyId": made["AccessKeyId"], "SecretAccessKey": told}}
-
-
-def _secret(reader: Reader, key_id: str) -> str:
-    key = reader.get(ACCESS_KEYS, key_id)
-    return key.secret if key is not None else ""
 
 
 def _require_room(reader: Reader, call: Call, name: str) -> None:

@@ -1,6 +1,7 @@
 """Operations on access keys.
 
-Owns: create, update, delete, list. A secret is told once, at creation. Verifying signatures is `api/signature.py`'s.
+Owns: create, update, delete, list. A secret is told once, at creation: it is stored sealed, and no kept answer has it. Verifying signatures is
+`api/signature.py`'s.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from homeport.model import arn
 from homeport.model.iam.access_key import AccessKey
 from homeport.store.table import Reader, Transaction
 from homeport.store.tables import ACCESS_KEYS
+from homeport.vault.keyring import place_of
 
 KEYS_MAX: Final = 2
 
@@ -32,18 +34,23 @@ def _owner(reader: Reader, call: Call, name: str | None) -> tuple[str, str]:
 
 
 async def create_access_key(call: Call, request: Any) -> dict[str, Any]:
-    """CreateAccessKey: Active, with a secret that is never told again."""
-    key_id, secret = call.ids.access_key_id(), call.ids.secret()
+    """CreateAccessKey: Active, with a secret that is never told again, but to the same call sent again: that gets the secret of the key it made."""
+    key_id, vault = call.ids.access_key_id(), call.context.vault
+    sealed = vault.seal(call.ids.secret(), place_of(ACCESS_KEYS.name, key_id))
 
     def create(tx: Transaction) -> dict[str, Any]:
         owner, name = _owner(tx, call, request.UserName)
         if tx.count(ACCESS_KEYS, "principal", owner) >= KEYS_MAX:
             raise IamLimitExceededError(f"Cannot exceed quota for AccessKeysPerUser: {KEYS_MAX}")
-        made = AccessKey(id=key_id, secret=secret, account=call.account, principal_arn=owner, created_at=tx.now)
+        made = AccessKey(id=key_id, secret=sealed, account=call.account, principal_arn=owner, created_at=tx.now)
         tx.put(ACCESS_KEYS, made)
-        return {"UserName": name, "AccessKeyId": made.id, "Status": made.status, "SecretAccessKey": made.secret, "CreateDate": int(made.created_at)}
+        return {"UserName": name, "AccessKeyId": made.id, "Status": made.status, "CreateDate": int(made.created_at)}
 
-    return {"AccessKey": await call.update(create)}
+    made = await call.update(create)
+    key = await call.view(lambda reader: reader.get(ACCESS_KEYS, made["AccessKeyId"]))
+    if key is None:
+        raise NoSuchEntityError(f"The Access Key with id {made['AccessKeyId']} cannot be found.")
+    return {"AccessKey": made | {"SecretAccessKey": vault.open(key.secret, place_of(ACCESS_KEYS.name, key.id)).reveal()}}
 
 
 async def update_access_key(call: Call, request: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from homeport.model import arn
 from homeport.model.iam.role import Role
 from homeport.store.table import Reader
 from homeport.store.tables import ACCESS_KEYS, ACCOUNTS, ROLES, SESSION_KEYS, USERS
+from homeport.vault.keyring import place_of
 
 CHAINED_SECONDS_MAX: Final = 3600
 _TOKEN_SECONDS: Final = 43_200
@@ -154,7 +155,7 @@ def _require_no_mfa(request: Any) -> None:
 async def issued_for(call: Call, session: Session) -> Issued:
     """The credentials of `session`, from the installation's newest key. Raises PackedPolicyTooLargeError."""
     key = await call.view(lambda reader: max(reader.scan(SESSION_KEYS), key=lambda each: each.created_at))
-    issued = issue(session, key.id, key.secret)
+    issued = issue(session, key.id, call.context.vault.open(key.secret, place_of(SESSION_KEYS.name, key.id)))
     if issued.packed_percent > 100:
         raise PackedPolicyTooLargeError(f"Packed size of session policies and tags consumes {issued.packed_percent}% of the allotted space.")
     return issued

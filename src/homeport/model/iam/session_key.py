@@ -6,6 +6,7 @@ Owns: `SessionKey`. Never makes or opens a token (that is `iam.session`).
 from __future__ import annotations
 
 from homeport.model.record import Instant, Record
+from homeport.model.secret import Sealed
 
 
 class SessionKey(Record, frozen=True, kw_only=True):
@@ -13,5 +14,5 @@ class SessionKey(Record, frozen=True, kw_only=True):
 
     id: str
     """8 characters; stands in every token that was made from it."""
-    secret: str
+    secret: Sealed
     created_at: Instant

@@ -24,6 +24,7 @@ from homeport.errors import (
     LeadershipLostError,
     StoreLockedError,
 )
+from homeport.log import logger
 from homeport.store.backend import Anchor, Batch, BatchLimits, Head, StoredEntry, StoredRow
 from homeport.store.etcd import messages
 from homeport.store.etcd.client import CALL_SECONDS, PATIENCE_SECONDS, RETRY_SECONDS, Endpoint, EtcdClient, Tls, delete, equal, get, put
@@ -39,7 +40,10 @@ from homeport.store.etcd.layout import (
     end_of,
     row_key,
 )
+from homeport.store.etcd.room import make_room
 from homeport.store.leader import Election, Leader, Leadership, decode_leader
+
+_LOG: Final = logger("etcd")
 
 TXN_OPERATIONS: Final = 128
 """Operations in a Txn that etcd allows unless told otherwise (`--max-txn-ops`)."""
@@ -77,6 +81,8 @@ class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Operations that this etcd allows in a Txn."""
     txn_bytes: int = TXN_BYTES
     """Bytes that this etcd allows in a request."""
+    ours: bool = False
+    """Whether this etcd is Homeport's alone, which may compact it."""
     locked_seconds: float = LOCKED_SECONDS
     """How long `load` waits for another server that leads."""
 
@@ -354,6 +360,13 @@ class EtcdBackend:
         )
         await self._write(operations, standing)
         return last - anchor.revision
+
+    async def scrub(self) -> None:
+        """Drop what etcd keeps of the past, if it is ours alone. Raises EtcdUnavailableError, EtcdRefusedError."""
+        if self.settings.ours:
+            await make_room(self.client)
+        else:
+            _LOG.warning("etcd keeps what was replaced until whoever runs it compacts and defragments it")
 
     async def _chunk_of(self, revision: int) -> list[StoredEntry]:
         """The entries that share a key with `revision`."""

@@ -1,0 +1,1 @@
+"""Secrets at rest: sealed by data keys, which root keys wrap, which are kept elsewhere."""
