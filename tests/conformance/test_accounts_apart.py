@@ -17,17 +17,17 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import urlencode
 
+import botocore.loaders
 import botocore.model
 import botocore.serialize
 import msgspec
 import pytest
-from tests.conformance.test_query_wire import MODELLED
 from tests.conformance.test_wire_valid import furnished, requests
 from tests.conformance.wire_cases import MODEL, SHAPES
 from tests.conformance.wire_valid import NEVER, valid
 from tests.conformance.wire_world import Front, World, furnish
 
-import homeport.api.homeport
+import homeport.api
 from homeport.api.accounts import Accounts
 from homeport.api.authority import Authority
 from homeport.api.call import Context
@@ -75,12 +75,19 @@ STRANGER: Final = "210987654321"
 CALLERS: Final = ("BROOT", "BADMIN")
 TOLD: Final = {"GetAccessKeyInfo"}
 """The account of an access key is told to everybody, as STS has it."""
-SHAPED: Final = {
-    **MODELLED,
-    "homeport": botocore.model.ServiceModel(
-        msgspec.json.decode(pathlib.Path(homeport.api.homeport.__file__).with_name("service-2.json").read_bytes())
-    ),
-}
+
+
+def _shaped(service: str) -> botocore.model.ServiceModel:
+    """The model of `service`, as botocore reads it."""
+    own = pathlib.Path(homeport.api.__file__).parent / service / "service-2.json"
+    return (
+        botocore.model.ServiceModel(msgspec.json.decode(own.read_bytes()), service)
+        if own.exists()
+        else botocore.model.ServiceModel(botocore.loaders.Loader().load_service_model(service, "service-2"), service)
+    )
+
+
+SHAPED: Final = {service: _shaped(service) for service in SERVICES}
 ALL: Final = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
 TRUST: Final = ALL.replace('"Resource":"*"', '"Principal":{"AWS":"' + records.ACCOUNT + '"}').replace('"*"', '"sts:AssumeRole"')
 THEIR_IAM: Final = f"arn:aws:iam::{records.ACCOUNT}:"
@@ -106,7 +113,7 @@ class House:
         modelled = model.load(service)
         if modelled.protocol == "query":
             serializer = botocore.serialize.create_serializer("query", include_validation=False)
-            form = serializer.serialize_to_request(members, MODELLED[service].operation_model(operation))["body"]
+            form = serializer.serialize_to_request(members, SHAPED[service].operation_model(operation))["body"]
             headers, body = {b"content-type": b"application/x-www-form-urlencoded"}, urlencode(form).encode()
         else:
             target = f"{modelled.target_prefix}.{operation}".encode()

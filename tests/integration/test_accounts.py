@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import pytest
 from tests.integration.test_iam import Server, allowing, refused, server, trusting
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from homeport.cli.client import Api, ApiCallError
 from homeport.cli.installation import LocalCredentials
 from homeport.clock import SystemClock
+from homeport.iam import sigv4
 
 __all__ = ["server"]
 
@@ -272,3 +276,33 @@ def test_a_role_of_another_account_cannot_be_passed_to_a_task(server, red, blue)
     ecs.register_task_definition(family="own", containerDefinitions=[APP], taskRoleArn=role.replace(blue.id, red.id))
     message = refused("AccessDeniedException", 400, ecs.register_task_definition, family="f", containerDefinitions=[APP], taskRoleArn=role)
     assert "iam:PassRole" in message
+
+
+@pytest.mark.parametrize("path", ["/acs/ws", "/tcs/ws"])
+def test_no_key_of_another_account_opens_an_instance_s_connection(server, red, blue, path):
+    ecs = blue.client("ecs")
+    ecs.create_cluster(clusterName="hosts")
+    resources = [{"name": name, "type": "INTEGER", "integerValue": 2048} for name in ("CPU", "MEMORY")]
+    registered = ecs.register_container_instance(cluster="hosts", totalResources=resources)["containerInstance"]["containerInstanceArn"]
+    member = "containerInstanceArn" if path == "/acs/ws" else "containerInstance"
+    named = {"clusterArn" if path == "/acs/ws" else "cluster": "hosts", member: registered, "seqNum": "1", "agentVersion": "1.0.0"}
+
+    def closed(account: Account) -> bool:
+        """Whether the server ends the connection by itself, or never takes it."""
+        query = urlencode(named).encode()
+        place = urlsplit(server.url)
+        request = sigv4.Request("GET", path.encode(), query, {b"host": place.netloc.encode()}, sigv4.EMPTY_BODY_SHA256)
+        signed = sigv4.sign(request, sigv4.Credentials(account.key, account.secret, "eu-central-1"), SystemClock().now())
+        try:
+            with connect(f"ws://{place.netloc}{path}?{query.decode()}", additional_headers=signed, proxy=None) as line:
+                while True:
+                    line.recv(timeout=1)
+        except (ConnectionClosed, InvalidStatus):
+            return True
+        except TimeoutError:
+            return False
+
+    assert closed(red)
+    (shown,) = ecs.describe_container_instances(cluster="hosts", containerInstances=[registered])["containerInstances"]
+    assert shown["agentConnected"] is False
+    assert not closed(blue)

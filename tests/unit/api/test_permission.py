@@ -408,6 +408,12 @@ async def test_only_a_key_of_the_roots_own_speaks_for_a_server(installation):
     path = "/homeport/echo"
     assert await installation.send(plain, b"x", "AKROOT", "ecs", path=path) == (200, b"x")
     assert (await installation.send(plain, b"x", "AKBOB", "ecs", path=path))[0] == 400
+    other = AccessKey(id="AKOTHER", secret="secret", account="210987654321", principal_arn="arn:aws:iam::210987654321:root", created_at=1.0)
+    await installation.ecs.put((ACCESS_KEYS, other))
+    assert await installation.call("ListClusters", key="AKOTHER") == (200, "", "")
+    for each in (path, SERVERS_PATH):
+        status, body = await installation.send(plain, b"x", "AKOTHER", "ecs", path=each)
+        assert (status, b"AccessDeniedException" in body) == (400, True)
     status, body = await installation.send(with_token, b"x", "ASIAROOT", "ecs", path=path, secret=issued.secret)
     assert (status, b"AccessDeniedException" in body) == (400, True)
 
