@@ -16,6 +16,8 @@ from homeport.cli.client import Api, ApiCallError
 from homeport.cli.installation import LocalCredentials
 from homeport.clock import SystemClock
 from homeport.iam import sigv4
+from homeport.server import ServerOptions, build
+from homeport.store.tables import ACCOUNTS
 
 __all__ = ["server"]
 
@@ -306,3 +308,13 @@ def test_no_key_of_another_account_opens_an_instance_s_connection(server, red, b
     (shown,) = ecs.describe_container_instances(cluster="hosts", containerInstances=[registered])["containerInstances"]
     assert shown["agentConnected"] is False
     assert not closed(blue)
+
+
+async def test_an_installation_that_had_one_account_has_it_on_record_with_its_next_start(tmp_path):
+    options = ServerOptions(data_dir=tmp_path, account_id="123456789012")
+    for _ in range(2):
+        async with build(options) as plane:
+            (account,) = await plane.store.view(lambda reader: list(reader.scan(ACCOUNTS)))
+            assert (account.id, account.name, account.status) == ("123456789012", "management", "ACTIVE")
+            assert plane.context.management == account.id
+            await plane.store.update(lambda tx: tx.delete(ACCOUNTS, "123456789012"), cause="as an earlier version left it")

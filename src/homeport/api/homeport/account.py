@@ -45,7 +45,7 @@ _ADMINISTRATOR: Final = "arn:aws:iam::aws:policy/AdministratorAccess"
 
 def require_management(call: Call) -> None:
     """Raises AccessDeniedError for callers of any account but the one that manages the installation."""
-    if not call.context.management or call.account != call.context.management:
+    if call.account != call.context.management:
         raise AccessDeniedError("You don't have permissions to access this resource: only the installation's management account has.")
 
 
