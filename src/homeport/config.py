@@ -23,6 +23,14 @@ class UnknownSettingError(HomeportError):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every named setting of the control plane. `homeport server --set NAME=VALUE` changes one."""
 
+    encoded_authorization_messages: bool = False
+    """Whether refusals bring an encoded message with the decision and the request's context, which DecodeAuthorizationMessage reads for a day.
+    ECS and IAM bring none, EC2 does."""
+    last_use_seconds: float = 300.0
+    """How often the last use of one access key or role is written down at most; 0: never."""
+    web_identity_local_issuers: str = ""
+    """HOST or HOST:PORT with commas between them: issuers of web identities that may be called over plain HTTP, and at an address of this machine.
+    Every other must have https and another address."""
     healthy_after_seconds: float = 40.0
     """How long a task without any health check must be RUNNING before it counts as healthy (ecs-reference 3.9)."""
     stopped_task_retention_seconds: float = 86_400.0
@@ -195,6 +203,15 @@ def instance_providers_of(text: str) -> dict[str, str]:
     return found
 
 
+def local_issuers_of(text: str) -> frozenset[str]:
+    """The setting `web_identity_local_issuers`: HOST or HOST:PORT, in lower case. Raises UnknownSettingError for anything else."""
+    found = frozenset(part.strip().lower() for part in text.split(",") if part.strip())
+    for each in found:
+        if not all(character.isalnum() or character in ".-:" for character in each):
+            raise UnknownSettingError(f"setting web_identity_local_issuers: {each!r} is not HOST or HOST:PORT")
+    return found
+
+
 def parse_settings(pairs: Iterable[str], base: Settings | None = None) -> Settings:
     """Settings with each `NAME=VALUE` of `pairs` put over `base` (default: the defaults).
 
@@ -215,4 +232,5 @@ def parse_settings(pairs: Iterable[str], base: Settings | None = None) -> Settin
     instance_providers_of(str(values["instance_providers"]))
     if values["audit_write_failure"] not in AUDIT_WRITE_FAILURES:
         raise UnknownSettingError(f"setting audit_write_failure is one of {', '.join(AUDIT_WRITE_FAILURES)}")
+    local_issuers_of(str(values["web_identity_local_issuers"]))
     return Settings(**values)  # type: ignore[arg-type]  # each value has the type of its default, checked above

@@ -256,13 +256,14 @@ class MalformedPolicyDocumentError(ApiError):
 
 
 class AccessDeniedError(ApiError):
-    """The caller may not do this. `ruling` says what decided it, where policies did (`api/permission.py`)."""
+    """The caller may not do this. Where policies said so, `ruling` tells which (`api/permission.py`), `refused` is the request and the decision."""
 
     code = "AccessDeniedException"
 
-    def __init__(self, message: str, *, ruling: Any = None) -> None:
+    def __init__(self, message: str, *, ruling: Any = None, refused: Any = None) -> None:
         super().__init__(message)
         self.ruling = ruling
+        self.refused = refused
 
 
 class ServerError(ApiError):
@@ -338,6 +339,37 @@ class ExpiredTokenError(ApiError):
     def __init__(self, message: str = "The security token included in the request is expired", *, principal: Any = None) -> None:
         super().__init__(message)
         self.principal = principal
+
+
+class InvalidIdentityTokenError(ApiError):
+    """A web identity token that cannot be read, that no key of its issuer signed, that is for somebody else, or of an issuer that is not known."""
+
+    code = "InvalidIdentityToken"
+
+
+class WebIdentityExpiredError(ApiError):
+    """A web identity token that was good once. STS calls it ExpiredTokenException: our name for an expired session, which STS calls ExpiredToken."""
+
+    code = "WebIdentityExpired"
+
+
+class IdpCommunicationError(ApiError):
+    """The issuer of a web identity token did not answer."""
+
+    code = "IDPCommunicationError"
+    temporary = True
+
+
+class IdpRejectedClaimError(ApiError):
+    """A web identity token whose claims do not hold now."""
+
+    code = "IDPRejectedClaim"
+
+
+class InvalidAuthorizationMessageError(ApiError):
+    """An encoded authorization message that was not made here, was altered, or is too old."""
+
+    code = "InvalidAuthorizationMessageException"
 
 
 class PackedPolicyTooLargeError(ApiError):

@@ -29,15 +29,18 @@ from homeport.api.homeport import permission as homeport_permission
 from homeport.api.homeport.operations import OPERATIONS as HOMEPORT_OPERATIONS
 from homeport.api.iam import permission as iam_permission
 from homeport.api.iam.operations import OPERATIONS as IAM_OPERATIONS
+from homeport.api.last_use import LAST_USES_PATH, LastUses
 from homeport.api.permission import Asks, Guard, SessionVerifier
 from homeport.api.requestlog import RequestLog
 from homeport.api.server import SERVER_OPTIONS, Application, Internal
 from homeport.api.signature import AccessKeys, Verifier
 from homeport.api.sts import permission as sts_permission
+from homeport.api.sts.issuer import IssuerKeys
 from homeport.api.sts.operations import OPERATIONS as STS_OPERATIONS
+from homeport.api.sts.web_identity import WebIdentities
 from homeport.auditing import LIFE_CHARACTERS, Place, open_audit
 from homeport.clock import Clock, SystemClock
-from homeport.config import Settings, parse_settings
+from homeport.config import Settings, local_issuers_of, parse_settings
 from homeport.controllers.alarm import DocumentSource, keep_alarms
 from homeport.controllers.capacity import Providers, keep_capacity
 from homeport.controllers.daemon_deployment import DaemonDeploymentController
@@ -199,6 +202,7 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
             management=installation.account,
             accounts=accounts,
             vault=vault,
+            last_uses=LastUses(store, clock, seconds=settings.last_use_seconds, region=installation.region),
         )
         certificates = await _certificates(options, context, stack)
         fellowship = _fellowship(store, backend, keys, options, certificates) if backend else None
@@ -207,6 +211,7 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         guard = Guard(authority, ASKS, organization=organization_id(installation.id))
         reports = StateReports(context, on_leader=fellowship.on_leader if fellowship else None)
         internal = _internal(RootKeyDesk(store, vault, name=options.name, data_dir=options.data_dir), reports, fellowship)
+        stack.push_async_callback(_end, _keep_last_uses(context, fellowship))
         dispatcher = _dispatcher(context, SessionVerifier(verifier, guard, region=installation.region), fellowship, name=options.name)
         dispatcher.offer_reports(reports.take)
         stack.push_async_callback(dispatcher.close)
@@ -330,11 +335,13 @@ class Door(NamedTuple):
 
 
 def _application(context: Context, door: Door, dispatcher: Dispatcher, fellowship: Fellowship | None) -> Application:
+    issuers = IssuerKeys(context.clock, local=local_issuers_of(context.settings.web_identity_local_issuers))
     return Application(
         context,
         OPERATIONS,
         verifier=door.verifier,
         guard=door.guard,
+        identities=WebIdentities(context, issuers),
         websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs},
         request_log=door.requests,
         elsewhere=fellowship.forwarder if fellowship else None,
@@ -367,6 +374,16 @@ def leader_work(
     if settings.alarm_source:
         work.append(keep_alarms(context.store, context.clock, settings, source=DocumentSource(settings.alarm_source), management=context.management))
     return [*work, *fellowship.leader_work(settings)] if fellowship else work
+
+
+def _keep_last_uses(context: Context, fellowship: Fellowship | None) -> asyncio.Task[None]:
+    """The task that writes down when keys and roles were used last; the leader does it for all."""
+    uses = context.last_uses
+    assert uses is not None
+    if fellowship is not None:
+        uses.through(fellowship.on_leader)
+        fellowship.internal[LAST_USES_PATH] = uses.carry_out
+    return asyncio.create_task(uses.run())
 
 
 async def _close(fellowship: Fellowship | None) -> None:

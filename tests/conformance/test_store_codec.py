@@ -32,6 +32,8 @@ from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.group import Group
 from homeport.model.iam.instance_identity import InstanceIdentity
 from homeport.model.iam.join_token import JoinToken
+from homeport.model.iam.last_use import LastUse
+from homeport.model.iam.oidc_provider import OidcProvider
 from homeport.model.iam.policy import InlinePolicy, ManagedPolicy, PolicyVersion
 from homeport.model.iam.role import InstanceProfile, Role
 from homeport.model.iam.session_key import SessionKey
@@ -80,6 +82,15 @@ SAMPLES: dict[str, Record] = {
     "accounts": Account(id=ACCOUNT, name="red", created_at=NOW, status="SUSPENDED", closed_at=NOW + 1, quotas=(("clusters_max", 3),)),
     "data_keys": DataKey(id="abcd1234", root_key_id="0123456789abcdef", wrapped="sealed:1:0123456789abcdef:AAAA", created_at=NOW),
     "sealings": Sealing(scrubbing=True, open_through=7),
+    "oidc_providers": OidcProvider(
+        account=ACCOUNT,
+        issuer="https://issuer.example/path",
+        created_at=NOW,
+        client_ids=("sts.amazonaws.com",),
+        thumbprints=("0" * 40,),
+        tags=(("k", "v"),),
+    ),
+    "last_uses": LastUse(id="AKIAEXAMPLEEXAMPLE00", used_at=NOW, service="ecs", region="eu-central-1"),
     "session_keys": SessionKey(id="abcd1234", secret="not-a-secret", created_at=NOW),
     "join_tokens": JoinToken(
         id="abcdefghij12",

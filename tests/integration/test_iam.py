@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,7 @@ class Server:
         return self.client(service, made["AccessKeyId"], made["SecretAccessKey"])
 
 
-async def _serve(data_dir: Path, listener: socket.socket, ready: threading.Event, found: list[Any]) -> None:
-    options = ServerOptions(
-        data_dir=data_dir, region=REGION, store="memory", root_access_key_id="AKIAROOTROOTROOTROOT", root_secret_access_key="s" * 40
-    )
+async def _serve(options: ServerOptions, listener: socket.socket, ready: threading.Event, found: list[Any]) -> None:
     async with build(options) as plane:
         server = uvicorn.Server(uvicorn.Config(plane.application, **{**SERVER_OPTIONS, "loop": "none"}))
         server.install_signal_handlers = lambda: None  # type: ignore[method-assign]  # not the main thread
@@ -68,14 +66,16 @@ async def _serve(data_dir: Path, listener: socket.socket, ready: threading.Event
         await server._serve([listener])
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@contextmanager
+def serving(data_dir: Path, *, store: str = "memory", settings: tuple[str, ...] = ("last_use_seconds=0",)) -> Iterator[Server]:
+    """A server that answers; it writes of its own accord only what `settings` make it write."""
+    root = {"root_access_key_id": "AKIAROOTROOTROOTROOT", "root_secret_access_key": "s" * 40}
+    options = ServerOptions(data_dir=data_dir, region=REGION, store=store, settings=settings, **root)
     ready, found = threading.Event(), []
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        data_dir = tmp_path_factory.mktemp("iam")
-        thread = threading.Thread(target=lambda: asyncio.run(_serve(data_dir, listener, ready, found)))
+        thread = threading.Thread(target=lambda: asyncio.run(_serve(options, listener, ready, found)))
         thread.start()
         assert ready.wait(20)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -86,6 +86,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         finally:
             found[0].should_exit = True
             thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("iam")) as made:
+        yield made
 
 
 @pytest.fixture

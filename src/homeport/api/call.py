@@ -12,10 +12,12 @@ from typing import Any, Protocol, TypeVar
 
 from homeport.api.accounts import Accounts
 from homeport.api.invocation import Invocation
+from homeport.api.last_use import LastUses
 from homeport.audit.log import Audit
 from homeport.clock import Clock
 from homeport.config import Settings
 from homeport.iam.session import Session
+from homeport.iam.web_identity import Claims
 from homeport.ids import Ids
 from homeport.model.forecast import Agents, Moment
 from homeport.model.record import Instant, Record
@@ -92,6 +94,8 @@ class Context:
     """For questions about what would happen."""
     management: str = ""
     """The account that the installation was made with, which manages the others; 12 digits. "": none does."""
+    last_uses: LastUses | None = None
+    """When keys and roles were used last. None: nobody keeps that."""
     accounts: Accounts | None = None
     """Which accounts have quotas of their own. None: none has."""
     audit: Audit | None = None
@@ -114,6 +118,8 @@ class Call:
     """Under what the answer is kept, for calls that their client may send again as they are."""
     session: Session | None = None
     """Of a caller with temporary credentials."""
+    identity: Claims | None = None
+    """Of a caller with a web identity token."""
 
     @property
     def region(self) -> str:

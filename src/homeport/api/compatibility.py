@@ -55,8 +55,10 @@ def others(title: str, service: str, operations: Collection[str]) -> str:
     if astray := set(operations) - modelled.keys():
         raise KeyError(f"no such operations: {', '.join(sorted(astray))}")
     names = ", ".join(sorted(operations))
+    missing = ", ".join(sorted(modelled.keys() - set(operations)))
     count = f"{len(operations)} of {len(modelled)} operations"
-    return f'\n## {title}\n\n{count}, in the query protocol; the others answer `InvalidAction` with "is not built yet":\n{names}.\n'
+    refused = f'\nNot built, so that they answer `InvalidAction` with "is not built yet": {missing}.\n' if missing else ""
+    return f"\n## {title}\n\n{count}, in the query protocol: {names}.\n{refused}"
 
 
 def whole_page() -> str:

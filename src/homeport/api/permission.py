@@ -171,16 +171,13 @@ class Guard:
             trust = self._authority.trust(role) if role is not None else None
             decision = _NOT_THERE if stale else evaluate(wanted, policies, trust)
             if not decision.allowed:
-                raise AccessDeniedError(refusal(wanted, decision), ruling=_ruling(decision, ask, asks))
+                raise AccessDeniedError(refusal(wanted, decision), ruling=_ruling(decision, ask, asks), refused=(wanted, decision))
             first = first or _ruling(decision, ask, asks)
         return first
 
     def context(self, principal: Principal, region: str, origin: Origin) -> dict[str, str | tuple[str, ...]]:
         """The condition keys that every request has."""
         found: dict[str, str | tuple[str, ...]] = {
-            "aws:principalarn": principal.source_arn or principal.arn,
-            "aws:principalaccount": principal.account,
-            "aws:principaltype": principal.kind.value,
             "aws:currenttime": datetime.fromtimestamp(origin.now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             "aws:epochtime": str(int(origin.now)),
             "aws:securetransport": "true" if origin.secure else "false",
@@ -188,7 +185,12 @@ class Guard:
             "aws:viaawsservice": "false",
         }
         if self._organization:
-            found["aws:principalorgid"] = found["aws:resourceorgid"] = self._organization
+            found["aws:resourceorgid"] = self._organization
+        if principal.kind is not PrincipalKind.FEDERATED:  # who only has a token is no principal of an account yet
+            found["aws:principalarn"] = principal.source_arn or principal.arn
+            found["aws:principalaccount"], found["aws:principaltype"] = principal.account, principal.kind.value
+            if self._organization:
+                found["aws:principalorgid"] = self._organization
         if origin.address:
             found["aws:sourceip"] = origin.address
         if origin.agent:
@@ -209,7 +211,12 @@ def _ruling(decision: Decision, ask: Ask, asks: Sequence[Ask]) -> Ruling:
     return Ruling(decision.allowed, decision.type.value, decision.explicit, policy, ask.action, ask.resource, resources)
 
 
-_KINDS: Final = {"user": PrincipalKind.USER, "assumed-role": PrincipalKind.ROLE_SESSION, "federated-user": PrincipalKind.FEDERATED_USER}
+_KINDS: Final = {
+    "user": PrincipalKind.USER,
+    "assumed-role": PrincipalKind.ROLE_SESSION,
+    "federated-user": PrincipalKind.FEDERATED_USER,
+    "oidc-provider": PrincipalKind.FEDERATED,
+}
 
 
 _NOT_THERE: Final = Decision(False, PolicyType.IDENTITY)
@@ -242,6 +249,7 @@ def _session_keys(session: Session) -> dict[str, str | tuple[str, ...]]:
     """The condition keys that a session adds; its tags come before those of its role or user."""
     issued = datetime.fromtimestamp(session.issued_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     found: dict[str, str | tuple[str, ...]] = {"aws:tokenissuetime": issued, "aws:multifactorauthpresent": "false"}
+    found |= dict(session.claims)
     if session.kind == "federated-user":
         found["aws:userid"] = f"{session.account}:{session.name}"
     if session.source_identity:

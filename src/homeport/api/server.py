@@ -21,11 +21,20 @@ from homeport.api.exchange import FORWARDED, Disconnected, Exchange, Message, Re
 from homeport.api.invocation import REPEATABLE, Invocation, invocation_of
 from homeport.api.permission import Guard, Origin, Ruling
 from homeport.api.protocol import json, model, query
+from homeport.api.refusal import with_message
 from homeport.api.requestlog import Answered, RequestLog
 from homeport.api.signature import Principal, Verifier, joined
 from homeport.api.throttle import Throttle
 from homeport.audit.log import SERVE
-from homeport.errors import AccessDeniedError, HomeportError, RequestTooLargeError, SerializationError, ThrottlingError, UnknownOperationError
+from homeport.errors import (
+    AccessDeniedError,
+    HomeportError,
+    RequestTooLargeError,
+    SerializationError,
+    ThrottlingError,
+    UnknownOperationError,
+    UnrecognizedClientError,
+)
 from homeport.iam import sigv4
 from homeport.model import arn
 
@@ -93,6 +102,7 @@ class Application:
         *,
         verifier: Verifier,
         guard: Guard | None = None,
+        identities: Callable[[Any], Awaitable[Principal]] | None = None,
         websockets: Mapping[str, AsgiHandler],
         request_log: RequestLog | None = None,
         elsewhere: Elsewhere | None = None,
@@ -101,8 +111,9 @@ class Application:
     ) -> None:
         """`operations`: service (of `SERVICES`) → name → handler; `websockets`: path → ASGI handler, which verifies the handshake itself.
 
-        No `guard`: whoever has a key may do everything. No `request_log`: no log. With several servers `elsewhere` runs the calls, and `internal`
-        has what other servers ask (path → function, with the root key's signature). `health` adds members to the answer of /health.
+        No `guard`: whoever has a key may do everything. `identities`: who a request with a token of an identity provider is from; without it, nobody.
+        No `request_log`: no log. With several servers `elsewhere` runs the calls, and `internal` has what other servers ask (path → function, with
+        the root key's signature). `health` adds members to the answer of /health.
         Raises KeyError for a handler of an operation that no model has.
         """
         services = {name: model.load(name) for name in SERVICES}
@@ -112,6 +123,7 @@ class Application:
         self.context = context
         self.verifier = verifier
         self.guard = guard
+        self.identities = identities
         self.routes: dict[bytes, Route] = {}
         """By X-Amz-Target."""
         self.actions: dict[tuple[str, str], Route] = {}
@@ -365,11 +377,13 @@ def verify_signature(application: Application, exchange: Exchange) -> None:
     scope = exchange.scope
     modelled = exchange.route.operation.model if exchange.route else None
     service = modelled.signing_name if modelled else SERVICES[0]
-    if exchange.route is not None and (service, exchange.route.operation.name) in UNSIGNED:
+    if exchange.route is not None and (exchange.route.operation.unsigned or (service, exchange.route.operation.name) in UNSIGNED):
         exchange.principal = NOBODY
         return
     signed = sigv4.Request(scope["method"], scope["raw_path"], scope["query_string"], exchange.headers, hashlib.sha256(exchange.body).hexdigest())
     exchange.principal = application.verifier.principal(signed, service=service, is_global=modelled is not None and modelled.is_global)
+    if application.context.last_uses is not None:
+        application.context.last_uses.note(exchange.principal, service, exchange.now)
 
 
 def throttle(application: Application, exchange: Exchange) -> None:
@@ -397,6 +411,20 @@ def decode(application: Application, exchange: Exchange) -> None:
     exchange.request = json.decode(operation, exchange.body) if exchange.form is None else query.decode(operation, exchange.form)
 
 
+def identify(application: Application, exchange: Exchange) -> Awaitable[None] | None:
+    """Find out who calls an operation whose requests carry a token of an identity provider instead of a signature."""
+    operation = exchange.route.operation if exchange.route is not None else None
+    if operation is None or not operation.unsigned or (operation.model.signing_name, operation.name) in UNSIGNED:
+        return None
+    return _identify(application, exchange)
+
+
+async def _identify(application: Application, exchange: Exchange) -> None:
+    if application.identities is None:
+        raise UnrecognizedClientError
+    exchange.principal = await application.identities(exchange.request)
+
+
 def authorize(application: Application, exchange: Exchange) -> Awaitable[None] | None:
     """Let pass what the caller's policies allow. The account's root has none and may do everything."""
     found, principal, guard = exchange.route, exchange.principal, application.guard
@@ -409,12 +437,17 @@ def authorize(application: Application, exchange: Exchange) -> Awaitable[None] |
     ):
         return None
     service = found.operation.model.signing_name
-    checking = guard.check(_call(application, exchange, ""), exchange.request, service=service, origin=origin_of(application, exchange))
-    return _ruled(exchange, checking)
+    call = _call(application, exchange, "")
+    return _ruled(exchange, call, guard.check(call, exchange.request, service=service, origin=origin_of(application, exchange)))
 
 
-async def _ruled(exchange: Exchange, checking: Awaitable[Ruling | None]) -> None:
-    exchange.ruling = await checking
+async def _ruled(exchange: Exchange, call: Call, checking: Awaitable[Ruling | None]) -> None:
+    try:
+        exchange.ruling = await checking
+    except AccessDeniedError as error:
+        if not call.settings.encoded_authorization_messages or call.identity is not None:  # who shows a token is told nothing
+            raise
+        raise await with_message(call, error) from None
 
 
 def origin_of(application: Application, exchange: Exchange) -> Origin:
@@ -434,6 +467,7 @@ def _call(application: Application, exchange: Exchange, invocation: str) -> Call
         account=exchange.principal.account,
         principal_arn=exchange.principal.arn,
         session=exchange.principal.session,
+        identity=exchange.principal.identity,
         invocation=Invocation(invocation) if invocation else None,
     )
 
@@ -478,6 +512,7 @@ STEPS: Final[tuple[Callable[[Application, Exchange], Awaitable[None] | None], ..
     throttle,
     refuse_not_built,
     decode,
+    identify,
     authorize,
     handle,
     encode,

@@ -14,6 +14,7 @@ from homeport.config import Settings
 from homeport.errors import ExpiredTokenError, UnrecognizedClientError
 from homeport.iam import session, sigv4
 from homeport.iam.session import Session
+from homeport.iam.web_identity import Claims
 from homeport.model import account as account_model
 from homeport.model.account import Account
 from homeport.model.iam.access_key import AccessKey
@@ -41,6 +42,8 @@ class Principal(NamedTuple):
     access_key_id: str = ""
     session: Session | None = None
     """None for a caller with keys of its own."""
+    identity: Claims | None = None
+    """What a caller's web identity token says, who has no keys at all; `arn` is its provider's."""
 
 
 class AccessKeys:

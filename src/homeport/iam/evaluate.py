@@ -156,6 +156,8 @@ def refusal(request: Request, decision: Decision) -> str:
 
     Source: IAM user guide, "Troubleshoot access denied error messages".
     """
+    if request.principal.kind is PrincipalKind.FEDERATED:  # nobody that we know: STS tells them no more
+        return f"Not authorized to perform {request.action}"
     article = "an" if decision.type is PolicyType.IDENTITY else "a"
     because = (
         f"with an explicit deny in {article} {decision.type}"

@@ -55,6 +55,8 @@ class Session(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """Id of the instance identity that it was made for: of container instances it may act for that one's alone, and for none when it is revoked."""
     task: str = ""
     """ACCOUNT/CLUSTER/ID of the task that it was made for, or whose session took this role on: it ends with that task. "": of no task."""
+    claims: tuple[tuple[str, str], ...] = ()
+    """Condition keys, in lower case, of the web identity that it was made for: its provider, subject and audience."""
 
     @property
     def name(self) -> str:

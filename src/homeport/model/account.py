@@ -35,3 +35,5 @@ class Account(Record, frozen=True, kw_only=True):
     closed_at: Instant = 0.0
     quotas: tuple[tuple[str, int], ...] = ()
     """(setting, value) of the quotas that differ from the installation's own, by name."""
+    alias: str = ""
+    """IAM's account alias: a second name, unique in the installation. "": none."""

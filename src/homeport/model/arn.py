@@ -151,6 +151,11 @@ def policy_arn(account: str, path: str, name: str) -> str:
     return f"arn:aws:iam::{account}:policy{path}{name}"
 
 
+def oidc_provider_arn(account: str, name: str) -> str:
+    """ARN of an OpenID Connect provider; `name` is its issuer without the scheme."""
+    return f"arn:aws:iam::{account}:oidc-provider/{name}"
+
+
 def session_arn(account: str, role: str, session: str) -> str:
     """ARN of a session of a role, which carries no path."""
     return f"arn:aws:sts::{account}:assumed-role/{role}/{session}"

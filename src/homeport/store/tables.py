@@ -41,6 +41,8 @@ from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.group import Group
 from homeport.model.iam.instance_identity import InstanceIdentity
 from homeport.model.iam.join_token import JoinToken
+from homeport.model.iam.last_use import LastUse
+from homeport.model.iam.oidc_provider import OidcProvider
 from homeport.model.iam.policy import ManagedPolicy
 from homeport.model.iam.role import InstanceProfile, Role
 from homeport.model.iam.session_key import SessionKey
@@ -94,7 +96,12 @@ def guard_capacity_provider(before: CapacityProvider | None, after: CapacityProv
 
 
 INSTALLATION: Final = Table("installation", Installation, lambda r: "installation")
-ACCOUNTS: Final = Table("accounts", Account, lambda r: r.id, indexes={"name": lambda r: (r.name.lower(),), "all": lambda r: ("",)})
+ACCOUNTS: Final = Table(
+    "accounts",
+    Account,
+    lambda r: r.id,
+    indexes={"name": lambda r: (r.name.lower(),), "all": lambda r: ("",), "alias": lambda r: (r.alias,) if r.alias else ()},
+)
 DATA_KEYS: Final = Table("data_keys", DataKey, lambda r: r.id)
 SEALINGS: Final = Table("sealings", Sealing, lambda r: SEALING)
 
@@ -153,6 +160,8 @@ INSTANCE_IDENTITIES: Final = Table(
         "token": lambda r: (r.token_id,),
     },
 )
+OIDC_PROVIDERS: Final = Table("oidc_providers", OidcProvider, lambda r: r.key, indexes={"account": lambda r: (r.account,)})
+LAST_USES: Final = Table("last_uses", LastUse, lambda r: r.id)
 IDEMPOTENCY_TOKENS: Final = Table("idempotency_tokens", IdempotencyToken, lambda r: r.key)
 EFFECT_MINUTES: Final = 240
 """Values of the index `minute`: minutes of four hours."""
@@ -314,6 +323,8 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     ROLES,
     INSTANCE_PROFILES,
     MANAGED_POLICIES,
+    OIDC_PROVIDERS,
+    LAST_USES,
     IDEMPOTENCY_TOKENS,
     ACCOUNT_SETTINGS,
     CLUSTERS,

@@ -29,6 +29,7 @@ def test_the_chain_is_one_visible_list():
         "throttle",
         "refuse_not_built",
         "decode",
+        "identify",
         "authorize",
         "handle",
         "encode",

@@ -14,6 +14,7 @@ from homeport.api.call import Call
 from homeport.api.iam import entity
 from homeport.api.iam.entity import USER
 from homeport.api.iam.user import own_name
+from homeport.api.last_use import forget, owner_of, when
 from homeport.errors import DeleteConflictError, IamLimitExceededError, NoSuchEntityError
 from homeport.model import arn
 from homeport.model.iam.access_key import AccessKey
@@ -73,6 +74,7 @@ async def delete_access_key(call: Call, request: Any) -> dict[str, Any]:
         key = _key(tx, call, request)
         _require_another(tx, call, key)
         tx.delete(ACCESS_KEYS, key.id)
+        forget(tx, key.id)
 
     await call.update(delete)
     return {}
@@ -96,6 +98,19 @@ async def list_access_keys(call: Call, request: Any) -> dict[str, Any]:
         keys, more = entity.page(call, request, found, key=lambda key: key.id, filters=(owner,))
         shown = [{"UserName": name, "AccessKeyId": key.id, "Status": key.status, "CreateDate": int(key.created_at)} for key in keys]
         return {"AccessKeyMetadata": shown, **more}
+
+    return await call.view(read)
+
+
+async def get_access_key_last_used(call: Call, request: Any) -> dict[str, Any]:
+    """GetAccessKeyLastUsed: of a key of the account. Raises NoSuchEntityError for any other."""
+
+    def read(reader: Reader) -> dict[str, Any]:
+        key = reader.get(ACCESS_KEYS, request.AccessKeyId)
+        if key is None or key.account != call.account:
+            raise NoSuchEntityError(f"The Access Key with id {request.AccessKeyId} cannot be found.")
+        uses = call.context.last_uses
+        return {"UserName": owner_of(key.principal_arn, call.account), "AccessKeyLastUsed": when(uses.last(reader, key.id) if uses else None)}
 
     return await call.view(read)
 

@@ -20,7 +20,7 @@ from homeport.api.iam.user import user_json
 from homeport.model import arn
 from homeport.model.iam.policy import VERSIONS_MAX
 from homeport.store.table import Reader
-from homeport.store.tables import ACCESS_KEYS, INSTANCE_PROFILES, MANAGED_POLICIES
+from homeport.store.tables import ACCESS_KEYS, INSTANCE_PROFILES, MANAGED_POLICIES, OIDC_PROVIDERS
 
 _QUOTAS: Final = {
     "UsersQuota": USER.quota,
@@ -54,6 +54,7 @@ async def get_account_summary(call: Call, request: Any) -> dict[str, Any]:
         counts = {name: reader.count(kind.table, "account", call.account) for name, kind in _COUNTED.items()}
         counts["Policies"] = reader.count(MANAGED_POLICIES, "account", call.account)
         counts["PolicyVersionsInUse"] = sum(len(policy.versions) for policy in reader.find(MANAGED_POLICIES, "account", call.account))
+        counts["Providers"] = reader.count(OIDC_PROVIDERS, "account", call.account)
         return {**counts, **_QUOTAS, "AccountAccessKeysPresent": int(reader.count(ACCESS_KEYS, "principal", arn.root_arn(call.account)) > 0)}
 
     return {"SummaryMap": await call.view(read)}

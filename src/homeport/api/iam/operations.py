@@ -8,7 +8,21 @@ from __future__ import annotations
 from typing import Final
 
 from homeport.api.call import Handler
-from homeport.api.iam import access_key, account, attachment, group, instance_profile, managed_policy, role, simulation, user
+from homeport.api.iam import (
+    absent,
+    access_key,
+    account,
+    alias,
+    attachment,
+    credential_report,
+    group,
+    instance_profile,
+    managed_policy,
+    oidc_provider,
+    role,
+    simulation,
+    user,
+)
 from homeport.api.iam.entity import GROUP, PROFILE, ROLE, USER
 
 OPERATIONS: Final[dict[str, Handler]] = {
@@ -26,6 +40,7 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "UpdateAccessKey": access_key.update_access_key,
     "DeleteAccessKey": access_key.delete_access_key,
     "ListAccessKeys": access_key.list_access_keys,
+    "GetAccessKeyLastUsed": access_key.get_access_key_last_used,
     # groups
     "CreateGroup": group.create_group,
     "GetGroup": group.get_group,
@@ -101,8 +116,17 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "DeleteUserPermissionsBoundary": attachment.delete_boundary(USER),
     "DeleteRolePermissionsBoundary": attachment.delete_boundary(ROLE),
     # the account
+    "GenerateCredentialReport": credential_report.generate_credential_report,
+    "GetCredentialReport": credential_report.get_credential_report,
     "GetAccountSummary": account.get_account_summary,
     "GetAccountAuthorizationDetails": account.get_account_authorization_details,
+    "CreateAccountAlias": alias.create_account_alias,
+    "DeleteAccountAlias": alias.delete_account_alias,
+    "ListAccountAliases": alias.list_account_aliases,
+    # issuers of web identities
+    **oidc_provider.OPERATIONS,
+    # what there is none of
+    **absent.OPERATIONS,
     # what would be decided
     "SimulateCustomPolicy": simulation.simulate_custom_policy,
     "SimulatePrincipalPolicy": simulation.simulate_principal_policy,

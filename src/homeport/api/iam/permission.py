@@ -15,8 +15,9 @@ from homeport.api.iam.role import linked_name
 from homeport.api.permission import Ask
 from homeport.iam.actions import resource_types
 from homeport.model import arn
+from homeport.model.record import Tags
 from homeport.store.table import Reader
-from homeport.store.tables import MANAGED_POLICIES
+from homeport.store.tables import ACCESS_KEYS, MANAGED_POLICIES, OIDC_PROVIDERS
 
 _KINDS: Final[dict[str, Kind]] = {"user": USER, "group": GROUP, "role": ROLE, "instance-profile": PROFILE}
 
@@ -39,6 +40,7 @@ _TAGGING: Final = {
     "CreateRole": "iam:TagRole",
     "CreatePolicy": "iam:TagPolicy",
     "CreateInstanceProfile": "iam:TagInstanceProfile",
+    "CreateOpenIDConnectProvider": "iam:TagOpenIDConnectProvider",
 }
 
 
@@ -51,12 +53,22 @@ def _named(call: Call, request: Any, reader: Reader, kind: str) -> Iterator[str]
         yield policy_arn
     elif kind == "policy" and (name := getattr(request, "PolicyName", None)):
         yield arn.policy_arn(call.account, getattr(request, "Path", None) or "/", name)
+    elif kind == "oidc-provider":
+        if provider_arn := getattr(request, "OpenIDConnectProviderArn", None):
+            yield provider_arn
+        elif url := getattr(request, "Url", None):
+            yield arn.oidc_provider_arn(call.account, url.partition("://")[2])
     elif kind in _KINDS and source is None:
         yield from _entity(call, request, reader, _KINDS[kind])
 
 
 def _entity(call: Call, request: Any, reader: Reader, kind: Kind) -> Iterator[str]:
     name = getattr(request, kind.member, None)
+    if kind is USER and call.operation == "GetAccessKeyLastUsed":  # the user whose key it is
+        key = reader.get(ACCESS_KEYS, request.AccessKeyId)
+        if key is not None and key.account == call.account:
+            yield key.principal_arn
+        return
     if not name and kind is USER:  # without a name the caller itself is meant
         if call.principal_arn.startswith(f"arn:aws:iam::{call.account}:user/"):
             yield call.principal_arn
@@ -92,9 +104,16 @@ def _tags(reader: Reader, resource: str) -> dict[str, str]:
     if parsed is None:
         return {}
     noun, _, rest = parsed.resource.partition("/")
+    if noun == "oidc-provider":
+        provider = reader.get(OIDC_PROVIDERS, f"{parsed.account}/{rest}")
+        return _as_keys(provider.tags if provider is not None else ())
     table = MANAGED_POLICIES if noun == "policy" else _KINDS[noun].table if noun in _KINDS else None
     record = reader.get(table, f"{parsed.account}/{rest.rpartition('/')[2].lower()}") if table is not None else None
-    found = {f"{prefix}:resourcetag/{key.lower()}": value for key, value in getattr(record, "tags", ()) for prefix in ("aws", "iam")}
+    found = _as_keys(getattr(record, "tags", ()))
     if boundary := getattr(record, "boundary", ""):
         found["iam:permissionsboundary"] = boundary
     return found
+
+
+def _as_keys(tags: Tags) -> dict[str, str]:
+    return {f"{prefix}:resourcetag/{key.lower()}": value for key, value in tags for prefix in ("aws", "iam")}

@@ -13,6 +13,7 @@ from homeport.api.call import Call
 from homeport.api.iam import entity
 from homeport.api.iam.entity import ROLE
 from homeport.api.iam.managed_policy import characters, require_attachable
+from homeport.api.last_use import forget
 from homeport.errors import (
     DeleteConflictError,
     EntityAlreadyExistsError,
@@ -87,8 +88,14 @@ async def create_role(call: Call, request: Any) -> dict[str, Any]:
 
 
 async def get_role(call: Call, request: Any) -> dict[str, Any]:
-    """GetRole."""
-    return {"Role": role_json(await call.view(lambda reader: ROLE.find(reader, call.account, request.RoleName)))}
+    """GetRole, and when any of its sessions was used last."""
+
+    def read(reader: Reader) -> dict[str, Any]:
+        role = ROLE.find(reader, call.account, request.RoleName)
+        used = call.context.last_uses.last(reader, role.id) if call.context.last_uses is not None else None
+        return {**role_json(role), "RoleLastUsed": {"LastUsedDate": int(used.at), "Region": used.region} if used is not None else {}}
+
+    return {"Role": await call.view(read)}
 
 
 async def update_role(call: Call, request: Any) -> dict[str, Any]:
@@ -138,6 +145,7 @@ async def delete_role(call: Call, request: Any) -> dict[str, Any]:
         if tx.count(INSTANCE_PROFILES, "role", role.key):
             raise DeleteConflictError("Cannot delete entity, must remove roles from instance profile first.")
         tx.delete(ROLES, role.key)
+        forget(tx, role.id)
 
     await call.update(delete)
     return {}
@@ -184,6 +192,7 @@ async def delete_service_linked_role(call: Call, request: Any) -> dict[str, Any]
         if not role.service:
             raise InvalidInputError(f"The role {role.name} is not linked to a service.")
         tx.delete(ROLES, role.key)
+        forget(tx, role.id)
         return f"task/aws-service-role/{role.service}/{role.name}/{role.id}"
 
     return {"DeletionTaskId": await call.update(delete)}

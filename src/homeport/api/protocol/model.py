@@ -77,6 +77,7 @@ class _ModelledOperation(msgspec.Struct, frozen=True):
     input: Reference | None = None
     output: Reference | None = None
     errors: tuple[Reference, ...] = ()
+    authtype: str = ""
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -105,6 +106,8 @@ class Operation:
         self.output_shape: str | None = modelled.output.shape if modelled.output else None
         self.result_wrapper: str | None = modelled.output.resultWrapper if modelled.output else None
         self.errors: frozenset[str] = frozenset(error.shape for error in modelled.errors)
+        self.unsigned: bool = modelled.authtype == "none"
+        """Whether clients send it without a signature: what is in the request says whose it is."""
         self.model = model
 
     def __repr__(self) -> str:

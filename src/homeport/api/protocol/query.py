@@ -6,6 +6,7 @@ The form: `Action=…&Version=…`, members by name, structures by dots, lists a
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ _TYPE_NAMES: Final = {"integer": "Integer", "long": "Long", "float": "Float", "d
 CODES: Final[Mapping[str, str]] = {
     "UnrecognizedClientException": "InvalidClientTokenId",
     "ExpiredTokenException": "ExpiredToken",
+    "WebIdentityExpired": "ExpiredTokenException",
     "InvalidSignatureException": "SignatureDoesNotMatch",
     "MissingAuthenticationTokenException": "MissingAuthenticationToken",
     "IncompleteSignatureException": "IncompleteSignature",
@@ -239,6 +241,8 @@ def _shown(shape: Shape, value: Any) -> str:
         return "true" if value else "false"
     if shape.type == "timestamp":
         return datetime.fromtimestamp(value, UTC).isoformat(timespec="auto" if value == int(value) else "milliseconds").replace("+00:00", "Z")
+    if isinstance(value, bytes):  # a blob
+        return base64.b64encode(value).decode()
     return _text(str(value))
 
 

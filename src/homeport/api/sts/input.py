@@ -47,7 +47,11 @@ def policies(request: Any, account: str) -> tuple[str, ...]:
 
 def tags(given: Sequence[Any] | None) -> tuple[tuple[str, str], ...]:
     """Session tags. Raises InvalidParameterError for a key that is there twice without regard to case, reserved, or one too many."""
-    found = tuple((each.Key, each.Value) for each in given or ())
+    return session_tags(tuple((each.Key, each.Value) for each in given or ()))
+
+
+def session_tags(found: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """`found`, if they can be a session's tags; raises as `tags`."""
     keys = {key.lower() for key, _ in found}
     if len(keys) != len(found):
         raise InvalidParameterError("Duplicate tag keys found. Please note that Tag keys are case insensitive.")

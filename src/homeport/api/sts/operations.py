@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Final
 
 from homeport.api.call import Handler
-from homeport.api.sts import caller_identity, session
+from homeport.api.sts import authorization_message, caller_identity, session, web_identity
 
 OPERATIONS: Final[dict[str, Handler]] = {
     "AssumeRole": session.assume_role,
+    "AssumeRoleWithWebIdentity": web_identity.assume_role_with_web_identity,
+    "DecodeAuthorizationMessage": authorization_message.decode_authorization_message,
     "GetAccessKeyInfo": session.get_access_key_info,
     "GetCallerIdentity": caller_identity.get_caller_identity,
     "GetFederationToken": session.get_federation_token,

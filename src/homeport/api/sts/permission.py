@@ -23,6 +23,8 @@ def asks(call: Call, request: Any, reader: Reader) -> list[Ask]:
         return []
     if call.operation == "AssumeRole":
         return _assume(call, request, reader)
+    if call.operation == "AssumeRoleWithWebIdentity":
+        return _assume_with_token(call, request, reader)
     if call.operation == "GetFederationToken":
         name, context = f"arn:aws:sts::{call.account}:federated-user/{request.Name}", _tags(request.Tags)
         return [Ask(f"sts:{action}", name, context) for action in ("GetFederationToken", *(("TagSession",) if request.Tags else ()))]
@@ -44,6 +46,31 @@ def _assume(call: Call, request: Any, reader: Reader) -> list[Ask]:
     if request.Tags or keys:
         actions.append("sts:TagSession")
     if "sts:sourceidentity" in context:
+        actions.append("sts:SetSourceIdentity")
+    return [Ask(action, request.RoleArn, context, trusts=True) for action in actions]
+
+
+def _assume_with_token(call: Call, request: Any, reader: Reader) -> list[Ask]:
+    """The role must trust the provider with each: the session, and the tags and the source identity that the token brings."""
+    claims = call.identity
+    if claims is None:
+        return [Ask("sts:AssumeRoleWithWebIdentity", request.RoleArn, {}, trusts=True)]
+    context: dict[str, str | tuple[str, ...]] = {
+        **claims.keys,
+        **{f"aws:requesttag/{key.lower()}": value for key, value in claims.tags},
+        **_role_tags(reader, request.RoleArn),
+        "aws:federatedprovider": call.principal_arn,
+        "sts:rolesessionname": request.RoleSessionName,
+        "sts:durationseconds": str(request.DurationSeconds or 3600),
+    }
+    actions = ["sts:AssumeRoleWithWebIdentity"]
+    if claims.tags:
+        context["aws:tagkeys"] = tuple(key for key, _ in claims.tags)
+        actions.append("sts:TagSession")
+    if claims.transitive:
+        context["sts:transitivetagkeys"] = claims.transitive
+    if claims.source_identity:
+        context["sts:sourceidentity"] = claims.source_identity
         actions.append("sts:SetSourceIdentity")
     return [Ask(action, request.RoleArn, context, trusts=True) for action in actions]
 

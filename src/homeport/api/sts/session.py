@@ -34,6 +34,8 @@ async def assume_role(call: Call, request: Any) -> dict[str, Any]:
     if call.principal_arn == arn.root_arn(call.account):
         raise AccessDeniedError("Roles may not be assumed by root accounts.")
     _require_no_mfa(request)
+    if request.MinimumSessionTokenSize:
+        raise InvalidParameterError("MinimumSessionTokenSize is not built yet.")
     own = policies(request, call.account)
     given = tags(request.Tags)
     keys = transitive(request.TransitiveTagKeys, given)
@@ -43,7 +45,7 @@ async def assume_role(call: Call, request: Any) -> dict[str, Any]:
             "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from the calling session."
         )
     identity = _source_identity(call, request)
-    role, now = await call.view(lambda reader: (_role(reader, request.RoleArn), call.context.clock.now()))
+    role, now = await call.view(lambda reader: (role_of(reader, request.RoleArn), call.context.clock.now()))
     seconds = duration(request.DurationSeconds, role.session_seconds_max, default=3600)
     if call.session is not None and call.session.kind == "assumed-role" and seconds > CHAINED_SECONDS_MAX:
         raise InvalidParameterError("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.")
@@ -129,7 +131,8 @@ def _user_id(reader: Reader, call: Call) -> str:
     return str(user.id)
 
 
-def _role(reader: Reader, role_arn: str) -> Role:
+def role_of(reader: Reader, role_arn: str) -> Role:
+    """The role of that ARN. Raises InvalidParameterError, AccessDeniedError where its account is closed."""
     parsed = arn.parse_arn(role_arn)
     role = reader.get(ROLES, f"{parsed.account}/{parsed.resource.rpartition('/')[2].lower()}") if parsed else None
     if role is None or arn.role_arn(role.account, role.path, role.name) != role_arn:
