@@ -9,6 +9,7 @@ from homeport.api.call import Call
 from homeport.errors import AccessDeniedError
 from homeport.iam.authorization_message import message, sealed
 from homeport.store.tables import SESSION_KEYS
+from homeport.vault.keyring import place_of
 
 
 async def with_message(call: Call, error: AccessDeniedError) -> AccessDeniedError:
@@ -19,5 +20,11 @@ async def with_message(call: Call, error: AccessDeniedError) -> AccessDeniedErro
     key = await call.view(lambda reader: max(reader.scan(SESSION_KEYS), key=lambda each: each.created_at))
     principal_id = str(request.context.get("aws:userid", call.account))
     told = message(request, decision, principal_id=principal_id)
-    text = sealed(told, account=call.account, now=call.context.clock.now(), key_id=key.id, key=key.secret)
+    text = sealed(
+        told,
+        account=call.account,
+        now=call.context.clock.now(),
+        key_id=key.id,
+        key=call.context.vault.open(key.secret, place_of(SESSION_KEYS.name, key.id)),
+    )
     return AccessDeniedError(f"{error.message}. Encoded authorization failure message: {text}", ruling=error.ruling)

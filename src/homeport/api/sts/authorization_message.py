@@ -11,6 +11,7 @@ from homeport.api.call import Call
 from homeport.errors import InvalidAuthorizationMessageError
 from homeport.iam.authorization_message import INVALID, key_id_of, opened
 from homeport.store.tables import SESSION_KEYS
+from homeport.vault.keyring import place_of
 
 
 async def decode_authorization_message(call: Call, request: Any) -> dict[str, Any]:
@@ -22,4 +23,5 @@ async def decode_authorization_message(call: Call, request: Any) -> dict[str, An
     key = await call.view(lambda reader: reader.get(SESSION_KEYS, key_id))
     if key is None:
         raise InvalidAuthorizationMessageError(INVALID)
-    return {"DecodedMessage": opened(request.EncodedMessage, key.secret, account=call.account, now=call.context.clock.now())}
+    secret = call.context.vault.open(key.secret, place_of(SESSION_KEYS.name, key.id))
+    return {"DecodedMessage": opened(request.EncodedMessage, secret, account=call.account, now=call.context.clock.now())}
