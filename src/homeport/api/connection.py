@@ -7,6 +7,7 @@ bounds the body.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Any, Final
 
 import msgspec
@@ -65,6 +66,16 @@ class WholeAnswers:
         return getattr(self.transport, name)
 
 
+def _server_at(secure: ssl.SSLObject | None) -> str:
+    """The server whose verified certificate the other end has shown on this very connection; "" when it has shown none.
+
+    TLS 1.3 alone counts: an older connection may be one resumed, for which nothing was shown and nothing verified again.
+    """
+    if secure is None or secure.version() != "TLSv1.3":
+        return ""
+    return server_named((secure.getpeercert() or {}).get("subjectAltName", ()))  # type: ignore[arg-type]  # pairs of words, as Python documents it
+
+
 class BoundedHttp(HttpToolsProtocol):
     """One connection. A client that says nothing at all is dropped after the keep-alive time."""
 
@@ -76,9 +87,7 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Start to wait for the first byte."""
         super().connection_made(transport)
-        certificate = transport.get_extra_info("peercert")  # verified, where there is one
-        if certificate:
-            self._server = server_named(certificate.get("subjectAltName", ()))
+        self._server = _server_at(transport.get_extra_info("ssl_object"))
         self._whole = WholeAnswers(transport)
         self.transport = self._whole  # type: ignore[assignment]  # all that uvicorn asks of it is there
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)

@@ -31,7 +31,8 @@ class CertificateError(HomeportError):
 def server_context(shown: Path, key: Path | None, *, authorities: str) -> ssl.SSLContext:
     """What a listener shows (`key`: where the file `shown` does not have it), and whose client certificates it verifies (PEM; they are optional).
 
-    No session is resumed: each connection shows its certificates anew. Raises CertificateError.
+    In TLS 1.3 no session is resumed: each connection shows its certificates anew. Of TLS 1.2 Python cannot say so much: sessions live as long
+    as OpenSSL's own cache of them. Raises CertificateError.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
@@ -46,7 +47,7 @@ def server_context(shown: Path, key: Path | None, *, authorities: str) -> ssl.SS
 def client_context(authorities: str, *, own: Path | None = None, system: bool = False) -> ssl.SSLContext:
     """Trust in `authorities` (PEM), and in those of the system if told; `own` is the certificate, with its key, by which this client is known.
 
-    Raises CertificateError.
+    A client with one speaks TLS 1.3 alone, see `server_context`. Raises CertificateError.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and name
     _harden(context)
@@ -58,6 +59,7 @@ def client_context(authorities: str, *, own: Path | None = None, system: bool = 
         except (ssl.SSLError, ValueError) as error:
             raise CertificateError(f"the trusted certificates cannot be read: {error}") from None
     if own is not None:
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
         _load(context, own, None)
     return context
 

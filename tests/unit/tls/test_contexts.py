@@ -19,9 +19,9 @@ DAY = 86_400.0
 class Pair:
     """Two ends of one connection."""
 
-    def __init__(self, server: ssl.SSLContext, client: ssl.SSLContext, name: str = "127.0.0.1") -> None:
+    def __init__(self, server: ssl.SSLContext, client: ssl.SSLContext, name: str = "127.0.0.1", session: ssl.SSLSession | None = None) -> None:
         up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.client = client.wrap_bio(down, up, server_hostname=name)
+        self.client = client.wrap_bio(down, up, server_hostname=name, session=session)
         self.server = server.wrap_bio(up, down, server_side=True)
         done: set[ssl.SSLObject] = set()
         for _ in range(6):
@@ -98,6 +98,8 @@ def test_tls_1_2_is_spoken_with_forward_secrecy_only_and_nothing_older(house):
     ):
         with pytest.raises(ssl.SSLError):
             Pair(house.listening(), client(version, ciphers))
+    ends = (house.listening(), Swapped(house.listening()).context, client_context(house.pem))
+    assert {end.minimum_version for end in ends} == {ssl.TLSVersion.TLSv1_2}
 
 
 def test_a_client_refuses_another_authority_another_name_and_what_has_expired(house, stranger):
@@ -125,12 +127,19 @@ def test_a_name_that_only_looks_like_a_servers_is_none():
     assert server_named((("DNS", "homeport://server/a"), ("URI", "http://homeport://server/a"), ("URI", "homeport://serve/a"))) == ""
 
 
-def test_no_session_is_resumed_so_that_every_connection_shows_its_certificate(house):
-    listening, client = house.listening(), client_context(house.pem)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_no_session_is_resumed_so_that_every_connection_shows_its_certificate(house, swapped):
+    listening = Swapped(house.listening()).context if swapped else house.listening()
+    client = client_context(house.pem, own=house.certificate("client", server="a"))
+    assert client.minimum_version == ssl.TLSVersion.TLSv1_3
     first = Pair(listening, client)
     assert first.client.session is None or not first.client.session.has_ticket
-    second = Pair(listening, client)
-    assert not second.server.session_reused
+    second = Pair(listening, client, session=first.client.session)
+    assert not second.server.session_reused and not second.client.session_reused
+    older = client_context(house.pem)
+    older.maximum_version = ssl.TLSVersion.TLSv1_2
+    held = Pair(listening, older).client.session
+    assert held is not None and not held.has_ticket
 
 
 def test_the_next_connection_has_the_new_certificate_and_the_open_one_goes_on(house):
