@@ -121,9 +121,9 @@ def test_another_leader_of_etcd_gives_every_lease_its_whole_time_anew() -> None:
     assert state.term == 2
 
 
-def test_every_tenth_seed_has_several_servers() -> None:
-    lives = [simulate(seed, Options(minutes=0.5, agents=3, services=1, faults=())).lives for seed in range(1, 11)]
-    assert lives == [1] * 9 + [3]
+def test_every_sixteenth_seed_has_several_servers() -> None:
+    lives = [simulate(seed, Options(minutes=0.5, agents=3, services=1, faults=())).lives for seed in (1, 10, 15, 16, 17, 32)]
+    assert lives == [1, 1, 1, 3, 1, 3]
 
 
 def test_a_failing_seed_prints_itself_its_invariant_and_the_end_of_its_trace(
