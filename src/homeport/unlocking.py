@@ -72,8 +72,8 @@ def found(tx: Transaction, vault: Vault) -> None:
         tx.put(DATA_KEYS, vault.new_data_key(tx.now))
 
 
-async def seal(store: Store, vault: Vault, clock: Clock) -> int:
-    """Seal what older programs stored in clear, and clean up; up to which revision journal entries may tell of it (0: none do)."""
+async def seal(store: Store, vault: Vault, clock: Clock) -> None:
+    """Seal what older programs stored in clear, and clean up. Raises RootKeyError when this server cannot open what is sealed."""
     vault.require_open()
     await seal_all(store, vault, clock)
     while True:
@@ -83,10 +83,12 @@ async def seal(store: Store, vault: Vault, clock: Clock) -> int:
             await clock.sleep(RETRY_SECONDS)
         except CommitFailedError as error:  # it is tried again beside the work (`keep_data_keys`)
             _log.error("what older programs stored in clear is sealed, but bytes of it may be left in the store's files: %s", error)
-            return 0
+            return
         sealing = await store.view(lambda reader: reader.get(SEALINGS, SEALING))
         if sealing is None or not sealing.scrubbing:
-            return sealing.open_through if sealing is not None else 0
+            break
+    if sealing is not None:
+        await store.forget_copies(sealing.open_through)
 
 
 def credentials_of(key: AccessKey, vault: Vault, region: str) -> Credentials:

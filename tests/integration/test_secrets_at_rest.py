@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -25,6 +26,8 @@ import msgspec
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from tests.acceptance.soak import Client, Servers, wait_until_whole
+from tests.integration.etcd_members import etcd_members
 
 from homeport.clock import SystemClock
 from homeport.controllers.data_key import renew, rewrap, scrub, seal_all
@@ -41,6 +44,7 @@ from homeport.store.table import Table
 from homeport.store.tables import ACCESS_KEYS, DATA_KEYS, EFFECTS, INSTALLATION, SEALINGS, TABLES
 from homeport.vault.keyring import Vault, place_of
 from homeport.vault.root_key import KeyFile, RootKeys
+from homeport.vault.sealed_file import rewrap_file, seal_file
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 ROOT_ID, ROOT_SECRET = "AKIAROOTROOTROOTROOT", "rootCanary/" + "r" * 29
@@ -493,3 +497,119 @@ async def test_killed_at_any_step_of_a_rotation_everything_stays_readable(tmp_pa
             break
     assert 6 < at < 29
     assert leaks(tmp_path, secrets) == []
+
+
+def test_a_root_key_is_replaced_while_the_server_serves(program, tmp_path):
+    """About 8 s. Broken off after each step the same command goes on; a backup of before needs the old key until that is forgotten."""
+    program.start().ready()
+    data = ("--data-dir", str(program.directory))
+    file, sealed = program.directory / "root.key", program.directory / "some" / "ca.sealed"
+    sealed.parent.mkdir()
+    roots = RootKeys(KeyFile(file), Ids().bytes)
+    roots.load()
+    seal_file(sealed, b"a private key", roots)
+    old = roots.newest.id
+
+    def status() -> dict[str, Any]:
+        found: list[dict[str, Any]] = json.loads(homeport("key", "status", "--json", *data).stdout)
+        return found[0]
+
+    assert (status()["rootKeys"], status()["dataKeys"], status()["sealedFiles"]) == ([old], {old: 1}, {old: 1})
+    assert homeport("backup", str(tmp_path / "before.sqlite"), *data).returncode == 0
+    # Broken off when the new key was in the file: the server is killed, comes back with both, and the same command goes on with that key.
+    prepared = roots.new()
+    roots.source.write((prepared, *roots.keys))
+    program.kill()
+    program.start().ready()
+    assert (status()["rootKeys"], status()["dataKeys"]) == ([prepared.id, old], {old: 1})
+    refused = homeport("key", "forget", *data)
+    assert (refused.returncode, "not in use yet" in refused.stderr) == (1, True)
+    # Broken off when files were wrapped and data keys were not.
+    roots.load()
+    assert rewrap_file(sealed, roots)
+    done = homeport("key", "rotate", *data)
+    assert done.returncode == 0, done.stderr
+    assert (status()["rootKeys"], status()["dataKeys"], status()["sealedFiles"]) == ([prepared.id, old], {prepared.id: 1}, {prepared.id: 1})
+    # Nothing was broken off: the next one makes a key of its own.
+    assert homeport("key", "rotate", *data).returncode == 0
+    newest = status()["rootKeys"][0]
+    assert newest not in {prepared.id, old}
+    assert (status()["dataKeys"], status()["sealedFiles"]) == ({newest: 1}, {newest: 1})
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert f"{newest}" in homeport("key", "status", *data).stdout
+    assert program.client("sts").get_caller_identity()
+    program.stop()
+    assert homeport("restore", str(tmp_path / "before.sqlite"), *data).returncode == 0
+    program.start().ready()
+    assert status()["dataKeys"] == {old: 1}
+    assert homeport("key", "rotate", *data).returncode == 0
+    assert homeport("key", "forget", *data).returncode == 0
+    assert list(status()["dataKeys"]) == status()["rootKeys"]
+    assert "none to forget" in homeport("key", "forget", *data).stderr
+    # A file that lost the key that is in use is not taken: the server goes on with what it has.
+    lost = file.read_bytes()
+    file.write_text(f"{roots.new().text()}\n")
+    broken = homeport("key", "rotate", *data)
+    assert (broken.returncode, "needs root key" in broken.stderr) == (1, True)
+    assert program.client("sts").get_caller_identity()
+    file.write_bytes(lost)
+    program.stop()
+    assert homeport("restore", str(tmp_path / "before.sqlite"), *data).returncode == 0
+    program.start()
+    assert program.ended() == 1
+    assert f"needs root key {old}" in program.log.splitlines()[-1]
+
+
+# ------------------------------------------------------------------------------------------------------ several servers
+
+
+def test_several_servers_seal_an_older_state_and_take_a_new_root_key_while_they_serve(tmp_path):
+    """About 25 s: three servers and etcd. What they keep beside etcd, and what etcd keeps of now, tells nothing."""
+    source = tmp_path / "old" / "homeport.sqlite"
+    secrets = asyncio.run(old_installation(source, 20))
+    (tmp_path / "servers").mkdir()
+    with etcd_members(tmp_path / "etcd", 3) as members:
+        servers = Servers(tmp_path / "servers", "etcd://" + ",".join(endpoint.partition("//")[2] for endpoint in members.endpoints))
+        copied = homeport("store", "copy", "--data-dir", str(source.parent), "--from", f"sqlite:{source}", "--to", servers.store)
+        assert copied.returncode == 0, copied.stderr
+        old_journal = servers.directory / "soak-1" / "journal.sqlite"  # as the server of before had it
+        old_journal.parent.mkdir()
+        old_journal.write_bytes(source.read_bytes())
+        try:
+            for number in range(3):
+                servers.start(number, "--own-etcd", "--region", REGION)
+            wait_until_whole(servers)
+            assert leaks(servers.directory, secrets) == []
+            assert servers.credentials()["secret_access_key"] == ROOT_SECRET
+            data = ("--data-dir", str(servers.directory))
+            told = json.loads(homeport("key", "status", "--json", *data).stdout)
+            old = told[0]["rootKeys"]
+            assert [each["rootKeys"] for each in told] == [old] * 3
+            assert [each["dataKeys"] for each in told] == [{old[0]: 1}] * 3
+            # One server's machine does not have the new key yet: nothing is wrapped with it.
+            kept = (servers.directory / "root.key").read_bytes()
+            servers.kill(2)
+            assert "soak-2" in (refused := homeport("key", "rotate", *data)).stderr, refused
+            assert (servers.directory / "root.key").read_bytes() == kept
+            servers.start(2, "--own-etcd", "--region", REGION)
+            wait_until_whole(servers)
+            assert (done := homeport("key", "rotate", *data)).returncode == 0, done.stderr
+            told = json.loads(homeport("key", "status", "--json", *data).stdout)
+            new = told[0]["rootKeys"][0]
+            assert new != old[0]
+            assert [each["dataKeys"] for each in told] == [{new: 1}] * 3
+            assert homeport("key", "forget", *data).returncode == 0
+            told = json.loads(homeport("key", "status", "--json", *data).stdout)
+            assert [each["rootKeys"] for each in told] == [[new]] * 3
+            for number in range(3):
+                with Client(servers, number) as client:
+                    client.call(number, "CreateCluster", clusterName=f"c{number}")
+            made = json.loads(homeport("account", "create", "red", "--json", *data).stdout)
+            fresh = [made["SecretAccessKey"]]
+            assert leaks(servers.directory, secrets + fresh) == []
+            assert leaks(tmp_path / "etcd", fresh) == []
+            for member in members.members:
+                member.kill()
+            assert leaks(tmp_path / "etcd", fresh) == []
+        finally:
+            servers.stop()

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from homeport.model.secret import hides
+
 
 class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A message; its class name is the envelope's `type`. Members are in the wire's spelling.
@@ -146,6 +148,7 @@ class Association(Message, kw_only=True):
     containers: list[str] = msgspec.field(default_factory=list)
 
 
+@hides("secretAccessKey", "sessionToken")
 class RoleCredentials(Message, kw_only=True):
     """Temporary credentials of one role of a task. What holds them prints without what is secret in them."""
 

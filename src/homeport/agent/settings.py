@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from homeport.errors import HomeportError
+from homeport.model.secret import hides
 from homeport.tls.names import is_loopback
 
 DEFAULT_RESERVED_PORTS: Final = (22, 2375, 2376, 51678, 51679)
@@ -28,6 +29,7 @@ class AgentSettingsError(HomeportError):
     """An environment variable has a value that the agent cannot use. The message names both."""
 
 
+@hides("secret_access_key", "session_token")
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that an agent is told from outside."""
 

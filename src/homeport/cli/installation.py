@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from homeport.cli.terminal import CommandError
+from homeport.model.secret import hides
 
 
+@hides("secret_access_key", "session_token")
 class LocalCredentials(msgspec.Struct, frozen=True):
     """How to reach the installation's server, and what to sign with: as in DATA_DIR/credentials.json, which has the root key."""
 

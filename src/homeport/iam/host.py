@@ -11,12 +11,14 @@ from pathlib import Path
 import msgspec
 
 from homeport.errors import HomeportError
+from homeport.model.secret import hides
 
 
 class HostFileError(HomeportError):
     """The file cannot be read. The message names it."""
 
 
+@hides("private_key", "secret_access_key", "session_token")
 class Host(msgspec.Struct, frozen=True, kw_only=True):
     """One host of one installation."""
 
@@ -59,6 +61,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+@hides("secretAccessKey", "sessionToken")
 class _Credentials(msgspec.Struct, frozen=True):
     accessKeyId: str
     secretAccessKey: str

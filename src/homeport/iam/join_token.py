@@ -12,12 +12,15 @@ import hashlib
 import re
 from typing import Final, NamedTuple
 
+from homeport.model.secret import hides
+
 FORM: Final = "hpj1"
 SECRET_DIGITS: Final = 64
 """Hexadecimal, 256 bits: nobody guesses one, so that a plain hash of it may be stored."""
 _TEXT: Final = re.compile(rf"{FORM}\.([a-z0-9]{{12}})\.([0-9a-f]{{{SECRET_DIGITS}}})(?:\.([0-9a-f]{{64}}))?", re.ASCII)
 
 
+@hides("secret")
 class Parts(NamedTuple):
     """A token's text, taken apart."""
 

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from homeport.errors import UnrecognizedClientError
+from homeport.model.secret import hides
 
 TOKEN_CHARACTERS_MAX: Final = 12_288
 """A longer one is none of ours; it is refused unread."""
@@ -69,6 +70,7 @@ class Session(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         return self.arn.split(":", 5)[5].partition("/")[0]
 
 
+@hides("token", "secret")
 class Issued(NamedTuple):
     """What a client gets: beside the key id of the session."""
 

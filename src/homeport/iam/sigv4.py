@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from homeport.errors import IncompleteSignatureError, InvalidSignatureError, MissingAuthenticationTokenError
+from homeport.model.secret import hides
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 TERMINATOR: Final = "aws4_request"
@@ -47,6 +48,7 @@ class Request(NamedTuple):
     """Lower-case hexadecimal SHA-256 of the body as received."""
 
 
+@hides("secret_access_key")
 class Credentials(NamedTuple):
     """What a client signs with, and for which region and service."""
 

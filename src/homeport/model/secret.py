@@ -1,11 +1,14 @@
 """Text that must not show by accident, and the form in which it is stored.
 
-Owns: `Secret`, `Sealed`, `is_sealed`, `Place`. Never seals or opens anything (that is `vault`).
+Owns: `Secret`, `Sealed`, `hides`, `is_sealed`, `Place`. Never seals or opens anything (that is `vault`).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Final, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 SEALED: Final = "sealed:"
 """What a sealed value begins with; no secret that is made here has a colon."""
@@ -35,6 +38,26 @@ class Secret(str):
 
     def __format__(self, form: str) -> str:
         return HIDDEN
+
+
+def hides(*names: str) -> Callable[[type[T]], type[T]]:
+    """A decorator of classes with fields (named tuples, dataclasses, structs): they print without what these fields hold."""
+
+    def decorated(kind: type[T]) -> type[T]:
+        fields: tuple[str, ...] = (
+            getattr(kind, "_fields", None) or getattr(kind, "__struct_fields__", None) or tuple(getattr(kind, "__dataclass_fields__", ()))
+        )
+        if unknown := set(names) - set(fields):
+            raise TypeError(f"{kind.__name__} has no {' and '.join(sorted(unknown))}")
+
+        def shown(self: T) -> str:
+            values = (f"{name}={HIDDEN if name in names and getattr(self, name) else repr(getattr(self, name))}" for name in fields)
+            return f"{kind.__name__}({', '.join(values)})"
+
+        kind.__repr__ = kind.__str__ = shown  # type: ignore[assignment,method-assign]  # of this class alone
+        return kind
+
+    return decorated
 
 
 class Place(NamedTuple):

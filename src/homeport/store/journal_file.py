@@ -128,6 +128,14 @@ class JournalFile(SqliteBackend):
             await self.note(gap)
         return name
 
+    async def begin_anew(self) -> None:
+        """Remove the file and those that were set aside, and have an empty one. Raises StoredFormError."""
+        await self.close()
+        for path in (*sorted(self.path.parent.glob(f"{self.path.name}.*-*")), self.path):  # the file last: as long as it is there, this is to be done
+            for suffix in ("-wal", "-shm", ""):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+        await self._take()
+
     async def note(self, gap: Gap) -> None:
         """Remember a gap. Raises CommitFailedError."""
         await self._transact(("REPLACE INTO gaps VALUES (?, ?, ?, ?, ?)", (gap.last, gap.first, gap.hash, gap.instant, gap.aside)))

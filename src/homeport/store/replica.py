@@ -435,6 +435,11 @@ class Replica(Store):
         self._require_leading()
         return await super().prune_journal_through(through)
 
+    async def forget_copies(self, through: int) -> None:
+        """As `Store.forget_copies`: this server's own file, if it has one."""
+        if self.copy is not None:
+            await self.copy.forget(through)
+
     async def scrub(self) -> None:
         """As `Store.scrub`, on the leader. Raises NotLeaderError on a follower."""
         self._require_leading()

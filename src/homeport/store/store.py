@@ -330,6 +330,9 @@ class Store:
         anchor, _ = await self._backend.ends()
         return await self._prune_through(through) if through > anchor.revision else 0
 
+    async def forget_copies(self, through: int) -> None:
+        """Keep no entry up to revision `through` in copies of the journal that this server has beside the store, which is none."""
+
     async def scrub(self) -> None:
         """Nothing that was removed or replaced is left in bytes that the backend does not use any more. May take as long as a load."""
         self._require_open()

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from homeport.model.secret import hides
 from homeport.tls.contexts import CertificateError
 from homeport.tls.names import SERVER_URI
 
@@ -35,6 +36,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the server of the installation that its holder is; "" for any other program, such as a member of etcd."""
 
 
+@hides("key")
 class Certificate(msgspec.Struct, frozen=True):
     """A certificate with its key, both PEM."""
 

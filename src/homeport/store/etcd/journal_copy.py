@@ -87,6 +87,13 @@ class JournalCopy:
         while self._offered_bytes > OFFERED_BYTES_MAX:
             self._offered_bytes -= len(self._offered.popleft().payload)
 
+    async def forget(self, through: int) -> None:
+        """Keep no entry up to revision `through`: the file begins anew if it reaches back that far. To be called before `run`."""
+        if not self.file.empty and self.file.anchor.revision < through:
+            _LOG.warning("the own copy of the journal begins anew: it reached back to before revision %d", through)
+            await self.file.begin_anew()
+            self.met, self._behind = False, True
+
     def missed(self) -> None:
         """There are durable entries that were not offered."""
         self._behind = True
