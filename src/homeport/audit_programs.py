@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import heapq
+import itertools
 import json
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from homeport.audit import checkpoint
+from homeport.audit import checkpoint, cloudtrail
 from homeport.audit.checkpoint import Checkpoint, CheckpointError, fingerprint, public_key
+from homeport.audit.record import CALLS, SEGMENT, Record, decode
 from homeport.audit.segments import DIRECTORY, segments
 from homeport.audit.verify import Flaw, Verdict, journal_seen, verify
 from homeport.errors import HomeportError
@@ -33,6 +37,9 @@ JOURNALS: Final = ("homeport.sqlite", FILE_NAME)
 """Where the journal of a server lies, beside its audit log: in its store, or in its own copy of the entries in etcd."""
 TRIES: Final = 3
 """How often files that went away meanwhile (retention) are looked for again."""
+FILE_RECORDS: Final = 10_000
+"""Records in a file of an export."""
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class NoAuditLogError(HomeportError):
@@ -153,6 +160,49 @@ def _sentences(found: dict[str, Any]) -> Iterator[str]:
     yield from (f"Note: {notice}." for notice in found["notices"])
 
 
+# -- export --------------------------------------------------------------------------------------------------------------
+
+
+def export(options: argparse.Namespace) -> int:
+    """`homeport audit export`: every call in CloudTrail's record format, oldest first, as JSON lines; or files as CloudTrail delivers them."""
+    found = directories(options)
+    events = (
+        (record, cloudtrail.event_of(record, region))
+        for record, region in heapq.merge(*(_calls(directory) for directory in found), key=lambda pair: pair[0].instant)
+        if (not options.account or record.account == options.account) and options.since <= record.instant <= options.until
+    )
+    if options.cloudtrail is None:
+        for _, event in events:
+            print(_encode(event).decode())
+        return 0
+    options.cloudtrail.mkdir(parents=True, exist_ok=True, mode=0o700)
+    written = 0
+    while batch := list(itertools.islice(events, FILE_RECORDS)):
+        written += 1
+        first, told = batch[0]
+        when = datetime.fromtimestamp(first.instant, UTC).strftime("%Y%m%dT%H%MZ")
+        name = f"{options.account or 'all'}_CloudTrail_{told['awsRegion']}_{when}_{written:05d}.json"
+        (options.cloudtrail / name).write_bytes(_encode({"Records": [event for _, event in batch]}))
+    print(f"Wrote {written} files to {options.cloudtrail}.")
+    return 0
+
+
+def _calls(directory: Path) -> Iterator[tuple[Record, str]]:
+    """(record, region) of each call of a log, oldest first; what cannot be read is for `audit verify` to tell."""
+    region = ""
+    for segment in segments(directory):
+        with segment.path.open("rb") as file:
+            for line in file:
+                try:
+                    record = decode(line)
+                except msgspec.MsgspecError:
+                    continue
+                if record.kind == SEGMENT:
+                    region = str((record.facts or {}).get("region", ""))
+                elif record.kind in CALLS:
+                    yield record, region
+
+
 # -- keys ----------------------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +225,7 @@ def tell_checkpoints(options: argparse.Namespace) -> int:
 
 
 PROGRAMS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
+    "export": export,
     "verify": verify_logs,
     "key": tell_keys,
     "checkpoint": tell_checkpoints,

@@ -7,28 +7,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from homeport.api.audit import READS
-from homeport.api.protocol import model
-from homeport.api.server import SERVICES
+from homeport.api.call import Context
+from homeport.api.cloudtrail.journal import record_of
+from homeport.api.cloudtrail.lookup import answered
+from homeport.api.cloudtrail.public_key import QUESTION as KEY_QUESTION
 from homeport.audit.checkpoint import Signer
 from homeport.audit.keeping import Keeper
 from homeport.audit.log import AuditLog
-from homeport.audit.record import RECOVERED, decode
+from homeport.audit.record import RECOVERED, Record, decode
 from homeport.audit.segments import DIRECTORY, End, lines_backwards, segments
 from homeport.clock import Clock
 from homeport.config import Settings
-from homeport.errors import JournalPrunedError
+from homeport.errors import JournalPrunedError, SerializationError, ServiceUnavailableError
+from homeport.ids import Ids
 from homeport.log import logger
-from homeport.model import arn
-from homeport.model.cause import REQUEST, Cause, parse_cause
+from homeport.model.installation import Installation
 from homeport.store.journal import Journal
 
+if TYPE_CHECKING:  # it brings gRPC, which a server that is alone does without
+    from homeport.servers import Fellowship
+
+AUDIT_PATH: Final = "/homeport/audit"
+"""Where servers ask each other for what their logs have."""
 OVERLAP_SECONDS: Final = 60.0
 """How long a call may take from its commit to its record."""
 ENTRIES: Final = 1_000
@@ -44,7 +51,31 @@ class Place(NamedTuple):
 
     data_dir: Path
     server: str
-    installation: str
+    installation: Installation
+
+
+class Peers:
+    """The audit logs of the other servers, see `api.call.Others`."""
+
+    def __init__(self, fellowship: Fellowship) -> None:
+        self._fellowship = fellowship
+
+    async def names(self) -> list[str]:
+        """Those that live. Raises EtcdUnavailableError."""
+        return sorted(await self._fellowship.others())
+
+    async def ask(self, question: bytes) -> list[tuple[str, bytes | None]]:
+        """Each of them. Raises EtcdUnavailableError."""
+        return await self.ask_each(dict.fromkeys(await self.names(), question))
+
+    async def ask_each(self, questions: Mapping[str, bytes]) -> list[tuple[str, bytes | None]]:
+        """Each with a question of its own. Raises EtcdUnavailableError."""
+        addresses = await self._fellowship.others()
+
+        async def asked(name: str, question: bytes) -> tuple[str, bytes | None]:
+            return name, await self._fellowship.ask(addresses[name], AUDIT_PATH, question) if name in addresses else None
+
+        return list(await asyncio.gather(*(asked(name, question) for name, question in questions.items())))
 
 
 class ServerAudit:
@@ -55,6 +86,28 @@ class ServerAudit:
         self.keeper = keeper
         self._keeping = asyncio.create_task(keeper.run())
 
+    async def __aenter__(self) -> ServerAudit:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def beside(self, context: Context, fellowship: Fellowship) -> Context:
+        """The context of a server among others, which ask for this log, and whose logs its calls may ask for."""
+        fellowship.internal[AUDIT_PATH] = self.answer
+        return dataclasses.replace(context, others=Peers(fellowship))
+
+    async def answer(self, question: bytes) -> bytes:
+        """What another server asks of this log. Raises SerializationError for what is no question."""
+        if question == KEY_QUESTION:
+            return self.keeper.signer.pem
+        with contextlib.suppress(ServiceUnavailableError):  # what is on the disk is told all the same
+            await self.log.durable()
+        try:
+            return await asyncio.to_thread(answered, self.log.directory, question)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise SerializationError(str(error)) from None
+
     async def close(self) -> None:
         """The last record, a last checkpoint over it, and the files are closed."""
         self._keeping.cancel()
@@ -63,10 +116,10 @@ class ServerAudit:
         await self.log.close()
 
 
-async def open_audit(place: Place, journal: Journal, *, clock: Clock, settings: Settings, life: str) -> ServerAudit:
-    """`life`: what the request ids of this life begin with. Raises AuditUnusableError, CheckpointError."""
-    facts: dict[str, Any] = {"server": place.server, "installation": place.installation}
-    log = AuditLog(place.data_dir / DIRECTORY, clock=clock, settings=settings, life=life, facts=facts)
+async def open_audit(place: Place, journal: Journal, *, clock: Clock, settings: Settings, ids: Ids) -> ServerAudit:
+    """Take up the server's log for another life. Raises AuditUnusableError, CheckpointError."""
+    facts: dict[str, Any] = {"server": place.server, "installation": place.installation.id, "region": place.installation.region}
+    log = AuditLog(place.data_dir / DIRECTORY, clock=clock, settings=settings, life=ids.uuid()[:LIFE_CHARACTERS], facts=facts)
     end = log.open()
     keeper = Keeper(log, Signer.open(place.data_dir, log.directory), clock=clock, settings=settings, journal=journal)
     await keeper.begin()
@@ -89,10 +142,12 @@ async def recover(log: AuditLog, journal: Journal, end: End) -> int:
     for _ in range(ENTRIES_MAX // ENTRIES):
         entries = await journal.entries(revision, ENTRIES)
         for entry in entries:
-            cause = parse_cause(entry.cause)
-            if cause.kind == REQUEST and cause.request_id.startswith(end.life) and cause.request_id not in known:
-                told = missing.setdefault(cause.request_id, _members(cause, entry.instant, entry.revision))
-                told["facts"]["records"] += [f"{change.kind} {change.table} {change.key}" for change in entry.changes]
+            record = record_of(entry)
+            if record is None or not record.request_id.startswith(end.life) or record.request_id in known:
+                continue
+            told = missing.setdefault(record.request_id, _members(record))
+            if told["facts"] is not record.facts:
+                told["facts"]["records"] += (record.facts or {})["records"]
         if len(entries) < ENTRIES:
             break
         revision = entries[-1].revision + 1
@@ -101,18 +156,8 @@ async def recover(log: AuditLog, journal: Journal, end: End) -> int:
     return len(missing)
 
 
-def _members(cause: Cause, instant: float, revision: int) -> dict[str, Any]:
-    parsed = arn.parse_arn(cause.principal_arn)
-    return {
-        "service": next((service for service in SERVICES if cause.operation in model.load(service).operations), ""),
-        "operation": cause.operation,
-        "account": parsed.account if parsed is not None else "",
-        "principal": cause.principal_arn,
-        "request_id": cause.request_id,
-        "read_only": cause.operation.startswith(READS),
-        "status": 200,
-        "facts": {"instant": instant, "revision": revision, "records": []},
-    }
+def _members(record: Record) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.structs.asdict(record).items() if name not in ("number", "previous", "instant", "kind")}
 
 
 def _request_ids(directory: Path, end: End, since: float) -> set[str]:

@@ -266,6 +266,42 @@ class AccessDeniedError(ApiError):
         self.refused = refused
 
 
+class UnsupportedOperationError(ApiError):
+    """An operation of CloudTrail that is not built."""
+
+    code = "UnsupportedOperationException"
+
+
+class InvalidLookupAttributesError(ApiError):
+    """A lookup of events asks for an attribute that there is not, or for more than one."""
+
+    code = "InvalidLookupAttributesException"
+
+
+class InvalidTimeRangeError(ApiError):
+    """The start of a range of time lies after its end."""
+
+    code = "InvalidTimeRangeException"
+
+
+class InvalidMaxResultsError(ApiError):
+    """A page of events cannot be that large."""
+
+    code = "InvalidMaxResultsException"
+
+
+class InvalidNextTokenError(ApiError):
+    """A token of a lookup of events was altered, or belongs to another lookup."""
+
+    code = "InvalidNextTokenException"
+
+
+class InvalidEventCategoryError(ApiError):
+    """There is no such category of events."""
+
+    code = "InvalidEventCategoryException"
+
+
 class ServerError(ApiError):
     """A temporary failure on the server's side; nothing was changed."""
 

@@ -21,24 +21,17 @@ import uvicorn
 from homeport import log, unlocking
 from homeport.api.accounts import Accounts
 from homeport.api.authority import Authority
-from homeport.api.call import Context, Handler
-from homeport.api.ecs import permission as ecs_permission
-from homeport.api.ecs.operations import OPERATIONS as ECS_OPERATIONS
+from homeport.api.call import Context
 from homeport.api.ecs.reports import REPORTS_PATH, StateReports
-from homeport.api.homeport import permission as homeport_permission
-from homeport.api.homeport.operations import OPERATIONS as HOMEPORT_OPERATIONS
-from homeport.api.iam import permission as iam_permission
-from homeport.api.iam.operations import OPERATIONS as IAM_OPERATIONS
 from homeport.api.last_use import LAST_USES_PATH, LastUses
-from homeport.api.permission import Asks, Guard, SessionVerifier
+from homeport.api.permission import Guard, SessionVerifier
 from homeport.api.requestlog import RequestLog
 from homeport.api.server import SERVER_OPTIONS, Application, Internal
+from homeport.api.services import ASKS, OPERATIONS
 from homeport.api.signature import AccessKeys, Verifier
-from homeport.api.sts import permission as sts_permission
 from homeport.api.sts.issuer import IssuerKeys
-from homeport.api.sts.operations import OPERATIONS as STS_OPERATIONS
 from homeport.api.sts.web_identity import WebIdentities
-from homeport.auditing import LIFE_CHARACTERS, Place, open_audit
+from homeport.auditing import Place, open_audit
 from homeport.clock import Clock, SystemClock
 from homeport.config import Settings, local_issuers_of, parse_settings
 from homeport.controllers.alarm import DocumentSource, keep_alarms
@@ -184,9 +177,8 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         placement, access_keys, authority, accounts = PlacementIndex(), AccessKeys(vault), Authority(), Accounts()
         store, backend = await _open(options, settings, clock, (placement, access_keys, authority, accounts, vault), stack)
         installation, keys = await found_or_made(store, options, vault, ids=ids, clock=clock)
-        place = Place(options.data_dir, options.name, installation.id)
-        audit = await open_audit(place, store.journal, clock=clock, settings=settings, life=ids.uuid()[:LIFE_CHARACTERS])
-        stack.push_async_callback(audit.close)
+        place = Place(options.data_dir, options.name, installation)
+        audit = await stack.enter_async_context(await open_audit(place, store.journal, clock=clock, settings=settings, ids=ids))
         context = Context(
             store=store,
             placement=placement,
@@ -207,6 +199,7 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         certificates = await _certificates(options, context, stack)
         fellowship = _fellowship(store, backend, keys, options, certificates) if backend else None
         stack.push_async_callback(_close, fellowship)
+        context = audit.beside(context, fellowship) if fellowship else context
         verifier = Verifier(access_keys, clock=clock, settings=settings, region=installation.region)
         guard = Guard(authority, ASKS, organization=organization_id(installation.id))
         reports = StateReports(context, on_leader=fellowship.on_leader if fellowship else None)
@@ -306,22 +299,6 @@ def _dispatcher(context: Context, verifier: SessionVerifier, fellowship: Fellows
     )
     dispatcher.use_secrets(context.vault)
     return dispatcher
-
-
-OPERATIONS: Final[Mapping[str, Mapping[str, Handler]]] = {
-    "ecs": ECS_OPERATIONS,
-    "homeport": HOMEPORT_OPERATIONS,
-    "iam": IAM_OPERATIONS,
-    "sts": STS_OPERATIONS,
-}
-"""Every operation that is built."""
-ASKS: Final[dict[str, Asks]] = {
-    "ecs": ecs_permission.asks,
-    "homeport": homeport_permission.asks,
-    "iam": iam_permission.asks,
-    "sts": sts_permission.asks,
-}
-"""What the operations of each service need."""
 
 
 class Door(NamedTuple):

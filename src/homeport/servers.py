@@ -293,6 +293,22 @@ class Fellowship:
             answer.append(entry)
         return _ENTRIES_ASKED.encode([(entry.revision, entry.payload, entry.hash) for entry in (reversed(answer) if newest else answer)])
 
+    # -- the audit logs --------------------------------------------------------------------------------------------------
+
+    async def others(self) -> dict[str, str]:
+        """Name → address of the other servers that live. Raises EtcdUnavailableError."""
+        return {server.name: server.address for server in await self._members.all() if server.name != self._me.name}
+
+    async def ask(self, address: str, path: str, body: bytes) -> bytes | None:
+        """What another server answers; None when it does not, in time."""
+        end = self._clock.monotonic() + ENTRIES_SECONDS
+        try:
+            headers = self._signed(address, path, body)
+            status, _, answer = await self.forwarder.post(address, path, headers=headers, body=body, give_up=lambda: self._clock.monotonic() >= end)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return None
+        return answer if status == 200 else None
+
     # -- who there is ----------------------------------------------------------------------------------------------------
 
     async def _tell_servers(self, body: bytes) -> bytes:

@@ -34,6 +34,8 @@ from homeport.api.call import Context
 from homeport.api.permission import Guard
 from homeport.api.protocol import model
 from homeport.api.server import SERVICES, Application
+from homeport.api.services import ASKS
+from homeport.api.services import OPERATIONS as BUILT
 from homeport.api.signature import AccessKeys, Verifier
 from homeport.config import Settings
 from homeport.forecast import Fork
@@ -50,8 +52,7 @@ from homeport.model.iam.role import InstanceProfile, Role
 from homeport.model.iam.session_key import SessionKey
 from homeport.model.iam.user import User
 from homeport.placement.index import PlacementIndex
-from homeport.server import ASKS, controllers_of
-from homeport.server import OPERATIONS as BUILT
+from homeport.server import controllers_of
 from homeport.store.memory import MemoryBackend
 from homeport.store.store import Store
 from homeport.store.tables import (

@@ -9,15 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from homeport.api.ecs.operations import OPERATIONS as ECS
-from homeport.api.iam.operations import OPERATIONS as IAM
 from homeport.api.protocol import model
-from homeport.api.sts.operations import OPERATIONS as STS
+from homeport.api.services import OPERATIONS as BUILT
 from homeport.cli.arguments import parse
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/compliance.md").read_text()
-BUILT = {"ecs": ECS, "iam": IAM, "sts": STS}
 ROWS = [
     [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
     for line in PAGE.splitlines()

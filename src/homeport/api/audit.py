@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from homeport.api.cloudtrail.journal import READS
 from homeport.api.permission import Origin, Ruling
 from homeport.api.protocol import public
 from homeport.audit.log import Audit
@@ -21,25 +22,9 @@ from homeport.model import arn
 
 if TYPE_CHECKING:
     from homeport.api.exchange import Exchange
+    from homeport.api.permission import Guard
     from homeport.api.signature import Principal, Verifier
 
-READS: Final = (
-    "Describe",
-    "List",
-    "Get",
-    "Lookup",
-    "Discover",
-    "Simulate",
-    "Predict",
-    "Explain",
-    "Assume",
-    "Decode",
-    "Check",
-    "Generate",
-    "Poll",
-    "Search",
-)
-"""What the names of operations that change nothing begin with. CloudTrail calls AssumeRole a read as well."""
 CREDENTIALS: Final = frozenset(
     (
         "AssumeRole",
@@ -64,9 +49,10 @@ _FREE: Final = Decision(allowed=True, by="root")
 class Recorder:
     """Makes records of calls."""
 
-    def __init__(self, audit: Audit, verifier: Verifier) -> None:
+    def __init__(self, audit: Audit, verifier: Verifier, guard: Guard | None) -> None:
         self.audit = audit
         self._verifier = verifier
+        self._guard = guard
 
     def note(self, exchange: Exchange, origin: Origin) -> Awaitable[None] | None:
         """Record how a call ended. What this gives must be waited for before the answer leaves."""
@@ -151,6 +137,8 @@ class Recorder:
             return {"access_key_id": access_key_id, "account": self._verifier.account_of(access_key_id)}
         members: dict[str, Any] = {"account": principal.account, "principal": principal.arn, "access_key_id": principal.access_key_id}
         session = principal.session
+        if self._guard is not None and (found := self._guard.user_id(principal.arn)):
+            members["principal_id"] = found
         if session is not None:
             members["session"] = SessionFacts(session.source_arn, session.source_id, float(session.issued_at), session.source_identity)
         return members

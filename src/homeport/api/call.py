@@ -6,7 +6,7 @@ Owns: `Context`, `Call`, `Handler`, and what a handler sees of a fork. Never kno
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -67,6 +67,22 @@ class Fork(Protocol):
         ...
 
 
+class Others(Protocol):
+    """The audit logs of the other servers."""
+
+    async def names(self) -> list[str]:
+        """Who they are, those that should answer. Raises HomeportError."""
+        ...
+
+    async def ask(self, question: bytes) -> list[tuple[str, bytes | None]]:
+        """(name, answer) of each; None from one that did not answer. Raises HomeportError."""
+        ...
+
+    async def ask_each(self, questions: Mapping[str, bytes]) -> list[tuple[str, bytes | None]]:
+        """The same, with a question for each."""
+        ...
+
+
 class ForkMaker(Protocol):
     """Makes a copy that holds `records`."""
 
@@ -102,6 +118,8 @@ class Context:
     """Where every call is recorded; None: nowhere."""
     vault: Secrets = dataclasses.field(default_factory=InClear)
     """Seals what is secret before it is stored. A server has a `Vault`; only tests of other things do without."""
+    others: Others | None = None
+    """The other servers and their logs; None for a server that is alone."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,12 @@ Of {total} operations {supported} are supported, {partial} partial and {refused}
 | operation | state | note |
 | --- | --- | --- |
 """
+_LOOKUP: Final = """
+LookupEvents tells management events of the caller's account, refusals of known principals and keys among them, as far back as the audit log and
+the journal are kept, not 90 days. There are no Insights events, so that category is always empty. A page may have fewer events than asked for, or
+none, and a token all the same. With several servers the member `NotCovered` (ours) names those whose logs could not be asked; their changes come
+from the journal. ListPublicKeys tells the Ed25519 keys of checkpoints, not the RSA keys of digest files.
+"""
 
 
 def compatibility_table(operations: Collection[str], notes: Mapping[str, str]) -> str:
@@ -47,7 +53,7 @@ def compatibility_table(operations: Collection[str], notes: Mapping[str, str]) -
 
 
 def others(title: str, service: str, operations: Collection[str]) -> str:
-    """The section of a service of which Homeport has a part: its operations by name; what is not listed answers InvalidAction.
+    """The section of a service of which Homeport has a part: its operations by name, and how what is not listed is refused.
 
     Raises KeyError for a handler of an operation that the model does not have.
     """
@@ -57,17 +63,26 @@ def others(title: str, service: str, operations: Collection[str]) -> str:
     names = ", ".join(sorted(operations))
     missing = ", ".join(sorted(modelled.keys() - set(operations)))
     count = f"{len(operations)} of {len(modelled)} operations"
-    refused = f'\nNot built, so that they answer `InvalidAction` with "is not built yet": {missing}.\n' if missing else ""
-    return f"\n## {title}\n\n{count}, in the query protocol: {names}.\n{refused}"
+    query = model.load(service).protocol == "query"
+    how, code = ("the query protocol", "InvalidAction") if query else ("AWS JSON 1.1", "UnsupportedOperationException")
+    refused = f'\nNot built, so that they answer `{code}` with "is not built yet": {missing}.\n' if missing else ""
+    return f"\n## {title}\n\n{count}, in {how}: {names}.\n{refused}"
 
 
 def whole_page() -> str:
     """The page, from the handlers that there are."""
+    from homeport.api.cloudtrail.operations import OPERATIONS as CLOUDTRAIL
     from homeport.api.ecs.operations import NOTES, OPERATIONS
     from homeport.api.iam.operations import OPERATIONS as IAM
     from homeport.api.sts.operations import OPERATIONS as STS
 
-    return compatibility_table(OPERATIONS, NOTES) + others("IAM", "iam", IAM) + others("STS", "sts", STS)
+    return (
+        compatibility_table(OPERATIONS, NOTES)
+        + others("IAM", "iam", IAM)
+        + others("STS", "sts", STS)
+        + others("CloudTrail", "cloudtrail", CLOUDTRAIL)
+        + _LOOKUP
+    )
 
 
 def main() -> None:

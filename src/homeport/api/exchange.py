@@ -1,12 +1,12 @@
 """One request on its way through the front door.
 
-Owns: `Exchange`, what its steps leave in it, and where a request comes from. Never decides anything.
+Owns: `Exchange`, what its steps leave in it, `Elsewhere`, and where a request comes from. Never decides anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from homeport.api.call import Handler
 from homeport.api.permission import Origin, Ruling
@@ -82,6 +82,18 @@ class Exchange:
         """What ended the chain."""
         self.ruling: Ruling | None = None
         """What allowed the call, where policies were asked."""
+
+
+class Elsewhere(Protocol):
+    """Runs a call here or on the leader; `api/forward.py` has the one that there is."""
+
+    async def run(self, exchange: Exchange, attempt: Callable[[], Awaitable[Any]], *, repeatable: bool) -> Any:
+        """What `attempt` answers, or `Relayed`."""
+        ...
+
+    def origin(self, exchange: Exchange) -> tuple[str, bool] | None:
+        """(address, over TLS) of the client whose call another server sent here; None for a call that came by itself."""
+        ...
 
 
 def came_from(scope: Scope, headers: Mapping[bytes, bytes], now: float) -> Origin:

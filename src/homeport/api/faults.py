@@ -25,6 +25,7 @@ from homeport.errors import (
     TransactionTooLargeError,
     UnknownOperationError,
     UnsupportedFeatureError,
+    UnsupportedOperationError,
 )
 
 _STATUS: Final[Mapping[str, int]] = {
@@ -82,4 +83,6 @@ def not_built(operation: Operation) -> ApiError:
     message = f"{operation.name} is not built yet."
     if operation.model.protocol == "query":
         return UnknownOperationError(message)
+    if UnsupportedOperationError.code in operation.errors:
+        return UnsupportedOperationError(message)
     return UnsupportedFeatureError(message) if UnsupportedFeatureError.code in operation.errors else ClientError(message)

@@ -141,6 +141,11 @@ class Guard:
         """Whether the caller is its account's root."""
         return principal_arn == arn.root_arn(account)
 
+    def user_id(self, principal_arn: str) -> str:
+        """The unique id of a user, "" for who is none."""
+        user = self._authority.user(principal_arn)
+        return user.id if user is not None else ""
+
     async def check(self, call: Call, request: Any, *, service: str, origin: Origin) -> Ruling | None:
         """What allowed it, if the caller of `call` may do what `request` wants. Raises AccessDeniedError with the reason."""
         asks = self._asks.get(service, _of_service(service))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
@@ -16,8 +16,9 @@ from homeport import log
 from homeport.api import faults, origin, trusted
 from homeport.api.audit import Opening, Recorder
 from homeport.api.call import Call, Context, Handler
+from homeport.api.cloudtrail import input as cloudtrail_input
 from homeport.api.connection import SERVER_CERTIFICATE, BoundedHttp
-from homeport.api.exchange import FORWARDED, Disconnected, Exchange, Message, Receive, Relayed, Route, Scope, Send, came_from
+from homeport.api.exchange import FORWARDED, Disconnected, Elsewhere, Exchange, Message, Receive, Relayed, Route, Scope, Send, came_from
 from homeport.api.invocation import REPEATABLE, Invocation, invocation_of
 from homeport.api.permission import Guard, Origin, Ruling
 from homeport.api.protocol import json, model, query
@@ -28,7 +29,9 @@ from homeport.api.throttle import Throttle
 from homeport.audit.log import SERVE
 from homeport.errors import (
     AccessDeniedError,
+    ApiError,
     HomeportError,
+    InvalidParameterError,
     RequestTooLargeError,
     SerializationError,
     ThrottlingError,
@@ -40,7 +43,7 @@ from homeport.model import arn
 
 AsgiHandler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-SERVICES: Final = ("ecs", "homeport", "iam", "sts")
+SERVICES: Final = ("ecs", "homeport", "iam", "sts", "cloudtrail")
 """The models whose operations this front door has. A request says by target, or by action and version, which it means, and is signed for it."""
 UNSIGNED: Final = frozenset({("homeport", "Join"), ("homeport", "RenewInstanceCredentials")})
 """Operations, by signing name, whose handlers find out themselves who asks: by a token, or a proof in the request."""
@@ -48,6 +51,8 @@ NOBODY: Final = Principal("", "")
 """The principal of such a call."""
 CA_PATH: Final = "/ca.pem"
 """Where anybody may ask whom to trust here."""
+REWORDED: Final[Mapping[str, Callable[[InvalidParameterError], ApiError]]] = {"cloudtrail": cloudtrail_input.reworded}
+"""Services, by signing name, that have codes of their own for what violates the model."""
 REQUEST_ID: Final = "homeport.request_id"
 """Key under which a websocket's scope holds the id of the handshake's request."""
 
@@ -74,18 +79,6 @@ _log = log.logger("api")
 
 SERVERS_PATH: Final = "/homeport/servers"
 """Where the command line asks who there is. Every other path between servers takes, over TLS, a server's certificate as well."""
-
-
-class Elsewhere(Protocol):
-    """Runs a call here or on the leader; `api/forward.py` has the one that there is."""
-
-    async def run(self, exchange: Exchange, attempt: Callable[[], Awaitable[Any]], *, repeatable: bool) -> Any:
-        """What `attempt` answers, or `Relayed`."""
-        ...
-
-    def origin(self, exchange: Exchange) -> tuple[str, bool] | None:
-        """(address, over TLS) of the client whose call another server sent here; None for a call that came by itself."""
-        ...
 
 
 Internal = Callable[[bytes], Awaitable[bytes]]
@@ -134,7 +127,8 @@ class Application:
                 if modelled.protocol == "query":
                     self.actions[name, modelled.version] = found
                 else:
-                    self.routes[f"{modelled.target_prefix}.{name}".encode()] = found
+                    for prefix in {modelled.target_prefix, modelled.target_prefix.rpartition(".")[2]}:  # some SDKs leave the package of Java out
+                        self.routes[f"{prefix}.{name}".encode()] = found
         self._websockets = websockets
         self._request_log = request_log
         self.elsewhere = elsewhere
@@ -146,7 +140,7 @@ class Application:
         # Unique because of the random half, cheap because of the counted one.
         self._request_id_prefix = context.audit.life if context.audit is not None else context.ids.uuid()[:24]
         self._requests = 0
-        self._recorder = Recorder(context.audit, verifier) if context.audit is not None else None
+        self._recorder = Recorder(context.audit, verifier, guard) if context.audit is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
@@ -408,7 +402,11 @@ def decode(application: Application, exchange: Exchange) -> None:
     if exchange.route is None:
         raise SerializationError("no operation")
     operation = exchange.route.operation
-    exchange.request = json.decode(operation, exchange.body) if exchange.form is None else query.decode(operation, exchange.form)
+    try:
+        exchange.request = json.decode(operation, exchange.body) if exchange.form is None else query.decode(operation, exchange.form)
+    except InvalidParameterError as error:
+        reword = REWORDED.get(operation.model.signing_name)
+        raise reword(error) if reword is not None else error from None
 
 
 def identify(application: Application, exchange: Exchange) -> Awaitable[None] | None:

@@ -49,6 +49,11 @@ class Audit(Protocol):
     """What the ids of all requests of this server's life begin with."""
 
     @property
+    def directory(self) -> Path | None:
+        """Where the log lies, for those that read it; None for one that cannot be read back."""
+        ...
+
+    @property
     def admits(self) -> bool:
         """Whether there is room for another call's record."""
         ...
@@ -76,6 +81,7 @@ class MemoryAudit:
         self._hash = NO_HASH
 
     admits = True
+    directory: Path | None = None
 
     async def room(self) -> None:
         """There is always some."""

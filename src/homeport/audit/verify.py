@@ -17,6 +17,7 @@ from homeport.audit import checkpoint
 from homeport.audit.checkpoint import Checkpoint, check
 from homeport.audit.record import BROKEN, LOST, MENDED, NO_HASH, PRUNED, SEGMENT, Record, decode, digest
 from homeport.audit.segments import Segment, segments
+from homeport.log import instant
 
 
 class Flaw(NamedTuple):
@@ -146,6 +147,10 @@ def verify(directory: Path, key: Ed25519PublicKey, held: Sequence[Checkpoint] = 
         flaws.append(
             Flaw(walk.number + 1, checkpoint.FILE, f"records {walk.number + 1} to {newest.number} are missing at the end: a checkpoint signed them")
         )
+    for item in good:
+        if item.went_back:
+            told = f"at {instant(item.instant)} the journal was not the one that had been signed: it was restored from a backup, or replaced"
+            walk.notices.append(told)
     return Verdict(walk.records, walk.first, walk.number, walk.hash, tuple(good), tuple(flaws), tuple(walk.notices))
 
 

@@ -9,6 +9,7 @@ import argparse
 import os
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -372,6 +373,7 @@ def _audit(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     told = {
         "verify": "walk every chain and check every signature; name the first edit, loss or reorder",
+        "export": "every call in AWS CloudTrail's record format: JSON lines, or files with --cloudtrail",
         "key": "the public keys that checkpoints are signed with, to be kept elsewhere",
         "checkpoint": "the newest checkpoint of each log, to be kept elsewhere",
     }
@@ -383,6 +385,19 @@ def _audit(parser: argparse.ArgumentParser) -> None:
             action.add_argument("--key", type=_path, metavar="FILE", help="a public key that was kept elsewhere; default: the one beside the log")
             action.add_argument("--checkpoint", type=_path, metavar="FILE", help="checkpoints that were kept elsewhere, a line each")
             action.add_argument("--json", action="store_true", help="the verdicts as JSON")
+
+        if name == "export":
+            action.add_argument("--cloudtrail", type=_path, metavar="TO", help='files with {"Records": [...]} in this directory')
+            action.add_argument("--account", type=_account_id, metavar="ID", help="only the calls of this account")
+            action.add_argument("--since", type=_instant, default=0.0, metavar="INSTANT", help="2026-11-24T08:00:00Z")
+            action.add_argument("--until", type=_instant, default=2.0**53, metavar="INSTANT")
+
+
+def _instant(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise argparse.ArgumentTypeError("an instant looks like 2026-11-24T08:00:00Z") from None
 
 
 def _path(text: str) -> Path:

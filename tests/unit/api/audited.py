@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import hashlib
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,19 +15,12 @@ from tests.unit.api.ecs.caller import ACCOUNT, REGION, ROOT, Ecs
 
 from homeport.api.authority import Authority
 from homeport.api.call import Context
-from homeport.api.ecs import permission as ecs_permission
-from homeport.api.ecs.operations import OPERATIONS as ECS
-from homeport.api.homeport import permission as homeport_permission
-from homeport.api.homeport.operations import OPERATIONS as OURS
-from homeport.api.iam import permission as iam_permission
-from homeport.api.iam.operations import OPERATIONS as IAM
 from homeport.api.permission import Guard
 from homeport.api.protocol import model
 from homeport.api.server import Application
+from homeport.api.services import ASKS, OPERATIONS
 from homeport.api.signature import AccessKeys, Verifier
-from homeport.api.sts import permission as sts_permission
-from homeport.api.sts.operations import OPERATIONS as STS
-from homeport.audit.log import MemoryAudit
+from homeport.audit.log import AuditLog, MemoryAudit
 from homeport.audit.record import Record, encode
 from homeport.config import Settings
 from homeport.iam import sigv4
@@ -47,8 +43,8 @@ LIFE = "01234567-89ab-4cde-8f01-"
 class Door:
     """The door, and a client of it. `secrets`: what the client signs with."""
 
-    def __init__(self, store: Store, keys: AccessKeys, authority: Authority, clock: VirtualClock, settings: Settings) -> None:
-        self.audit = MemoryAudit(clock, LIFE)
+    def __init__(self, store: Store, keys: AccessKeys, authority: Authority, clock: VirtualClock, settings: Settings, audit: Any = None) -> None:
+        self.audit = audit or MemoryAudit(clock, LIFE)
         self.context = Context(
             store=store,
             placement=PlacementIndex(),
@@ -61,19 +57,32 @@ class Door:
             management=ACCOUNT,
             audit=self.audit,
         )
-        asks = {"ecs": ecs_permission.asks, "homeport": homeport_permission.asks, "iam": iam_permission.asks, "sts": sts_permission.asks}
         self.verifier = Verifier(keys, clock=clock, settings=settings, region=REGION)
         self.websockets: dict[str, Any] = {}
         self.application = Application(
             self.context,
-            {"ecs": ECS, "homeport": OURS, "iam": IAM, "sts": STS},
+            OPERATIONS,
             verifier=self.verifier,
-            guard=Guard(authority, asks),
+            guard=Guard(authority, ASKS),
             websockets=self.websockets,
             internal={"/homeport/echo": self.echo},
         )
         self.ecs = Ecs(self.context)
         self.token = ""
+        self._authority = authority
+
+    def again(self, audit: Any, *, others: Any = None) -> Door:
+        """Another door on the same state, with this log, beside these servers."""
+        made = copy.copy(self)
+        made.audit = audit
+        made.context = dataclasses.replace(self.context, audit=audit, others=others)
+        guard = Guard(self._authority, ASKS)
+        made.application = Application(made.context, OPERATIONS, verifier=self.verifier, guard=guard, websockets={})
+        return made
+
+    async def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        await self.context.clock.advance(seconds)
 
     @property
     def records(self) -> list[Record]:
@@ -159,11 +168,15 @@ def member(xml: str, name: str) -> str:
     return found[1]
 
 
-async def opened(settings: Settings | None = None) -> Door:
-    """A door on a store in memory, with a root and a user bob without policies."""
+async def opened(settings: Settings | None = None, *, directory: Path | None = None) -> Door:
+    """A door on a store in memory, with a root and a user bob without policies. With a `directory` the log is there, on the disk."""
     clock, keys, authority = VirtualClock(), AccessKeys(), Authority()
     store = await Store.open(MemoryBackend(), tables=TABLES, clock=clock, derived=(keys, authority))
-    door = Door(store, keys, authority, clock, settings or Settings())
+    settings = settings or Settings()
+    log = AuditLog(directory, clock=clock, settings=settings, life=LIFE, facts={"server": "server"}) if directory is not None else None
+    if log is not None:
+        log.open()
+    door = Door(store, keys, authority, clock, settings, log)
     await door.ecs.put(
         (ACCESS_KEYS, AccessKey(id=ROOT_KEY, secret="secret", account=ACCOUNT, principal_arn=ROOT, created_at=1.0)),
         (ACCESS_KEYS, AccessKey(id=BOB_KEY, secret="secret", account=ACCOUNT, principal_arn=BOB, created_at=1.0)),

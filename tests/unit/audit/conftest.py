@@ -51,7 +51,7 @@ class Desk:
 
     async def open(self, **settings: Any) -> End:
         self.settings = Settings(**settings)
-        facts = {"server": "server", "installation": "0123456789abcdef"}
+        facts = {"server": "server", "installation": "0123456789abcdef", "region": "us-east-1"}
         self.log = AuditLog(self.directory, clock=self.clock, settings=self.settings, life=LIFE, facts=facts)
         end = self.log.open()
         signer = Signer.open(self.data_dir, self.directory)

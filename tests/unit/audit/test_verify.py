@@ -156,6 +156,7 @@ async def test_a_journal_that_went_back_is_signed_as_such(whole):
     await whole.close()
     signed = whole.verdict().checkpoints
     assert [item.went_back for item in signed] == [False, False, True]
+    assert any("restored from a backup" in notice for notice in whole.verdict().notices)
     whole.journal.go_on("bb" * 32)
     await whole.open()
     await whole.close()
