@@ -15,6 +15,7 @@ import msgspec
 from homeport import log
 from homeport.api import faults, origin, trusted
 from homeport.api.audit import Opening, Recorder
+from homeport.api.body import read_body
 from homeport.api.call import Call, Context, Handler
 from homeport.api.cloudtrail import input as cloudtrail_input
 from homeport.api.connection import SERVER_CERTIFICATE, BoundedHttp
@@ -32,7 +33,6 @@ from homeport.errors import (
     ApiError,
     HomeportError,
     InvalidParameterError,
-    RequestTooLargeError,
     SerializationError,
     ThrottlingError,
     UnknownOperationError,
@@ -293,33 +293,6 @@ def make_room(application: Application, exchange: Exchange) -> Awaitable[None] |
     return None if audit is None or audit.admits else audit.room()
 
 
-async def read_body(application: Application, exchange: Exchange) -> None:
-    """The whole body, of which no more than the limit is ever held."""
-    limit = application.context.settings.body_bytes_max
-    declared = exchange.headers.get(b"content-length", b"0")
-    if declared.isdigit() and int(declared[:20]) > limit:
-        raise _too_large(limit)
-    message = await exchange.receive()
-    if message["type"] != "http.request":
-        raise Disconnected
-    body = message.get("body", b"")
-    if message.get("more_body"):
-        pieces = [body]
-        size = len(body)
-        while message.get("more_body"):
-            message = await exchange.receive()
-            if message["type"] != "http.request":
-                raise Disconnected
-            pieces.append(message.get("body", b""))
-            size += len(pieces[-1])
-            if size > limit:
-                raise _too_large(limit)
-        body = b"".join(pieces)
-    if len(body) > limit:
-        raise _too_large(limit)
-    exchange.body = body
-
-
 def require_server(scope: Scope) -> None:
     """Return if a server of the installation is at the other end, as far as TLS can show it. Raises AccessDeniedError.
 
@@ -516,7 +489,3 @@ STEPS: Final[tuple[Callable[[Application, Exchange], Awaitable[None] | None], ..
     encode,
 )
 """The chain that every call passes, in order. An error of any step ends it, and becomes the answer."""
-
-
-def _too_large(limit: int) -> RequestTooLargeError:
-    return RequestTooLargeError(f"Request must be no larger than {limit} bytes.")
