@@ -97,11 +97,11 @@ class DockerSocket:
         if status not in (204, 404, 409):
             raise DockerError(f"container {container_id[:12]} cannot be removed: {_message(data)}")
 
-    def task_volumes(self, labels: Mapping[str, str]) -> list[str]:
-        """Names of the volumes that were made for one task each and have all of `labels`. Volumes that outlive their tasks are none of them."""
+    def task_volumes(self, labels: Mapping[str, str]) -> dict[str, str]:
+        """Volumes that were made for one task each and have all of `labels`: name → the task's ARN. None of them outlives its task by intent."""
         filters = json.dumps({"label": [TASK_LABEL, *(f"{name}={value}" for name, value in labels.items())]})
         found = self._json("GET", f"/volumes?{urlencode({'filters': filters})}")["Volumes"] or []
-        return [volume["Name"] for volume in found]
+        return {volume["Name"]: volume["Labels"][TASK_LABEL] for volume in found}
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume; one that is gone is no error."""

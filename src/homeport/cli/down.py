@@ -6,7 +6,7 @@ Owns: the order. Never ends a process that is not a program of this installation
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -85,17 +85,15 @@ def _away(api: Api, cluster: str) -> list[str]:
 def _remove_containers(directory: DataDirectory, terminal: Terminal, environ: Mapping[str, str]) -> None:
     """Stop and remove what is left of this installation's containers on this machine, and the volumes that were made for their tasks.
 
-    A directory that has an agent alone has only that one's: the others here may be of another account.
+    Other accounts' agents may be here too, each with a directory of its own; what is theirs is left alone.
     """
     installation_id = directory.installation_id()
     if installation_id is None:
         return
-    ours = {INSTALLATION_LABEL: installation_id}
-    if directory.credentials() is None and (agent := directory.agent_id()):
-        ours[AGENT_LABEL] = agent
     docker = DockerSocket(environ.get("DOCKER_HOST") or DEFAULT_HOST)
+    ours = {INSTALLATION_LABEL: installation_id}
     try:
-        found = docker.containers(ours)
+        found = mine(directory, docker.containers(ours))
     except OSError:
         terminal.say("Docker does not answer, so no container was removed")
         return
@@ -107,15 +105,27 @@ def _remove_containers(directory: DataDirectory, terminal: Terminal, environ: Ma
 
     with ThreadPoolExecutor(STOPS_AT_ONCE_MAX) as pool:
         list(pool.map(clear, found))
-    for volume in _volumes(docker, ours, {container["Labels"].get(TASK_LABEL, "") for container in found}):
-        docker.remove_volume(volume)
+    tasks, account = {container["Labels"].get(TASK_LABEL) for container in found}, _account(directory)
+    for volume, task in docker.task_volumes(ours).items():
+        if task in tasks or (account and _account_of(task) == account):
+            docker.remove_volume(volume)
     if found:
         terminal.say(f"removed {len(found)} containers")
 
 
-def _volumes(docker: DockerSocket, ours: Mapping[str, str], tasks: set[str]) -> list[str]:
-    """Volumes of the installation's tasks; of one agent's only those of its `tasks`, since volumes have no agent's label."""
-    every = {INSTALLATION_LABEL: ours[INSTALLATION_LABEL]}
-    if AGENT_LABEL not in ours:
-        return docker.task_volumes(every)
-    return [volume for task in tasks if task for volume in docker.task_volumes({**every, TASK_LABEL: task})]
+def mine(directory: DataDirectory, containers: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of `containers` of one installation that are this directory's: its account's where a server is, else those that its agent made."""
+    if account := _account(directory):
+        return [container for container in containers if _account_of(container["Labels"].get(TASK_LABEL, "")) == account]
+    agent = directory.agent_id()  # "" when none ran here that tells it
+    return [container for container in containers if not agent or container["Labels"].get(AGENT_LABEL) == agent]
+
+
+def _account(directory: DataDirectory) -> str:
+    """The account whose root key the server left in `directory`; "" where no server is."""
+    credentials = directory.credentials()
+    return credentials.account_id if credentials is not None else ""
+
+
+def _account_of(task_arn: str) -> str:
+    return "".join(task_arn.split(":")[4:5])
