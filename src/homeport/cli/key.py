@@ -20,6 +20,9 @@ from homeport.cli.installation import DataDirectory
 from homeport.cli.terminal import CommandError, Terminal, table
 from homeport.ids import Ids
 
+WRAP_SECONDS_MAX: Final = 30.0
+"""How long to go on asking; a new leader is there within seconds."""
+POLL_SECONDS: Final = 0.2
 PATIENCE_SECONDS: Final = 120.0
 """A command that tells root keys may take 30 s; wrapping takes some milliseconds a key."""
 
@@ -111,10 +114,11 @@ def rotate(desks: Desks, terminal: Terminal) -> int:
             raise CommandError(
                 f"{each['server']} does not have root key {newest} as its first yet: bring {each['source']} up to date there, then run this again"
             )
-    desks.ask("wrap")
-    told = desks.ask("wrap")  # once more: another server may have led meanwhile, or a key been made
-    if left := _in_use(told) - {newest}:
-        raise CommandError(f"something is wrapped with root key {' and '.join(sorted(left))} still; run this again")
+    deadline = terminal.deadline(WRAP_SECONDS_MAX)
+    while left := _in_use(told := desks.ask("wrap")) - {newest}:  # while nobody leads, nobody wraps data keys
+        if terminal.is_past(deadline):
+            raise CommandError(f"something is wrapped with root key {' and '.join(sorted(left))} still; run this again")
+        terminal.pause(POLL_SECONDS)
     count = sum(told[0]["dataKeys"].values())
     terminal.say(f"root key {newest} wraps all {count} data keys; the one before opens backups of before: `homeport key forget` removes it")
     return 0
