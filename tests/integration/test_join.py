@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from integration.installation import ACCOUNT, Installation
 
@@ -113,9 +114,9 @@ async def test_an_agent_renews_its_credentials_under_a_running_task_and_after_a_
     assert (await site.identity())["containerInstanceArn"] == instance["containerInstanceArn"]
 
 
-async def test_a_revoked_host_is_disconnected_stays_so_and_its_tasks_run_on(site):
+async def test_a_revoked_host_is_disconnected_stays_so_and_its_tasks_run_on(site, caplog):
     await site.join()
-    await site.start_agent()
+    await site.start_agent(backoff_base_seconds=0.05, backoff_max_seconds=0.1)
     task = await site.installation.run_task()
     running = await site.installation.reaches(task, "RUNNING")
     await site.own("RevokeInstanceIdentity", identityId=site.host().identity)
@@ -126,6 +127,8 @@ async def test_a_revoked_host_is_disconnected_stays_so_and_its_tasks_run_on(site
     await site.installation.eventually(away)
     await asyncio.sleep(1.0)
     assert await away()
+    tried = [record for record in caplog.records if record.getMessage().startswith("the control connection: AccessDenied")]
+    assert len(tried) <= 2, "it does not go on knocking"
     assert running["containers"][0]["runtimeId"] in site.installation.runtime.containers
     await site.installation.stop_agent()
     # It joins again as the instance that it was, whose task is still its own.
@@ -134,6 +137,14 @@ async def test_a_revoked_host_is_disconnected_stays_so_and_its_tasks_run_on(site
     await site.start_agent()
     assert [each["containerInstanceArn"] for each in await site.installation.instances()] == [instance["containerInstanceArn"]]
     assert (await site.installation.task(task))["lastStatus"] == "RUNNING"
+
+
+async def test_credentials_that_the_installation_does_not_know_are_replaced_at_once(site):
+    """As after the installation's session keys were replaced, or an older state was restored."""
+    host = await site.join()
+    host_file.write(site.directory.host, msgspec.structs.replace(host, session_token=host.session_token.replace("A", "B"), expires_at=2e9))
+    await site.start_agent()
+    assert site.host().access_key_id != host.access_key_id
 
 
 async def test_a_machine_that_joins_anew_is_another_instance_and_takes_up_nothing_of_the_old_one(site):

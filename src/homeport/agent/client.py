@@ -138,11 +138,10 @@ class EcsClient:
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Call `operation` and return its answer.
 
-        Credentials of a host that have ended are renewed first. Raises CallFailedError for an error of the API and UnreachableError when there was
+        Credentials of a host that have ended are renewed. Raises CallFailedError for an error of the API and UnreachableError when there was
         no answer.
         """
         body = msgspec.json.encode(request)
-        await self._freshen()
         try:
             return await self._post(operation, TARGET_PREFIX, body)
         except CallFailedError as error:
@@ -175,10 +174,6 @@ class EcsClient:
             except OSError:
                 _log.exception("the new credentials are used, but could not be kept")
 
-    async def _freshen(self) -> None:
-        if self.credentials is not None and self.credentials.expired:
-            await self.renew()
-
     async def _post(self, operation: str, prefix: str, body: bytes, *, signed: bool = True) -> dict[str, Any]:
         headers = {"Content-Type": CONTENT_TYPE, "X-Amz-Target": prefix + operation, "User-Agent": USER_AGENT}
         endpoint = self.endpoint
@@ -206,7 +201,6 @@ class EcsClient:
         url = f"{endpoint.rstrip('/')}/ws?{urlencode(query)}"
         if self.endpoint.startswith("https:") and not endpoint.startswith(("https:", "wss:")):
             raise UnreachableError(f"{endpoint}: the control plane speaks TLS, and this connection would not")
-        await self._freshen()
         headers = self._signed("GET", url, {}, sigv4.EMPTY_BODY_SHA256)
         try:
             address = URL(url, encoded=True)  # as signed: nothing may write it in another form

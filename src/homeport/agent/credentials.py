@@ -51,11 +51,6 @@ class Credentials:
         """Whether they are a host's."""
         return self.host is not None
 
-    @property
-    def expired(self) -> bool:
-        """Whether they have ended by this machine's clock."""
-        return self.host is not None and self._clock.now() >= self.host.expires_at
-
     def due_seconds(self) -> float:
         """Until new ones are due."""
         if self.host is None:

@@ -67,13 +67,12 @@ def settings(path: Path, **more: Any) -> AgentSettings:
 
 async def test_they_are_due_after_two_thirds_of_their_time_and_survive_a_restart(path, clock):
     credentials = Credentials(settings(path), clock)
-    assert (credentials.keys.access_key_id, credentials.token, credentials.renewable, credentials.expired) == ("ASIA1", "t1", True, False)
+    assert (credentials.keys.access_key_id, credentials.token, credentials.renewable) == ("ASIA1", "t1", True)
     assert credentials.due_seconds() == pytest.approx(40)
     await clock.advance(61)
-    assert credentials.expired
     assert credentials.due_seconds() < 0
     await credentials.take(answer(clock))
-    assert not credentials.expired
+    assert credentials.due_seconds() == pytest.approx(40)
     again = Credentials(settings(path), clock)
     assert (again.keys.secret_access_key, again.token) == ("s2", "t2")
     assert again.host is not None
@@ -116,7 +115,7 @@ async def test_what_is_no_host(path, clock):
 async def test_given_keys_are_never_due(clock):
     given = AgentSettings(endpoint="http://127.0.0.1:1", region="us-east-1", access_key_id="a", secret_access_key="b")
     credentials = Credentials(given, clock)
-    assert (credentials.renewable, credentials.expired, credentials.due_seconds()) == (False, False, float("inf"))
+    assert (credentials.renewable, credentials.due_seconds()) == (False, float("inf"))
 
 
 class Plane:

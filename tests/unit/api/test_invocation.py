@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from homeport.api.ecs.operations import OPERATIONS
-from homeport.api.invocation import ANSWER_BYTES_MAX, HEADER_BYTES_MAX, Invocation
+from homeport.api.invocation import ANSWER_BYTES_MAX, HEADER, HEADER_BYTES_MAX, Invocation, invocation_of
+from homeport.api.signature import Principal
 from homeport.model.ecs.cluster import Cluster
 from homeport.store.tables import CLUSTERS, EFFECTS, TASK_DEFINITIONS
 
@@ -92,3 +93,12 @@ async def test_a_long_answer_is_not_kept(door):
     for _ in range(2):
         await store.update(Invocation("call").once(lambda tx: "x" * ANSWER_BYTES_MAX), cause="t")  # noqa: ARG005
     assert await count(door, EFFECTS) == 0
+
+
+def test_what_must_not_be_kept_has_no_name():
+    """The answer to a new join token is a secret, which an earlier try's token would not fit."""
+    caller = Principal("123456789012", "arn:aws:iam::123456789012:root", "AKID")
+    headers = {HEADER: ID}
+    assert invocation_of("CreateCluster", caller, headers, b"{}")
+    for operation in ("CreateJoinToken", "Join", "RenewInstanceCredentials"):
+        assert invocation_of(operation, caller, headers, b"{}") == ""

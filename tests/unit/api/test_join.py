@@ -204,6 +204,10 @@ async def host(site):
     return made
 
 
+def key_of(arn: str) -> str:
+    return f"{ACCOUNT}/default/{arn[-32:]}"
+
+
 async def refused(code: str, call: Any) -> str:
     with pytest.raises(CallError) as raised:
         await call
@@ -315,7 +319,8 @@ async def test_credentials_end_and_are_renewed_by_the_hosts_key_long_after(site,
 
 
 async def test_a_host_is_one_instance_whatever_it_says(site, host):
-    assert await host.register() == host.arn
+    arn = host.arn
+    assert await host.register() == arn
     other = Host(site)
     await other.join(await site.token())
     theirs = await other.register()
@@ -413,9 +418,7 @@ async def test_a_revoked_host_may_nothing_from_now_on_and_loses_its_connections(
     await other.join(await site.token())
     await other.register()
     control, telemetry, theirs = await host.control(), await host.telemetry(), await other.control()
-    by_root = await site.socket(
-        {"accessKeyId": "AKROOT", "secretAccessKey": "secret"}, "/tcs/ws", {"cluster": "default", "containerInstance": other.arn}
-    )
+    await site.socket({"accessKeyId": "AKROOT", "secretAccessKey": "secret"}, "/tcs/ws", {"cluster": "default", "containerInstance": other.arn})
     await site.clock.settle()
     if how == "revoke":
         await site.root("RevokeInstanceIdentity", identityId=host.id)
@@ -426,7 +429,8 @@ async def test_a_revoked_host_may_nothing_from_now_on_and_loses_its_connections(
             pass
         assert socket.close_code == 1001
     await site.clock.settle()
-    assert (theirs.close_code, by_root.close_code) == (None, None)
+    assert site.dispatcher.connected == {key_of(other.arn)}
+    assert list(site.dispatcher._telemetry) == [key_of(other.arn)]
     for operation, members in (
         ("DiscoverPollEndpoint", {}),
         ("RegisterContainerInstance", {"totalResources": RESOURCES}),
@@ -440,6 +444,37 @@ async def test_a_revoked_host_may_nothing_from_now_on_and_loses_its_connections(
     assert "revoked" in await denied(host.renew())
     await refused("ResourceNotFoundException", site.root("RevokeInstanceIdentity", identityId=host.id))
     theirs.close()
+
+
+async def test_another_s_connection_for_the_same_instance_stays_when_its_host_is_revoked(site, host):
+    keys = {"accessKeyId": "AKROOT", "secretAccessKey": "secret"}
+    socket = await site.socket(keys, "/acs/ws", {"clusterArn": "default", "containerInstanceArn": host.arn})
+    await site.root("RevokeInstanceIdentity", identityId=host.id)
+    await site.clock.settle()
+    assert site.dispatcher.connected == {key_of(host.arn)}
+    socket.close()
+
+
+async def test_a_host_that_is_revoked_right_after_its_session_was_written_loses_the_connection(site, host):
+    store = site.context.store
+
+    async def revoked_right_after(command: Any) -> Any:
+        opened = await store.update(command.apply, cause="test")
+        await store.update(lambda tx: tx.delete(INSTANCE_IDENTITIES, host.id), cause="test")
+        await site.clock.settle()
+        return opened
+
+    late = Dispatcher(
+        store=store, clock=site.clock, ids=Ids(2), settings=site.settings, region=REGION, verify=site.dispatcher._verify, commit=revoked_right_after
+    )
+    await late.start()
+    first, site.dispatcher = site.dispatcher, late
+    socket = await host.control()
+    while await socket.receive() is not None:
+        pass
+    assert socket.close_code == 1001
+    site.dispatcher = first
+    await late.close()
 
 
 async def test_a_host_that_is_revoked_while_its_connection_opens_loses_it(site, host):
