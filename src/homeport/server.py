@@ -200,7 +200,7 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         fellowship = _fellowship(store, backend, keys, options, certificates) if backend else None
         stack.push_async_callback(_close, fellowship)
         context = audit.beside(context, fellowship) if fellowship else context
-        verifier = Verifier(access_keys, clock=clock, settings=settings, region=installation.region)
+        verifier = _verifier(access_keys, context)
         guard = Guard(authority, ASKS, organization=organization_id(installation.id))
         reports = StateReports(context, on_leader=fellowship.on_leader if fellowship else None)
         internal = _internal(RootKeyDesk(store, vault, name=options.name, data_dir=options.data_dir), reports, fellowship)
@@ -312,13 +312,11 @@ class Door(NamedTuple):
 
 
 def _application(context: Context, door: Door, dispatcher: Dispatcher, fellowship: Fellowship | None) -> Application:
-    issuers = IssuerKeys(context.clock, local=local_issuers_of(context.settings.web_identity_local_issuers))
     return Application(
         context,
         OPERATIONS,
         verifier=door.verifier,
         guard=door.guard,
-        identities=WebIdentities(context, issuers),
         websockets={"/acs/ws": dispatcher.acs, "/tcs/ws": dispatcher.tcs},
         request_log=door.requests,
         elsewhere=fellowship.forwarder if fellowship else None,
@@ -351,6 +349,11 @@ def leader_work(
     if settings.alarm_source:
         work.append(keep_alarms(context.store, context.clock, settings, source=DocumentSource(settings.alarm_source), management=context.management))
     return [*work, *fellowship.leader_work(settings)] if fellowship else work
+
+
+def _verifier(keys: AccessKeys, context: Context) -> Verifier:
+    issuers = IssuerKeys(context.clock, local=local_issuers_of(context.settings.web_identity_local_issuers))
+    return Verifier(keys, clock=context.clock, settings=context.settings, region=context.region, identities=WebIdentities(context, issuers))
 
 
 def _keep_last_uses(context: Context, fellowship: Fellowship | None) -> asyncio.Task[None]:

@@ -47,6 +47,8 @@ from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.group import Group
 from homeport.model.iam.instance_identity import InstanceIdentity
 from homeport.model.iam.join_token import JoinToken
+from homeport.model.iam.last_use import LastUse
+from homeport.model.iam.oidc_provider import OidcProvider
 from homeport.model.iam.policy import InlinePolicy, ManagedPolicy, PolicyVersion
 from homeport.model.iam.role import InstanceProfile, Role
 from homeport.model.iam.session_key import SessionKey
@@ -62,7 +64,9 @@ from homeport.store.tables import (
     INSTANCE_IDENTITIES,
     INSTANCE_PROFILES,
     JOIN_TOKENS,
+    LAST_USES,
     MANAGED_POLICIES,
+    OIDC_PROVIDERS,
     ROLES,
     RULES,
     SESSION_KEYS,
@@ -218,6 +222,8 @@ async def _furnish_iam(store: Store) -> None:
         tx.put(USERS, User(name="ann", id="AIDAANN", groups=("crew",), attached=(f"{THEIR_IAM}policy/limit",), inline=inline, **own))
         tx.put(GROUPS, Group(name="crew", id="AGPAX", inline=inline, **own))
         tx.put(ROLES, Role(name="deployer", id="AROAX", trust=TRUST, inline=inline, **own))
+        tx.put(OIDC_PROVIDERS, OidcProvider(issuer="https://issuer.example.com", client_ids=("c",), tags=(("a", "b"),), **own))
+        tx.put(LAST_USES, LastUse(id="AKIAOFANNOFANNOFANN0", used_at=2.0, service="ecs", region=records.REGION))
         tx.put(INSTANCE_PROFILES, InstanceProfile(name="machine", id="AIPAX", role="deployer", **own))
         tx.put(ACCESS_KEYS, AccessKey(id="AKIAOFANNOFANNOFANN0", secret="secret", principal_arn=f"{THEIR_IAM}user/ann", **own))
 
@@ -277,6 +283,9 @@ THEIRS: Final[dict[str, Any]] = {
     "RoleArn": f"{THEIR_IAM}role/deployer",
     "TargetPrincipal": records.ACCOUNT,
     "AccessKeyId": "AKIAOFANNOFANNOFANN0",
+    "OpenIDConnectProviderArn": f"{THEIR_IAM}oidc-provider/issuer.example.com",
+    "Url": "https://issuer.example.com",
+    "ThumbprintList": ["0" * 40],
     "VersionId": "v1",
     "PolicyDocument": ALL,
     "AssumeRolePolicyDocument": TRUST,
@@ -309,6 +318,7 @@ THEIRS: Final[dict[str, Any]] = {
 """What a member of a request names, if it names something."""
 _NAMING: Final = (
     *("UserName", "PolicyArn", "PermissionsBoundary", "PathPrefix", "CallerArn", "ResourceArns", "PolicyArns", "RoleArn", "AccessKeyId", "AccountId"),
+    *("OpenIDConnectProviderArn", "Url"),
     *("joinTokenId", "identityId", "name", "role", "cluster", "containerInstance", "ruleNames"),
 )
 

@@ -115,6 +115,24 @@ def test_terraform_deletes_a_user_by_force(iam):
     assert iam.list_saml_providers()["SAMLProviderList"] == []
 
 
+def test_which_condition_keys_policies_look_at(iam, server):
+    conditions = {"StringEquals": {"aws:PrincipalTag/team": "red", "AWS:SourceIp": "1"}, "Bool": {"aws:SecureTransport": "true"}}
+    document = allowing("ecs:*", "arn:aws:ecs:*:*:service/${aws:username}/${*}${ecs:cluster, 'none'}", Condition=conditions)
+    wanted = ["aws:PrincipalTag/team", "aws:SecureTransport", "AWS:SourceIp", "aws:username", "ecs:cluster"]
+    assert iam.get_context_keys_for_custom_policy(PolicyInputList=[document, allowing("*")])["ContextKeyNames"] == wanted
+    refused("InvalidInput", 400, iam.get_context_keys_for_custom_policy, PolicyInputList=["{}"])
+    iam.create_user(UserName="looked-at")
+    iam.create_group(GroupName="looked-at")
+    iam.add_user_to_group(GroupName="looked-at", UserName="looked-at")
+    iam.put_group_policy(GroupName="looked-at", PolicyName="p", PolicyDocument=document)
+    policy = iam.create_policy(PolicyName="looks", PolicyDocument=allowing("*", Condition={"Null": {"aws:TagKeys": "false"}}))["Policy"]["Arn"]
+    iam.attach_user_policy(UserName="looked-at", PolicyArn=policy)
+    source = f"arn:aws:iam::{server.account}:user/looked-at"
+    found = iam.get_context_keys_for_principal_policy(PolicySourceArn=source)["ContextKeyNames"]
+    assert sorted(found, key=str.lower) == sorted([*wanted, "aws:TagKeys"], key=str.lower)
+    refused("NoSuchEntity", 404, iam.get_context_keys_for_principal_policy, PolicySourceArn=source + "x")
+
+
 @pytest.mark.parametrize(("service", "built"), [("iam", IAM), ("sts", STS)])
 def test_what_is_not_built_says_so(service, built, server):
     missing = sorted(model.load(service).operations.keys() - built.keys())

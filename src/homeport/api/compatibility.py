@@ -52,34 +52,38 @@ def compatibility_table(operations: Collection[str], notes: Mapping[str, str]) -
     return head + "".join(f"| {name} | {state} | {note.replace('|', '&#124;')} |\n" for name, state, note in rows)
 
 
-def others(title: str, service: str, operations: Collection[str]) -> str:
-    """The section of a service of which Homeport has a part: its operations by name, and how what is not listed is refused.
+def others(title: str, service: str, operations: Collection[str], *, notes: Mapping[str, str] | None = None) -> str:
+    """The section of a service of which Homeport has a part: its operations by name, what is partial of them, and how what is not built is refused.
 
-    Raises KeyError for a handler of an operation that the model does not have.
+    Raises KeyError for a handler or a note of an operation that the model does not have, or a note on one without a handler.
     """
-    modelled = model.load(service).operations
-    if astray := set(operations) - modelled.keys():
+    modelled, notes = model.load(service).operations, notes or {}
+    if astray := (set(operations) - modelled.keys()) | (notes.keys() - set(operations)):
         raise KeyError(f"no such operations: {', '.join(sorted(astray))}")
     names = ", ".join(sorted(operations))
     missing = ", ".join(sorted(modelled.keys() - set(operations)))
     count = f"{len(operations)} of {len(modelled)} operations"
     query = model.load(service).protocol == "query"
     how, code = ("the query protocol", "InvalidAction") if query else ("AWS JSON 1.1", "UnsupportedOperationException")
+    together = {note: ", ".join(sorted(name for name in notes if notes[name] == note)) for note in notes.values()}
+    partial = "".join(sorted(f"- {named}: {note}\n" for note, named in together.items()))
     refused = f'\nNot built, so that they answer `{code}` with "is not built yet": {missing}.\n' if missing else ""
-    return f"\n## {title}\n\n{count}, in {how}: {names}.\n{refused}"
+    return f"\n## {title}\n\n{count}, in {how}: {names}.\n" + (f"\n{partial}" if partial else "") + refused
 
 
 def whole_page() -> str:
     """The page, from the handlers that there are."""
     from homeport.api.cloudtrail.operations import OPERATIONS as CLOUDTRAIL
     from homeport.api.ecs.operations import NOTES, OPERATIONS
+    from homeport.api.iam.operations import NOTES as IAM_NOTES
     from homeport.api.iam.operations import OPERATIONS as IAM
+    from homeport.api.sts.operations import NOTES as STS_NOTES
     from homeport.api.sts.operations import OPERATIONS as STS
 
     return (
         compatibility_table(OPERATIONS, NOTES)
-        + others("IAM", "iam", IAM)
-        + others("STS", "sts", STS)
+        + others("IAM", "iam", IAM, notes=IAM_NOTES)
+        + others("STS", "sts", STS, notes=STS_NOTES)
         + others("CloudTrail", "cloudtrail", CLOUDTRAIL)
         + _LOOKUP
     )

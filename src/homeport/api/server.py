@@ -36,7 +36,6 @@ from homeport.errors import (
     SerializationError,
     ThrottlingError,
     UnknownOperationError,
-    UnrecognizedClientError,
 )
 from homeport.iam import sigv4
 from homeport.model import arn
@@ -95,7 +94,6 @@ class Application:
         *,
         verifier: Verifier,
         guard: Guard | None = None,
-        identities: Callable[[Any], Awaitable[Principal]] | None = None,
         websockets: Mapping[str, AsgiHandler],
         request_log: RequestLog | None = None,
         elsewhere: Elsewhere | None = None,
@@ -104,9 +102,8 @@ class Application:
     ) -> None:
         """`operations`: service (of `SERVICES`) → name → handler; `websockets`: path → ASGI handler, which verifies the handshake itself.
 
-        No `guard`: whoever has a key may do everything. `identities`: who a request with a token of an identity provider is from; without it, nobody.
-        No `request_log`: no log. With several servers `elsewhere` runs the calls, and `internal` has what other servers ask (path → function, with
-        the root key's signature). `health` adds members to the answer of /health.
+        No `guard`: whoever has a key may do everything. No `request_log`: no log. With several servers `elsewhere` runs the calls, and `internal`
+        has what other servers ask (path → function, with the root key's signature). `health` adds members to the answer of /health.
         Raises KeyError for a handler of an operation that no model has.
         """
         services = {name: model.load(name) for name in SERVICES}
@@ -116,7 +113,6 @@ class Application:
         self.context = context
         self.verifier = verifier
         self.guard = guard
-        self.identities = identities
         self.routes: dict[bytes, Route] = {}
         """By X-Amz-Target."""
         self.actions: dict[tuple[str, str], Route] = {}
@@ -391,9 +387,7 @@ def identify(application: Application, exchange: Exchange) -> Awaitable[None] | 
 
 
 async def _identify(application: Application, exchange: Exchange) -> None:
-    if application.identities is None:
-        raise UnrecognizedClientError
-    exchange.principal = await application.identities(exchange.request)
+    exchange.principal = await application.verifier.identify(exchange.request)
 
 
 def authorize(application: Application, exchange: Exchange) -> Awaitable[None] | None:

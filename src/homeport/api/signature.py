@@ -6,8 +6,8 @@ Secrets are opened at their first use and stay open in memory until the key chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 from homeport.clock import Clock
 from homeport.config import Settings
@@ -120,11 +120,17 @@ class AccessKeys:
             self._session_keys[after.id] = after
 
 
+Identities = Callable[[Any], Awaitable[Principal]]
+"""A decoded request → whose token is in it."""
+
+
 class Verifier:
     """Finds the principal behind a signature, for one region."""
 
-    def __init__(self, keys: AccessKeys, *, clock: Clock, settings: Settings, region: str) -> None:
+    def __init__(self, keys: AccessKeys, *, clock: Clock, settings: Settings, region: str, identities: Identities | None = None) -> None:
+        """`identities`: who a request with a token of an identity provider is from; without it, nobody."""
         self._keys = keys
+        self._identities = identities
         self._clock = clock
         self._region = region
         self._skew_seconds = settings.clock_skew_seconds
@@ -144,6 +150,15 @@ class Verifier:
         if found.session is not None and found.session.expires_at <= self._clock.now():
             raise ExpiredTokenError(principal=found)
         return found
+
+    async def identify(self, request: Any) -> Principal:
+        """The principal behind a request that has a token of an identity provider in place of a signature.
+
+        Raises UnrecognizedClientError where no tokens are taken, and what `WebIdentities` raises.
+        """
+        if self._identities is None:
+            raise UnrecognizedClientError
+        return await self._identities(request)
 
     def _found(self, access_key_id: str, token: bytes | None) -> tuple[Principal, str]:
         """Whose key and token these are, and the secret that goes with them. A token goes with its own key and no other, and no token with others."""

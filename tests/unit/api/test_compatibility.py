@@ -28,5 +28,9 @@ def test_notes_and_handlers_must_be_of_real_operations():
 def test_other_services_are_told_by_name():
     assert "2 of 180 operations" in others("IAM", "iam", ["GetUser", "CreateUser"])
     assert "CreateUser, GetUser." in others("IAM", "iam", ["GetUser", "CreateUser"])
-    with pytest.raises(KeyError, match="GetCoffee"):
-        others("IAM", "iam", ["GetCoffee"])
+    assert "- GetUser: only on Mondays" in others("IAM", "iam", ["GetUser"], notes={"GetUser": "only on Mondays"})
+    assert "Not built" in others("STS", "sts", ["GetCallerIdentity"])
+    assert " AssumeRoot," in others("STS", "sts", ["GetCallerIdentity"])
+    for operations, notes in ((["GetCoffee"], {}), ([], {"GetUser": "a note on what is not built"})):
+        with pytest.raises(KeyError, match="Get"):
+            others("IAM", "iam", operations, notes=notes)

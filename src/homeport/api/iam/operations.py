@@ -14,6 +14,7 @@ from homeport.api.iam import (
     account,
     alias,
     attachment,
+    context_keys,
     credential_report,
     group,
     instance_profile,
@@ -128,6 +129,17 @@ OPERATIONS: Final[dict[str, Handler]] = {
     # what there is none of
     **absent.OPERATIONS,
     # what would be decided
+    "GetContextKeysForCustomPolicy": context_keys.get_context_keys_for_custom_policy,
+    "GetContextKeysForPrincipalPolicy": context_keys.get_context_keys_for_principal_policy,
     "SimulateCustomPolicy": simulation.simulate_custom_policy,
     "SimulatePrincipalPolicy": simulation.simulate_principal_policy,
 }
+_NONE: Final = "there are none here: lists are empty, one that is named is NoSuchEntity"
+NOTES: Final[dict[str, str]] = {
+    "CreateOpenIDConnectProvider": "thumbprints are kept and told, not used: certificates are checked against the trusted authorities",
+    "UpdateOpenIDConnectProviderThumbprint": "as CreateOpenIDConnectProvider",
+    "GenerateCredentialReport": "always COMPLETE: the report is made when it is fetched",
+    "GetAccessKeyLastUsed": "at most six minutes late where another server was called; a crash loses at most five",
+    **dict.fromkeys(absent.OPERATIONS, _NONE),
+}
+"""What is partial, or other than somebody may expect."""

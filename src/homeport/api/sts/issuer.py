@@ -142,16 +142,20 @@ class IssuerKeys:
         if not isinstance(where, str):
             raise IssuerError("its discovery document has no jwks_uri", reached=True)
         self._require_callable(where)
+        if self._is_local(where) and not self._is_local(issuer):  # what the setting allows is for the issuers that it names, not for others to reach
+            raise IssuerError(f"its keys are at {where[:200]}, which belongs to another issuer", reached=True)
         try:
             return key_set(_decoded(await self._read(where)))
         except ValueError as error:
             raise IssuerError(f"its keys cannot be read: {error}", reached=True) from None
 
     def _require_callable(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme == "https" or (parts.scheme == "http" and parts.netloc.lower() in self._local):
+        if url.startswith("https://") or (url.startswith("http://") and self._is_local(url)):
             return
         raise IssuerError(f"{url[:200]} is no URL that may be called", reached=True)
+
+    def _is_local(self, url: str) -> bool:
+        return urlsplit(url).netloc.lower() in self._local
 
 
 class HttpReader:

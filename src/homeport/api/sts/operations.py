@@ -19,3 +19,9 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "GetFederationToken": session.get_federation_token,
     "GetSessionToken": session.get_session_token,
 }
+NOTES: Final[dict[str, str]] = {
+    "AssumeRole": "ProvidedContexts and MinimumSessionTokenSize are refused; there are no second factors",
+    "AssumeRoleWithWebIdentity": "tokens of OpenID Connect issuers; OAuth 2.0 access tokens (ProviderId) and MinimumSessionTokenSize are refused",
+    "DecodeAuthorizationMessage": "refusals bring messages with encoded_authorization_messages=true; matched statements are named, not quoted",
+}
+"""What is partial, or other than somebody may expect."""

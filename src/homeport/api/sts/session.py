@@ -34,8 +34,9 @@ async def assume_role(call: Call, request: Any) -> dict[str, Any]:
     if call.principal_arn == arn.root_arn(call.account):
         raise AccessDeniedError("Roles may not be assumed by root accounts.")
     _require_no_mfa(request)
-    if request.MinimumSessionTokenSize:
-        raise InvalidParameterError("MinimumSessionTokenSize is not built yet.")
+    for member in ("MinimumSessionTokenSize", "ProvidedContexts"):
+        if getattr(request, member):
+            raise InvalidParameterError(f"{member} is not built yet.")
     own = policies(request, call.account)
     given = tags(request.Tags)
     keys = transitive(request.TransitiveTagKeys, given)
