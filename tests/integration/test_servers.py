@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import threading
 import time
@@ -79,6 +80,7 @@ def test_without_a_majority_of_etcd_nothing_is_changed_or_told_and_503_says_so(g
     client.call(0, "CreateCluster", clusterName="before")
     local = Servers(group.servers.directory / "local", group.servers.store)
     local.directory.mkdir()
+    shutil.copy(group.servers.directory / "root.key", local.directory)
     local.start(0, "--reads", "local", "--name", "local")
     wait_until(lambda: local.health(0) is not None)
     for member in group.members.members[:2]:
