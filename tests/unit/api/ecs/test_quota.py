@@ -8,10 +8,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.unit.api.ecs.caller import ARN, Ecs
+from tests.unit.api.ecs.caller import ACCOUNT, ARN, Ecs
 
+from homeport.api.accounts import Accounts
 from homeport.config import Settings
 from homeport.errors import AttributeLimitExceededError, ClientError, InvalidParameterError, LimitExceededError
+from homeport.model.account import Account
 from homeport.model.ecs.task_definition import REVISION_MAX, TaskDefinitionFamily
 from homeport.store.tables import TASK_DEFINITION_FAMILIES
 
@@ -20,9 +22,23 @@ ROLE = "arn:aws:iam::123456789012:role/r"
 APP = {"name": "app", "image": "a", "memory": 8}
 
 
+@pytest.fixture(autouse=True, params=["the installation", "the account"])
+def whose(request, monkeypatch):
+    """Whose value of a quota it is that counts: every test is made with both."""
+    monkeypatch.setattr(f"{__name__}.WHOSE", request.param)
+
+
+WHOSE = ""
+
+
 def quotas(context, **settings):
-    """The API with other settings on the same state."""
-    return Ecs(dataclasses.replace(context, settings=msgspec.structs.replace(context.settings, **settings)))
+    """The API with other quotas on the same state: settings, or quotas of the account's own over settings that say something else."""
+    if WHOSE == "the installation":
+        return Ecs(dataclasses.replace(context, settings=msgspec.structs.replace(context.settings, **settings)))
+    accounts = Accounts()
+    accounts.change("accounts", None, Account(id=ACCOUNT, name="red", created_at=1.0, quotas=tuple(settings.items())))
+    accounts.change("accounts", None, Account(id="210987654321", name="blue", created_at=1.0, quotas=tuple((name, 0) for name in settings)))
+    return Ecs(dataclasses.replace(context, accounts=accounts))
 
 
 async def ready(ecs):
