@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -117,6 +118,25 @@ def test_two_accounts_do_the_same_under_the_same_names_and_see_their_own_only(se
     red.client("iam").delete_user(UserName="ann")
     assert seen(blue) == other
     assert blue.client("iam").get_user(UserName="ann")["User"]["Arn"] == things[blue.id]["user"]
+
+
+def test_each_account_s_trail_tells_of_its_own_calls_only(server, red, blue):
+    name = "told-in-the-trail"
+    for account in (red, blue):
+        account.client("ecs").create_cluster(clusterName=f"{name}-{account.id}")
+    wanted = [{"AttributeKey": "EventName", "AttributeValue": "CreateCluster"}]
+
+    def trail(account: Account) -> str:
+        pages = account.client("cloudtrail").get_paginator("lookup_events").paginate(LookupAttributes=wanted)
+        return json.dumps([page["Events"] for page in pages], default=str)
+
+    deadline = time.monotonic() + 10
+    for own, other in ((red, blue), (blue, red)):
+        while f"{name}-{own.id}" not in trail(own) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        told = trail(own)
+        assert f"{name}-{own.id}" in told and other.id not in told and server.account not in told
+    assert name not in json.dumps(server.client("cloudtrail").lookup_events(LookupAttributes=wanted)["Events"], default=str)
 
 
 def test_an_account_s_summary_counts_its_own(red, blue):

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.placement.records import CLUSTER, index_of, instance, request, task
 
 from homeport.model.ecs.task import Task
+from homeport.placement import reasons
 from homeport.placement.index import PlacementIndex
 from homeport.placement.reasons import Refusal
 from homeport.placement.request import Placement, PlacementRequest
@@ -232,3 +233,17 @@ def test_binpack_looks_again_after_a_release_or_an_edit_of_its_last_choice() -> 
     assert chosen(index, wanted) == 1
     index.change("tasks", None, task(2, 1))
     assert chosen(index, wanted) == 1
+
+
+@pytest.mark.parametrize("strategies", ["", "spread=instanceId", "binpack=memory", "random"])
+def test_a_task_never_comes_to_another_account_s_instance_of_a_cluster_of_the_same_name(strategies):
+    other = "444455556666"
+    index = index_of(instance(1, cpu=256, memory_mib=512), instance(2, account=other))
+    theirs = request(strategies=strategies, cluster_key=f"{other}/default")
+    assert chosen(index, request(strategies=strategies)) == 1
+    placed = index.place(theirs)
+    assert isinstance(placed, Placement) and placed.instance_key == f"{other}/default/{2:032x}"
+    index.change("tasks", None, task(7, 1))
+    assert [failed for failed, _ in refused(index, request(strategies=strategies)).reasons] == [key(1)]  # the other one is not even looked at
+    assert list(index.targets(request())) == [key(1)] and index.matching(CLUSTER, "agentConnected == true") == [key(1)]
+    assert index.explain(request(), f"{other}/default/{2:032x}") == reasons.MISSING
