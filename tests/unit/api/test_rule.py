@@ -238,15 +238,15 @@ async def test_who_calls_is_seen(cell):
     assert await violated(cell) == []
 
 
-async def test_a_role_may_be_kept_for_one_service(cell):
+@pytest.mark.parametrize("named", [f"arn:aws:iam::{ACCOUNT}:role/payments", "payments"])
+async def test_a_role_may_be_kept_for_one_service(cell, named):
     role = f"arn:aws:iam::{ACCOUNT}:role/payments"
     demand = f"taskRoleArn != '{role}' || service == 'pay'"
-    await ecs(cell, "RegisterTaskDefinition", family="pay", containerDefinitions=[container()], taskRoleArn=role)
-    definition = (await cell.all(TASK_DEFINITIONS))[-1]
-    await cell.put(msgspec.structs.replace(definition, unsupported=()))
+    await ecs(cell, "RegisterTaskDefinition", family="pay", containerDefinitions=[container()], taskRoleArn=named)
     await put(cell, name="role", require=demand, resourceTypes=["task", "service", "task-set", "daemon"])
     for operation, request in (
         ("RunTask", {"taskDefinition": "pay"}),
+        ("RunTask", {"taskDefinition": "good", "overrides": {"taskRoleArn": named}}),
         ("CreateService", {"serviceName": "other", "taskDefinition": "pay", "desiredCount": 1}),
     ):
         with pytest.raises(AccessDeniedError, match="rule role"):
@@ -282,9 +282,10 @@ async def test_a_hook_that_was_there_before_the_rule_is_no_leave_for_another(cel
 
 async def test_an_override_of_a_role_is_the_role(cell):
     await ecs(cell, "RunTask", cluster="prod", taskDefinition="good")
-    task = msgspec.structs.replace((await cell.all(TASKS))[0], overrides=b'{"taskRoleArn":"r","executionRoleArn":"e"}')
+    task = msgspec.structs.replace((await cell.all(TASKS))[0], overrides=b'{"taskRoleArn":"r","executionRoleArn":"arn:e"}')
     seen = await cell.view(lambda reader: task_object(reader, "us-east-1", task))
-    assert (seen["taskRoleArn"], seen["executionRoleArn"], seen["overrides"]["containerOverrides"]) == ("r", "e", [])
+    assert (seen["taskRoleArn"], seen["executionRoleArn"]) == (f"arn:aws:iam::{ACCOUNT}:role/r", "arn:e")
+    assert seen["overrides"]["containerOverrides"] == []
 
 
 async def test_what_ran_before_the_rule_stays_and_can_be_scaled_but_not_deployed_again(cell):

@@ -12,6 +12,7 @@ import msgspec
 
 from homeport.api.ecs.tag_rules import tags_json
 from homeport.api.ecs.task_definition_json import task_definition_json
+from homeport.model import arn
 from homeport.model.ecs.capacity_provider import Strategy
 from homeport.model.ecs.daemon import Daemon
 from homeport.model.ecs.daemon_revision import DaemonRevision
@@ -156,10 +157,15 @@ def _definition(reader: Reader, region: str, of: Service | TaskSet | Task, *, da
     return _of(found, region) if found is not None else None
 
 
+def _role(account: str, named: str | None) -> str | None:
+    return named if not named or named.startswith("arn:") else arn.role_arn(account, "/", named)
+
+
 def _object(kind: str, region: str, definition: RuleObject | None, **members: Any) -> RuleObject:
-    """The object with everything that it must have. Roles are those in effect: an override goes before the task definition."""
+    """The object with everything that it must have. Roles are those in effect: an override goes before the task definition, and a name alone
+    means a role of the account, so that no other spelling gets past a rule."""
     shown = definition or {}
     overrides = {"containerOverrides": [], **members.pop("overrides", {})}
-    roles = {role: overrides.get(role) or shown.get(role) for role in ("taskRoleArn", "executionRoleArn")}
+    roles = {role: _role(members["account"], overrides.get(role) or shown.get(role)) for role in ("taskRoleArn", "executionRoleArn")}
     start = {"resourceType": kind, "region": region, "capacityProviders": [], "deploymentConfiguration": {}}
     return {**_ABSENT, **start, **members, **roles, "overrides": overrides, "taskDefinition": definition}
