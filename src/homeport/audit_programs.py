@@ -24,7 +24,7 @@ import msgspec
 from homeport.audit import checkpoint, cloudtrail
 from homeport.audit.checkpoint import Checkpoint, CheckpointError, fingerprint, public_key
 from homeport.audit.record import CALLS, SEGMENT, Record, decode
-from homeport.audit.segments import DIRECTORY, segments
+from homeport.audit.segments import DIRECTORY, first_record, segments
 from homeport.audit.verify import Flaw, Verdict, journal_seen, verify
 from homeport.errors import HomeportError
 from homeport.log import instant
@@ -105,7 +105,7 @@ def _verified(directory: Path, key_file: Path | None, held: tuple[Checkpoint, ..
         flaws += compared[1]
     return {
         "directory": str(directory),
-        "server": verdict.checkpoints[-1].server if verdict.checkpoints else "",
+        "server": _server_of(directory),
         "whole": not flaws,
         "records": verdict.records,
         "first": verdict.first,
@@ -120,6 +120,12 @@ def _verified(directory: Path, key_file: Path | None, held: tuple[Checkpoint, ..
         "flaws": [flaw._asdict() for flaw in flaws],
         "notices": list(verdict.notices),
     }
+
+
+def _server_of(directory: Path) -> str:
+    """The name of the server that wrote the log, as its newest file says."""
+    record = first_record(segments(directory)[-1]) if segments(directory) else None
+    return str((record.facts or {}).get("server", "")) if record is not None else ""
 
 
 async def _journal(path: Path, verdict: Verdict) -> tuple[dict[str, Any], list[Flaw]]:
