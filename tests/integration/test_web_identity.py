@@ -119,7 +119,8 @@ def test_only_whom_the_role_trusts(site):
     refused("AccessDenied", 403, site.server.as_user("sts", "stranger").assume_role, RoleArn=site.main, RoleSessionName="with-keys")
     site.refused("InvalidIdentityToken", site.main.replace(site.server.account, "9" * 12), token())
     site.refused("ValidationError", "arn:aws:iam::123456789012:user/x", token())
-    site.refused("InvalidIdentityToken", site.main, token(iss="https://issuer.example.com"))
+    for issuer in ("https://issuer.example.com", site.issuer.url.replace("http:", "https:"), site.issuer.url + "/", site.issuer.name):
+        assert site.refused("InvalidIdentityToken", site.main, token(iss=issuer)).startswith("No OpenIDConnect provider found")
 
 
 def test_claims_that_do_not_hold(site):
@@ -214,7 +215,8 @@ def test_tags_and_source_identity_of_the_token(site):
     claim = {"principal_tags": {"Team": ["red"]}, "transitive_tag_keys": ["team"]}
     tagged = {"https://aws.amazon.com/tags": claim, "https://aws.amazon.com/source_identity": "ann"}
     plain = site.role("plain", site.arn)
-    site.refused("AccessDenied", plain, site.issuer.token(**tagged), status=403)
+    for some in (tagged, *({name: value} for name, value in tagged.items())):
+        site.refused("AccessDenied", plain, site.issuer.token(**some), status=403)
     actions = ["sts:AssumeRoleWithWebIdentity", "sts:TagSession", "sts:SetSourceIdentity"]
     role = site.role("tagged", site.arn, action=actions, condition={"StringEquals": {"aws:RequestTag/team": "red"}})
     site.iam.put_role_policy(
@@ -311,9 +313,10 @@ def test_addresses_that_the_server_does_not_call(tmp_path):
         assert issuer.asked == ["/second" + DISCOVERY]
 
 
-async def test_a_name_is_judged_by_the_address_that_it_stands_for():
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]"])
+async def test_a_name_is_judged_by_the_address_that_it_stands_for(host):
     with issuing() as issuer:
-        url = f"http://localhost:{issuer.host.partition(':')[2]}/keys"
+        url = f"http://{host}:{issuer.host.partition(':')[2]}/keys"
         with pytest.raises(keys_of_issuers.IssuerError, match="of this machine"):
             await keys_of_issuers.HttpReader(frozenset())(url)
         assert issuer.asked == []
