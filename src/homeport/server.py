@@ -179,6 +179,7 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         installation, keys = await found_or_made(store, options, vault, ids=ids, clock=clock)
         place = Place(options.data_dir, options.name, installation)
         audit = await stack.enter_async_context(await open_audit(place, store.journal, clock=clock, settings=settings, ids=ids))
+        uses = LastUses(store, clock, seconds=settings.last_use_seconds, region=installation.region)
         context = Context(
             store=store,
             placement=placement,
@@ -194,7 +195,7 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
             management=installation.account,
             accounts=accounts,
             vault=vault,
-            last_uses=LastUses(store, clock, seconds=settings.last_use_seconds, region=installation.region),
+            last_uses=uses,
         )
         certificates = await _certificates(options, context, stack)
         fellowship = _fellowship(store, backend, keys, options, certificates) if backend else None
@@ -203,8 +204,9 @@ async def build(options: ServerOptions, *, clock: Clock | None = None, ids: Ids 
         verifier = _verifier(access_keys, context)
         guard = Guard(authority, ASKS, organization=organization_id(installation.id))
         reports = StateReports(context, on_leader=fellowship.on_leader if fellowship else None)
-        internal = _internal(RootKeyDesk(store, vault, name=options.name, data_dir=options.data_dir), reports, fellowship)
-        stack.push_async_callback(_end, _keep_last_uses(context, fellowship))
+        internal = _internal(RootKeyDesk(store, vault, name=options.name, data_dir=options.data_dir), reports, uses, fellowship)
+        uses.through(fellowship.on_leader if fellowship else None)
+        stack.push_async_callback(_end, asyncio.create_task(uses.run()))
         dispatcher = _dispatcher(context, SessionVerifier(verifier, guard, region=installation.region), fellowship, name=options.name)
         dispatcher.offer_reports(reports.take)
         stack.push_async_callback(dispatcher.close)
@@ -282,8 +284,9 @@ def _fellowship(store: Store, backend: EtcdBackend, keys: Credentials, options: 
     return Fellowship(store, backend, keys=keys, own_etcd=options.own_etcd, secure=certificates.client if certificates is not None else None)
 
 
-def _internal(desk: RootKeyDesk, reports: StateReports, fellowship: Fellowship | None) -> dict[str, Internal]:
-    return {KEYS_PATH: desk.answer, **({REPORTS_PATH: reports.carry_out, **fellowship.internal} if fellowship else {})}
+def _internal(desk: RootKeyDesk, reports: StateReports, uses: LastUses, fellowship: Fellowship | None) -> dict[str, Internal]:
+    between = {REPORTS_PATH: reports.carry_out, LAST_USES_PATH: uses.carry_out, **fellowship.internal} if fellowship else {}
+    return {KEYS_PATH: desk.answer, **between}
 
 
 def _dispatcher(context: Context, verifier: SessionVerifier, fellowship: Fellowship | None, *, name: str) -> Dispatcher:
@@ -354,16 +357,6 @@ def leader_work(
 def _verifier(keys: AccessKeys, context: Context) -> Verifier:
     issuers = IssuerKeys(context.clock, local=local_issuers_of(context.settings.web_identity_local_issuers))
     return Verifier(keys, clock=context.clock, settings=context.settings, region=context.region, identities=WebIdentities(context, issuers))
-
-
-def _keep_last_uses(context: Context, fellowship: Fellowship | None) -> asyncio.Task[None]:
-    """The task that writes down when keys and roles were used last; the leader does it for all."""
-    uses = context.last_uses
-    assert uses is not None
-    if fellowship is not None:
-        uses.through(fellowship.on_leader)
-        fellowship.internal[LAST_USES_PATH] = uses.carry_out
-    return asyncio.create_task(uses.run())
 
 
 async def _close(fellowship: Fellowship | None) -> None:

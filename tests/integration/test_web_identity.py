@@ -19,6 +19,8 @@ import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tests.acceptance.soak import Servers
+from tests.integration.etcd_members import etcd_members
 from tests.integration.oidc_issuer import DISCOVERY, Issuer, issuing
 from tests.integration.test_iam import REGION, Server, allowing, refused, serving
 
@@ -331,3 +333,41 @@ def test_an_issuer_that_is_down(tmp_path):
             role = site.role("down", site.provider(f"http://{down}"))
             site.refused("IDPCommunicationError", role, issuer.token(iss=f"http://{down}"))
             assert issuer.asked == []
+
+
+def test_a_server_that_does_not_lead_takes_tokens_and_has_the_leader_write_last_uses(tmp_path):
+    """Two server processes on etcd, 10 s."""
+    with issuing() as issuer, etcd_members(tmp_path / "etcd", 1) as members:
+        servers = Servers(tmp_path, "etcd://" + members.endpoints[0].partition("//")[2])
+        settings = ("--region", REGION, "--set", f"web_identity_local_issuers={issuer.host}", "--set", "last_use_seconds=0.3")
+        try:
+            for number in (0, 1):
+                servers.start(number, *settings)
+            until(lambda: all((found := servers.health(number)) and found["leader"] for number in (0, 1)))
+            leader = servers.leader()
+            assert leader is not None
+            keys = servers.credentials()
+            led, leading = (of_server(servers.ports[number], keys) for number in (1 - leader, leader))
+            site = Site(led, issuer)
+            role = site.role("main", site.provider())
+            made = site.assume(role, issuer.token())["Credentials"]
+            key = leading.client("iam").create_access_key()["AccessKey"]
+            pair = (key["AccessKeyId"], key["SecretAccessKey"])
+            until(lambda: led.client("sts", *pair).get_caller_identity())
+            site.ecs(made).list_clusters()
+            used = leading.client("iam").get_access_key_last_used
+            until(lambda: used(AccessKeyId=pair[0])["AccessKeyLastUsed"]["ServiceName"] == "sts")
+            until(lambda: leading.client("iam").get_role(RoleName="main")["Role"]["RoleLastUsed"])
+        finally:
+            servers.stop()
+
+
+def of_server(port: int, keys: dict[str, str]) -> Server:
+    return Server(f"http://127.0.0.1:{port}", keys["access_key_id"], keys["secret_access_key"], keys["account_id"])
+
+
+def until(condition: Any, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -67,8 +67,8 @@ class LastUses:
         self._written: dict[str, tuple[float, float]] = {}
         """Id → (the use that was written last, when)."""
 
-    def through(self, on_leader: OnLeader) -> None:
-        """With several servers: let the leader write."""
+    def through(self, on_leader: OnLeader | None) -> None:
+        """With several servers: let the leader write. None: this one is alone."""
         self._on_leader = on_leader
 
     def note(self, principal: Principal, service: str, now: float) -> None:
