@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 from acceptance.harness import IMAGE, Installation, until
+from acceptance.test_several_servers import leader, servers, three
+
+__all__ = ["three"]
 
 
 def environment_of(pid: int) -> dict[str, str]:
@@ -106,3 +109,26 @@ def test_what_makes_no_sense_is_refused_with_a_reason(installation, arguments):
     assert refused.returncode in (1, 2)
     assert refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_with_three_servers_a_token_is_good_once_at_all_of_them_and_a_host_is_revoked_wherever_it_is_connected(three, new_installation):
+    followers = [member for member in servers(three)["members"] if member["name"] != leader(three)]
+    text = token(three)
+    away, thief = new_installation(), new_installation()
+    try:
+        away.homeport("agent", "--detach", "--join", text, "--server", followers[0]["address"], "--zone", "joined-3")
+        for server in servers(three)["members"]:
+            refused = thief.homeport("agent", "--detach", "--join", text, "--server", server["address"], check=False)
+            assert "used up" in refused.stderr
+        joined = next(host for host in hosts(three) if host["agentConnected"] and host["joinTokenId"] == text.split(".")[1])
+        three.homeport("instance", "revoke", joined["identityId"])
+        arn = joined["containerInstanceArn"]
+
+        def connected() -> bool:
+            return bool(three.ecs.describe_container_instances(containerInstances=[arn])["containerInstances"][0]["agentConnected"])
+
+        assert until(lambda: not connected(), seconds=10)
+        (own,) = hosts(three)
+        assert own["agentConnected"], "the others' connections stay"
+    finally:
+        away.homeport("down", check=False)
