@@ -134,6 +134,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     instance_providers: str = ""
     """Who makes and ends the instances of capacity providers: NAME=WHERE with commas between them. WHERE is the absolute path of a program or an
     http(s) URL, NAME a capacity provider's or * for all others; ACCOUNT/NAME and ACCOUNT/* for those of another account than the first."""
+    join_token_retention_seconds: float = 86_400.0
+    """How long a join token is remembered after its expiry."""
+    instance_identity_retention_seconds: float = 2_592_000.0
+    """How long a host is remembered that renews no credentials and whose container instance is not registered (30 days)."""
     inactive_capacity_provider_retention_seconds: float = 3_600.0
     """How long a deleted capacity provider stays describable."""
     clusters_max: int = 10_000

@@ -1,6 +1,7 @@
 """Forgets what has been kept long enough: the only part that deletes records; `planner/retention.py` has the rules.
 
-Owns: the deletion of tasks, services with their events and deployments, container instances, client tokens, kept answers and task definitions.
+Owns: the deletion of tasks, services with their events and deployments, container instances, hosts, client tokens, join tokens, kept answers and
+task definitions.
 Never deletes what something else still refers to. The journal has a retention of its own, in the store.
 
 Its keys are kinds of record. An activation deletes a portion and asks for the next at once when there is more.
@@ -14,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from homeport.config import Settings
 from homeport.controllers.loop import Activation
+from homeport.model.ecs.container_instance import INACTIVE
 from homeport.model.record import Record
 from homeport.planner.retention import is_over
 from homeport.store.table import Change, Reader, Table, Transaction
@@ -28,6 +30,8 @@ from homeport.store.tables import (
     EFFECT_MINUTES,
     EFFECTS,
     IDEMPOTENCY_TOKENS,
+    INSTANCE_IDENTITIES,
+    JOIN_TOKENS,
     SERVICE_EVENTS,
     SERVICE_REVISIONS,
     SERVICES,
@@ -64,6 +68,8 @@ class RetentionController:
             "container_instances": self._instances,
             "capacity_providers": self._capacity_providers,
             "idempotency_tokens": self._tokens,
+            "join_tokens": self._join_tokens,
+            "instance_identities": self._instance_identities,
             "task_definitions": self._task_definitions,
             "daemon_deployments": self._daemon_deployments,
             "daemon_task_definitions": self._daemon_task_definitions,
@@ -132,6 +138,15 @@ class RetentionController:
 
     def _tokens(self, reader: Reader, now: float) -> Iterator[Deletion]:
         return ((IDEMPOTENCY_TOKENS, token.key) for token in self._over(reader.scan(IDEMPOTENCY_TOKENS), now))
+
+    def _join_tokens(self, reader: Reader, now: float) -> Iterator[Deletion]:
+        return ((JOIN_TOKENS, token.id) for token in self._over(reader.scan(JOIN_TOKENS), now))
+
+    def _instance_identities(self, reader: Reader, now: float) -> Iterator[Deletion]:
+        for identity in self._over(reader.scan(INSTANCE_IDENTITIES), now):
+            instance = reader.get(CONTAINER_INSTANCES, identity.instance)
+            if instance is None or instance.status == INACTIVE:
+                yield INSTANCE_IDENTITIES, identity.id
 
     def _effects(self, reader: Reader, now: float) -> Iterator[Deletion]:
         """By the minute in which they were made, so that those that stay are not looked at."""

@@ -24,6 +24,8 @@ from homeport.model.ecs.deployment import Deployment
 from homeport.model.ecs.service import Service
 from homeport.model.ecs.task import Task
 from homeport.model.ecs.task_definition import TaskDefinition
+from homeport.model.iam.instance_identity import InstanceIdentity
+from homeport.model.iam.join_token import JoinToken
 from homeport.model.installation import Effect, IdempotencyToken
 from homeport.model.record import Instant, Record
 
@@ -59,6 +61,18 @@ def _(provider: CapacityProvider, settings: Settings) -> Instant:
 @over_at.register
 def _(token: IdempotencyToken, settings: Settings) -> Instant:
     return token.expires_at
+
+
+@over_at.register
+def _(token: JoinToken, settings: Settings) -> Instant:
+    # Kept for a while after its end, so that who comes too late is told so.
+    return token.expires_at + settings.join_token_retention_seconds
+
+
+@over_at.register
+def _(identity: InstanceIdentity, settings: Settings) -> Instant:
+    # An agent that lives proves itself every hour. The controller sees whether its container instance is still registered.
+    return identity.proved_at + settings.instance_identity_retention_seconds
 
 
 @over_at.register

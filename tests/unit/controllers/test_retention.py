@@ -8,14 +8,19 @@ from homeport.model.ecs.cluster import Cluster
 from homeport.model.ecs.daemon import Daemon
 from homeport.model.ecs.daemon_revision import DaemonRevision
 from homeport.model.ecs.service import ServiceEvent
+from homeport.model.iam.instance_identity import InstanceIdentity
+from homeport.model.iam.join_token import JoinToken
 from homeport.model.installation import Effect, IdempotencyToken
 from homeport.planner.retention import is_over
+from homeport.store.table import Transaction
 from homeport.store.tables import (
     CONTAINER_INSTANCES,
     DAEMON_REVISIONS,
     DEPLOYMENTS,
     EFFECTS,
     IDEMPOTENCY_TOKENS,
+    INSTANCE_IDENTITIES,
+    JOIN_TOKENS,
     SERVICE_EVENTS,
     SERVICES,
     TASK_DEFINITIONS,
@@ -38,6 +43,35 @@ def token(expires_at: float) -> IdempotencyToken:
     )
 
 
+def join_token(expires_at: float) -> JoinToken:
+    return JoinToken(
+        id="abcdefghij12",
+        account=records.ACCOUNT,
+        secret_sha256="",
+        cluster="default",
+        role_arn="",
+        role_id="",
+        created_at=T0,
+        created_by="",
+        expires_at=expires_at,
+    )
+
+
+def host(identity: str, instance: str = "") -> InstanceIdentity:
+    return InstanceIdentity(
+        id=identity,
+        account=records.ACCOUNT,
+        cluster="default",
+        role_arn="",
+        role_id="",
+        public_key=b"",
+        token_id="",
+        joined_at=T0,
+        proved_at=T0,
+        instance=instance,
+    )
+
+
 @pytest.mark.parametrize(
     ("record", "over_at"),
     [
@@ -49,6 +83,8 @@ def token(expires_at: float) -> IdempotencyToken:
         (records.container_instance(status="INACTIVE"), None),
         (records.container_instance(), None),
         (token(T0 + 5), T0 + 5),
+        (join_token(T0 + 5), T0 + 5 + DAY),
+        (host("hi-1"), T0 + 30 * DAY),
         (Effect(key="k", answer=b"{}", made_at=T0), T0 + 300),
         (records.deployment(status="INACTIVE"), T0 + 90 * DAY),
         (records.deployment(status="ACTIVE"), None),
@@ -75,6 +111,25 @@ async def test_stopped_tasks_go_after_their_time_and_not_before(make_cell):
     assert len(await cell.all(TASKS)) == 1
     await cell.clock.advance(100)
     assert await cell.all(TASKS) == []
+
+
+async def test_a_host_is_forgotten_when_it_is_silent_and_no_instance_any_more(make_cell):
+    gone = records.container_instance(id="2" * 32, status="INACTIVE")
+    there = records.container_instance()
+    quick = Settings(instance_identity_retention_seconds=100.0, join_token_retention_seconds=100.0)
+    cell = await make_cell(gone, settings=quick)
+
+    def write(tx: Transaction) -> None:
+        for each in (host("hi-1", there.key), host("hi-2", gone.key), host("hi-3")):
+            tx.put(INSTANCE_IDENTITIES, each)
+        tx.put(JOIN_TOKENS, join_token(T0))
+
+    await cell.store.update(write, cause="test")
+    await cell.clock.advance(90)
+    assert len(await cell.all(INSTANCE_IDENTITIES)) == 3
+    await cell.clock.advance(100)
+    assert [each.id for each in await cell.all(INSTANCE_IDENTITIES)] == ["hi-1"]
+    assert await cell.all(JOIN_TOKENS) == []
 
 
 async def test_more_than_one_transaction_holds(make_cell):

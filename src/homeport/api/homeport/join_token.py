@@ -33,11 +33,7 @@ DEFAULT_ROLE: Final = "ecsInstanceRole"
 """As Amazon's console names it."""
 SECONDS_DEFAULT: Final = 3600
 TOKENS_MAX: Final = 500
-"""Tokens of one account that have not expired."""
-REMEMBERED_SECONDS: Final = 86_400.0
-"""How long an expired token is kept, so that who comes too late is told so."""
-PURGED_MAX: Final = 50
-"""Expired tokens that the making of a new one takes away."""
+"""Tokens of one account; an expired one counts for a day (`join_token_retention_seconds`)."""
 HOST_PRINCIPAL: Final = "ec2.amazonaws.com"
 """Whom a role must trust so that hosts may have it, as instance profiles demand it."""
 TRUST: Final = json.dumps(
@@ -87,9 +83,8 @@ async def create_join_token(call: Call, request: Any) -> dict[str, Any]:
     fresh = call.ids.iam_id(ROLE.prefix)
 
     def create(tx: Transaction) -> dict[str, Any]:
-        _purge(tx, call.account, tx.now)
         if tx.count(JOIN_TOKENS, "account", call.account) >= TOKENS_MAX:
-            raise LimitExceededError(f"The account has {TOKENS_MAX} join tokens that have not expired.")
+            raise LimitExceededError(f"The account has {TOKENS_MAX} join tokens; delete some.")
         cluster = lookup.cluster_name(call, request.cluster)
         if cluster != lookup.DEFAULT_CLUSTER:
             lookup.cluster_of(tx, call, cluster)
@@ -185,12 +180,6 @@ def _instance(tx: Transaction, call: Call, cluster: str, reference: str | None) 
     if instance is None or instance.status == instance_model.INACTIVE:
         raise InvalidParameterError(f"There is no container instance {reference} in cluster {cluster}.")
     return instance.key
-
-
-def _purge(tx: Transaction, account: str, now: Instant) -> None:
-    expired = [token.id for token in tx.find(JOIN_TOKENS, "account", account) if token.expires_at + REMEMBERED_SECONDS < now]
-    for token_id in expired[:PURGED_MAX]:
-        tx.delete(JOIN_TOKENS, token_id)
 
 
 def _json(token: JoinToken, now: Instant) -> dict[str, Any]:
