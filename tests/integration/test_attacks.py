@@ -137,6 +137,23 @@ def test_altered_replayed_and_stripped_requests(attacker):
     assert attacker.send(good, BODY).status == 200, "the request that all others were made of is good"
 
 
+def test_a_signature_in_the_query_string_opens_nothing(attacker, server):
+    """Presigned URLs, however long they say that they are good for: whoever finds one in a log has nothing."""
+    before = attacker.revision
+    for seconds in (60, 604_800):
+        url = server.client("sts").generate_presigned_url("get_caller_identity", ExpiresIn=seconds, HttpMethod="GET")
+        _, _, query = url.partition("?")
+        assert "X-Amz-Signature=" in query
+        assert f"X-Amz-Expires={seconds}" in query
+        answer = attacker.send([("Host", attacker.host)], line=f"GET /?{query}")
+        assert (answer.status, answer.code) == (400, "UnknownOperationException")
+        presigned = server.client("ecs").generate_presigned_url("create_cluster", Params={"clusterName": "stolen"}, ExpiresIn=seconds)
+        _, _, query = presigned.partition("?")
+        answer = attacker.send([("Host", attacker.host), *CREATE.items()], BODY, line=f"POST /?{query}")
+        assert (answer.status, answer.code) == (400, "MissingAuthenticationTokenException")
+    assert attacker.revision == before
+
+
 def test_forms_that_say_something_twice(attacker):
     tags = (("Tags.member.1.Key", "a"), ("Tags.member.1.Value", "b"))
     attempts = [

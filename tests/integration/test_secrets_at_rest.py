@@ -397,6 +397,55 @@ async def readable(store: Store, vault: Vault, secrets: list[str]) -> None:
         assert (vault.open(key.secret, place).reveal() if is_sealed(key.secret) else key.secret) in secrets
 
 
+async def test_nobody_s_words_make_the_journal_begin_anew(tmp_path):
+    """An answer that is kept may speak of secrets, for example a task definition's: that is no older program's."""
+    for older in (False, True):
+        path = tmp_path / str(older) / "homeport.sqlite"
+        path.parent.mkdir()
+        if older:
+            await old_installation(path, 5)
+        store, vault = await opened(path)
+        await store.update(lambda tx, vault=vault: tx.put(DATA_KEYS, vault.new_data_key(tx.now)), cause="server start")
+        await seal_all(store, vault, SystemClock())
+        await scrub(store)
+        words = Effect(key="AK/words/1", answer=b'{"environment":[{"name":"SecretAccessKey"}],"SecretAccessKey":1}', made_at=1.0)
+        await store.update(lambda tx, words=words: tx.put(EFFECTS, words), cause="RegisterTaskDefinition")
+        anchor, _ = await store._backend.ends()
+        assert (anchor.revision > 0) == older
+        await seal_all(store, vault, SystemClock())
+        await scrub(store)
+        assert (await store._backend.ends())[0] == anchor
+        assert await store.view(lambda reader: reader.get(EFFECTS, "AK/words/1")) is not None
+        await store.close()
+
+
+async def test_what_is_moved_from_one_key_to_another_opens_neither(program):
+    """Whoever can write the file makes no key of his own speak for another."""
+    program.start().ready()
+    iam = program.client("iam")
+    iam.create_user(UserName="ann")
+    mine, other = (iam.create_access_key(UserName="ann")["AccessKey"] for _ in range(2))
+    program.stop()
+    with contextlib.closing(sqlite3.connect(program.directory / "homeport.sqlite")) as file:
+        rows = {
+            msgspec.msgpack.decode(stored)[0]: (row, msgspec.msgpack.decode(stored))
+            for row, stored in file.execute("SELECT id, record FROM access_keys")
+        }
+        (one, first), (two, second) = rows[mine["AccessKeyId"]], rows[other["AccessKeyId"]]
+        assert is_sealed(first[1])
+        first[1], second[1] = second[1], first[1]
+        for row, record in ((one, first), (two, second)):
+            file.execute("UPDATE access_keys SET record = ? WHERE id = ?", (msgspec.msgpack.encode(record), row))
+        file.commit()
+    program.start().ready()
+    for key_id in (mine["AccessKeyId"], other["AccessKeyId"]):
+        for secret in (mine["SecretAccessKey"], other["SecretAccessKey"]):
+            with pytest.raises(ClientError):
+                program.client("sts", key_id, secret).get_caller_identity()
+    assert f"the secret of access_keys/{mine['AccessKeyId']}/secret cannot be opened" in program.log
+    assert leaks(program.directory, [mine["SecretAccessKey"], other["SecretAccessKey"]]) == []
+
+
 @pytest.mark.parametrize("after", [False, True])
 async def test_killed_at_any_step_of_sealing_everything_stays_readable_and_the_next_start_ends_it(tmp_path, after):
     """About 3 s each."""

@@ -44,8 +44,10 @@ def unsealed(reader: Reader) -> Iterator[tuple[Table[Any], Record]]:
 
 
 def told(reader: Reader) -> Iterator[Effect]:
-    """Every kept answer that tells a secret, as older programs kept them."""
-    return (effect for effect in reader.scan(EFFECTS) if _TOLD in effect.answer)
+    """Every kept answer that may tell a secret, as older programs kept them. None once all is clean: what looks like one is somebody's words."""
+    sealing = reader.get(SEALINGS, SEALING)
+    if sealing is not None and sealing.scrubbing:
+        yield from (effect for effect in reader.scan(EFFECTS) if _TOLD in effect.answer)
 
 
 async def seal_all(store: Store, vault: Vault, clock: Clock) -> None:
@@ -54,13 +56,13 @@ async def seal_all(store: Store, vault: Vault, clock: Clock) -> None:
     def seal_some(tx: Transaction) -> bool:
         """True when nothing was left."""
         found = [record for _, record in zip(range(RECORDS_MAX), unsealed(tx), strict=False)]
-        answers = [effect for _, effect in zip(range(RECORDS_MAX - 1), told(tx), strict=False)]
-        if found or answers:
+        answers = [effect for _, effect in zip(range(RECORDS_MAX), told(tx), strict=False)] if not found else []
+        if found:
             kept = tx.get(SEALINGS, SEALING) or Sealing()
             tx.put(SEALINGS, msgspec.structs.replace(kept, scrubbing=True))
         for table, record in found:
             tx.put(table, _sealed(vault, table, record))
-        for effect in answers if not found else ():
+        for effect in answers:
             tx.delete(EFFECTS, effect.key)
         return not found and not answers
 
