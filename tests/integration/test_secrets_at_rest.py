@@ -42,8 +42,9 @@ from homeport.store.sqlite import SqliteBackend
 from homeport.store.store import Store
 from homeport.store.table import Table
 from homeport.store.tables import ACCESS_KEYS, DATA_KEYS, EFFECTS, INSTALLATION, SEALINGS, TABLES
+from homeport.unlocking import unlock
 from homeport.vault.keyring import Vault, place_of
-from homeport.vault.root_key import KeyFile, RootKeys
+from homeport.vault.root_key import KeyFile, RootKeyError, RootKeys
 from homeport.vault.sealed_file import rewrap_file, seal_file
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
@@ -397,6 +398,39 @@ async def readable(store: Store, vault: Vault, secrets: list[str]) -> None:
         assert (vault.open(key.secret, place).reveal() if is_sealed(key.secret) else key.secret) in secrets
 
 
+async def test_a_wrong_root_key_is_found_before_anything_else_is_looked_at(tmp_path):
+    store, vault = await opened(tmp_path / "homeport.sqlite")
+    await unlock(store, vault)
+    await store.update(lambda tx: tx.put(DATA_KEYS, vault.new_data_key(tx.now)), cause="server start")
+    await unlock(store, vault)
+    vault.roots.source.write((vault.roots.new(),))
+    with pytest.raises(RootKeyError, match="this store needs root key"):
+        await unlock(store, vault)
+    (tmp_path / "root.key").unlink()
+    bare = Vault(RootKeys(KeyFile(tmp_path / "root.key"), Ids().bytes), Ids())
+    bare.change("data_keys", None, vault.newest)
+    with pytest.raises(RootKeyError, match="has none"):
+        await unlock(store, bare)
+    assert not (tmp_path / "root.key").exists()
+    await store.close()
+
+
+async def test_scrubbing_leaves_nothing_in_pages_that_are_not_used_any_more(tmp_path):
+    """Also where SQLite, as it was built, does not overwrite what it deletes."""
+    path = tmp_path / "homeport.sqlite"
+    secrets = await old_installation(path, 40)
+    backend = SqliteBackend(path)
+    await backend.load(tuple(table.name for table in TABLES))
+    assert backend._connection is not None
+    backend._connection.execute("PRAGMA secure_delete = OFF")
+    await backend.clear()
+    backend._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert leaks(tmp_path, secrets), "nothing is overwritten by itself"
+    await backend.scrub()
+    assert leaks(tmp_path, secrets) == []
+    await backend.close()
+
+
 async def test_nobody_s_words_make_the_journal_begin_anew(tmp_path):
     """An answer that is kept may speak of secrets, for example a task definition's: that is no older program's."""
     for older in (False, True):
@@ -600,6 +634,7 @@ def test_a_root_key_is_replaced_while_the_server_serves(program, tmp_path):
     file.write_text(f"{roots.new().text()}\n")
     broken = homeport("key", "rotate", *data)
     assert (broken.returncode, "needs root key" in broken.stderr) == (1, True)
+    assert list(status()["dataKeys"]) == status()["rootKeys"]
     assert program.client("sts").get_caller_identity()
     file.write_bytes(lost)
     program.stop()

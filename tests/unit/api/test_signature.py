@@ -24,8 +24,10 @@ def test_access_keys_follow_the_store_in_both_directions():
     first, second = key(), key(secret="other")
     keys.change("access_keys", None, first)
     assert keys.active("AK") is first
+    assert keys.secret(first).reveal() == "s"
     keys.change("access_keys", first, second)
     assert keys.active("AK") is second
+    assert keys.secret(second).reveal() == "other", "a key that was replaced has its new secret"
     keys.change("access_keys", second, first)
     assert keys.active("AK") is first
     keys.change("access_keys", first, key(status="Inactive"))

@@ -12,13 +12,20 @@ from unit.dispatcher.cell import Cell, pending
 
 from homeport.acs.messages import IAMRoleCredentialsMessage, PayloadMessage, RoleCredentials
 from homeport.config import Settings
-from homeport.dispatcher.credentials import Schedule, credentials_id
+from homeport.controllers.data_key import renew
+from homeport.dispatcher.credentials import Schedule, credentials_id, vault_of
 from homeport.iam import session
+from homeport.ids import Ids
 from homeport.model.iam.role import Role
 from homeport.model.iam.session_key import SessionKey
-from homeport.store.tables import ROLES, SESSION_KEYS, TASK_DEFINITIONS
+from homeport.store.memory import MemoryBackend
+from homeport.store.store import Store
+from homeport.store.tables import DATA_KEYS, ROLES, SESSION_KEYS, TABLES, TASK_DEFINITIONS
 from homeport.testing import records
 from homeport.testing.agent import SimulatedAgent
+from homeport.vault.keyring import Vault, place_of
+from homeport.vault.root_key import KeyFile, RootKeys
+from homeport.virtual_clock import VirtualClock
 
 KEY = SessionKey(id="KEYKEYKE", secret="s" * 40, created_at=1.0)
 APP = f"arn:aws:iam::{records.ACCOUNT}:role/team/app"
@@ -231,3 +238,22 @@ def test_a_schedule_tells_each_task_once_in_order_and_forgets_those_that_are_dro
     assert schedule.next == 29.0
     schedule.given("c", 15.0)
     assert (schedule.next, list(schedule.take(32.0)), list(schedule.take(33.0)), schedule.next) == (35.0, [], ["c"], None)
+
+
+async def test_session_keys_are_opened_and_a_new_seal_changes_no_credentials_id(tmp_path):
+    """What a task's containers ask for must stay the same when the session key is sealed anew."""
+    roots = RootKeys(KeyFile(tmp_path / "root.key"), Ids().bytes)
+    roots.create()
+    vault = Vault(roots, Ids())
+    store = await Store.open(MemoryBackend(), tables=TABLES, clock=VirtualClock(), derived=(vault,))
+    await store.update(lambda tx: tx.put(DATA_KEYS, vault.new_data_key(tx.now)), cause="test")
+    sealed = vault.seal("k" * 64, place_of("session_keys", "KEYKEYKE"))
+    await store.update(lambda tx: tx.put(SESSION_KEYS, SessionKey(id="KEYKEYKE", secret=sealed, created_at=1.0)), cause="test")
+    task = records.task()
+    (before,) = (await store.view(lambda reader: vault_of(reader, (), vault))).keys
+    assert before.secret.reveal() == "k" * 64
+    await renew(store, vault, before=store._clock.now() + 1)
+    assert await store.view(lambda reader: reader.get(SESSION_KEYS, "KEYKEYKE").secret) != sealed
+    (after,) = (await store.view(lambda reader: vault_of(reader, (), vault))).keys
+    assert credentials_id(task, "TaskApplication", after) == credentials_id(task, "TaskApplication", before)
+    await store.close()
