@@ -84,6 +84,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long such a certificate counts: 90 days. It is renewed when less than a third of that is left."""
     tls_authority_seconds: float = 315_360_000.0
     """How long an authority counts that is made now: 10 years."""
+    tls_take_authority: str = ""
+    """SHA-256 of the authority that this server is to make the installation's though another one is noted: for when every copy of that one's key
+    is lost. Its clients have to be given the new ca.pem."""
     tls_look_seconds: float = 10.0
     """How often a server looks whether a certificate is due or was replaced."""
     sweep_seconds: float = 10.0

@@ -82,10 +82,10 @@ def certificates_of(where: TlsFiles, settings: Settings, *, host: str, endpoint:
     return Certificates(where, wanted, clock=clock, lifetimes=lifetimes)
 
 
-async def agree_on_authority(store: Store, certificates: Certificates, clock: Clock, *, directory: Path) -> None:
+async def agree_on_authority(store: Store, certificates: Certificates, clock: Clock, *, directory: Path, taken: str = "") -> None:
     """Return when the installation's authority, noted by whoever is first, is one that this server trusts.
 
-    Raises ForeignAuthorityError when it is another one.
+    `taken` is the setting `tls_take_authority`. Raises ForeignAuthorityError when it is another one.
     """
     ours = certificates.fingerprints()
 
@@ -97,10 +97,10 @@ async def agree_on_authority(store: Store, certificates: Certificates, clock: Cl
     while True:
         installation = await store.view(lambda reader: reader.get(INSTALLATION, "installation"))
         noted = installation.authority_sha256 if installation is not None else ""
-        if noted and noted not in ours:
+        if noted and noted not in ours and taken != ours[0]:
             raise ForeignAuthorityError(
                 f"the authority in {directory} is not the installation's: copy ca.pem and ca.key there from another server's such directory, "
-                "and remove server.pem"
+                f"and remove server.pem. If every copy is lost: --set tls_take_authority={ours[0]}"
             )
         if noted == ours[0]:
             return

@@ -21,7 +21,6 @@ from homeport.vault.keyring import Vault
 from homeport.vault.root_key import KeyFile, RootKeyError
 from homeport.vault.sealed_file import rewrap_file, root_key_of, sealed_files
 
-KEYS_PATH: Final = "/homeport/keys"
 TELL: Final = "tell"
 READ: Final = "read"
 """Read the root keys anew from where they are kept."""

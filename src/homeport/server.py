@@ -26,7 +26,7 @@ from homeport.api.ecs.reports import REPORTS_PATH, StateReports
 from homeport.api.last_use import LAST_USES_PATH, LastUses
 from homeport.api.permission import Guard, SessionVerifier
 from homeport.api.requestlog import RequestLog
-from homeport.api.server import SERVER_OPTIONS, Application, Internal
+from homeport.api.server import KEYS_PATH, SERVER_OPTIONS, Application, Internal
 from homeport.api.services import ASKS, OPERATIONS
 from homeport.api.signature import AccessKeys, Verifier
 from homeport.api.sts.issuer import IssuerKeys
@@ -60,7 +60,7 @@ from homeport.listener import agree_on_authority, certificates_of, listen, own_e
 from homeport.model.account import organization_id
 from homeport.model.installation import Installation
 from homeport.placement.index import PlacementIndex
-from homeport.root_keys import KEYS_PATH, RootKeyDesk
+from homeport.root_keys import RootKeyDesk
 from homeport.store.address import backend_of, parse_address
 from homeport.store.backend import Backend
 from homeport.store.lock import FileLock
@@ -270,7 +270,8 @@ async def _certificates(options: ServerOptions, context: Context, stack: context
     if where is None:
         return None
     made = certificates_of(where, context.settings, host=options.host, endpoint=context.endpoint, server=options.name, clock=context.clock)
-    agree = functools.partial(agree_on_authority, context.store, made, context.clock, directory=where.authority)
+    taken = context.settings.tls_take_authority
+    agree = functools.partial(agree_on_authority, context.store, made, context.clock, directory=where.authority, taken=taken)
     await agree()
     stack.push_async_callback(_end, asyncio.create_task(made.keep(agree)))
     return made

@@ -133,6 +133,7 @@ def test_nobody_is_taken_for_a_server_without_a_servers_certificate_even_with_th
     assert answer(three, leader, body, call, own=server) == (200, "")
     assert answer(three, leader, b"?", {}, path="/homeport/journal", own=server) == (400, "SerializationException")
     assert answer(three, leader, b"", {}, path="/homeport/servers") == (200, "")  # what `server status` asks
+    assert "root key" in three.homeport("key", "status").stdout.lower()
 
 
 def test_etcd_takes_nobody_without_a_certificate_neither_as_a_client_nor_as_a_member(three):

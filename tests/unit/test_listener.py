@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import msgspec
@@ -93,6 +94,14 @@ async def test_the_first_servers_authority_is_the_installations(store):
     with pytest.raises(ForeignAuthorityError, match=r"copy ca\.pem and ca\.key"):
         await agree(store, "second")
     assert await noted(store) == "first"
+
+
+async def test_an_authority_whose_copies_are_all_lost_is_replaced_only_by_the_one_that_is_named(store):
+    await agree(store, "first")
+    for taken, refused in (("", True), ("third", True), ("second", False)):
+        with pytest.raises(ForeignAuthorityError, match="tls_take_authority=second") if refused else contextlib.nullcontext():
+            await agree_on_authority(store, Trusting("second"), VirtualClock(), directory=Path("/tls"), taken=taken)
+    assert await noted(store) == "second"
 
 
 async def test_one_that_takes_over_is_noted_by_who_trusts_both(store):

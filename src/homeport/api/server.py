@@ -77,7 +77,9 @@ _log = log.logger("api")
 
 
 SERVERS_PATH: Final = "/homeport/servers"
-"""Where the command line asks who there is. Every other path between servers takes, over TLS, a server's certificate as well."""
+KEYS_PATH: Final = "/homeport/keys"
+_ASKED_BY_COMMANDS: Final = frozenset((SERVERS_PATH, KEYS_PATH))
+"""What the command line asks. Every other path between servers takes, over TLS, a server's certificate as well."""
 
 
 Internal = Callable[[bytes], Awaitable[bytes]]
@@ -193,7 +195,7 @@ class Application:
         exchange = Exchange(scope, receive, request_id=self._next_request_id(), now=self.context.clock.now())
         try:
             await read_body(self, exchange)
-            if scope["path"] != SERVERS_PATH:
+            if scope["path"] not in _ASKED_BY_COMMANDS:
                 require_server(scope)
             verify_signature(self, exchange)
             principal = exchange.principal

@@ -19,7 +19,7 @@ from homeport.api.ecs.operations import OPERATIONS
 from homeport.api.homeport import permission as homeport_permission
 from homeport.api.permission import Guard, Origin, SessionVerifier, _session_keys, principal_of
 from homeport.api.protocol import json, model
-from homeport.api.server import FORWARDED, SERVERS_PATH, UNSIGNED, Application
+from homeport.api.server import FORWARDED, KEYS_PATH, SERVERS_PATH, UNSIGNED, Application
 from homeport.api.signature import AccessKeys, Verifier
 from homeport.api.sts import permission as sts_permission
 from homeport.api.sts.operations import OPERATIONS as STS
@@ -73,7 +73,7 @@ class Installation:
             verifier=self.verifier,
             guard=self.guard,
             websockets={},
-            internal={"/homeport/echo": self.echo, SERVERS_PATH: self.echo},
+            internal={"/homeport/echo": self.echo, SERVERS_PATH: self.echo, KEYS_PATH: self.echo},
         )
         self.over: dict[str, Any] = {}
         """What the connection adds to a request's scope."""
@@ -628,7 +628,8 @@ async def test_over_tls_only_a_servers_certificate_makes_a_server(installation, 
     status, body = await installation.send(headers, b"hello", "AKROOT", "ecs", path="/homeport/echo")
     assert (status, body if taken else None) == expected
     assert taken or b"AccessDeniedException" in body
-    assert await installation.send(headers, b"hello", "AKROOT", "ecs", path=SERVERS_PATH) == (200, b"hello")  # what the command line asks
+    for path in (SERVERS_PATH, KEYS_PATH):  # what the command line asks
+        assert await installation.send(headers, b"hello", "AKROOT", "ecs", path=path) == (200, b"hello")
     target = {b"x-amz-target": f"{model.load().target_prefix}.ListClusters".encode()}
     for header in (FORWARDED, origin.HEADER):
         status, body = await installation.send({**headers, **target, header: b"server-2"}, b"{}", "AKROOT", "ecs")
