@@ -35,6 +35,8 @@ SERVICE_UNAVAILABLE: Final = 503
 """HTTP status of a server that cannot serve now: whether the call was done is not known."""
 SILENT_SERVER_SECONDS: Final = 12.0
 """Longest call where there is another server to ask; a server without a leader says so after 8 s."""
+DIAL_SECONDS_MAX: Final = 5.0
+"""How long a connection may take that is made for a container."""
 HOME_SECONDS_MAX: Final = 2.0
 """How long the server to begin with may take to say that it serves, before the agent goes back to it."""
 _CLOSE_TIMEOUT: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
@@ -218,6 +220,19 @@ class EcsClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self.leave_server_of(endpoint)
             raise UnreachableError(f"{url}: {error or type(error).__name__}") from error
+
+    async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the server that is asked next, for bytes that are somebody else's. Raises UnreachableError."""
+        endpoint = self.endpoint
+        place = urlsplit(endpoint)
+        secure = self._trust.context if self._trust is not None else None
+        port = place.port or (443 if secure else 80)
+        try:
+            async with asyncio.timeout(DIAL_SECONDS_MAX):
+                return await asyncio.open_connection(place.hostname, port, ssl=secure)
+        except (OSError, TimeoutError) as error:
+            self._leave(endpoint)
+            raise UnreachableError(f"{endpoint}: {error or type(error).__name__}") from error
 
     async def close(self) -> None:
         """Close every connection."""

@@ -127,6 +127,9 @@ def registration(settings: AgentSettings, runtime: RuntimeDescription, *, arn: s
 class Registration:
     """Registers this host until it succeeds."""
 
+    capabilities: tuple[str, ...] = ()
+    """What this host has found out that it can do beside what every host does; to be set before `register`."""
+
     def __init__(self, *, client: Caller, state: State, settings: AgentSettings, backoff: Backoff, ids: Ids, host: Host | None = None) -> None:
         """`host`: the one that this machine joined as, None with other credentials."""
         self._host = host
@@ -147,6 +150,7 @@ class Registration:
         while True:
             arn = saved_arn(self._state)
             request = registration(self._settings, runtime, arn=arn, token=token, machine=platform.machine())
+            request["attributes"] += [{"name": name} for name in self.capabilities]
             try:
                 answer = await self._client.call("RegisterContainerInstance", request)
             except CallFailedError as error:

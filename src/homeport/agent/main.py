@@ -6,6 +6,7 @@ Owns: the order of start and end, and when a lost connection is built anew. Neve
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import signal
 from collections.abc import Awaitable, Callable
@@ -16,11 +17,15 @@ import aiohttp
 
 import homeport
 from homeport.agent import instance, report_line
+from homeport.agent.attachments.credentials import CAPABILITIES, TaskRoles
 from homeport.agent.backoff import Backoff
 from homeport.agent.client import CallFailedError, EcsClient
 from homeport.agent.engine.engine import Engine
 from homeport.agent.engine.report import TaskReport
 from homeport.agent.instance import Registration
+from homeport.agent.metadata.credentials import Registry
+from homeport.agent.metadata.door import Doors
+from homeport.agent.metadata.rules import NftRules, Rules
 from homeport.agent.reporter import Reporter
 from homeport.agent.runtime.contract import Runtime, RuntimeDescription
 from homeport.agent.runtime.docker import Deadlines, DockerRuntime
@@ -31,6 +36,7 @@ from homeport.agent.telemetry import Telemetry
 from homeport.clock import Clock, SystemClock
 from homeport.errors import HomeportError
 from homeport.ids import Ids
+from homeport.model.installation import rules_table
 
 ID_FILE: Final = "id"
 """In the data directory: the value of the label `homeport.agent` on this agent's containers."""
@@ -70,6 +76,8 @@ async def run(settings: AgentSettings) -> None:
     try:
         agent = Agent(settings, runtime=runtime, clock=clock, ids=Ids())
         _tell_id(settings, agent)
+        if settings.enable_task_iam_role and settings.docker_host.startswith("unix:"):  # else the containers are on another machine
+            agent.lead_containers(NftRules(rules_table(settings.installation_id, agent.id)))
         await agent.run(stop)
     finally:
         await runtime.close()
@@ -116,6 +124,16 @@ class Agent:
         self._endpoints: dict[str, str] = {}
         self._description: RuntimeDescription | None = None
         self._publishing: aiohttp.ClientWebSocketResponse | None = None
+        self._roles: TaskRoles | None = None
+
+    def lead_containers(self, rules: Rules) -> None:
+        """Let tasks with a role run here: `rules` lead their containers to this agent. To be called before `run`."""
+        registry = Registry()
+        doors = Doors(registry, self._client.dial)
+        roles = TaskRoles(registry=registry, doors=doors, rules=rules, clock=self._clock, api_port=self._settings.container_api_port)
+        self._engine.on_event = roles.follow
+        self._house = dataclasses.replace(self._house, take_credentials=roles.take)
+        self._roles = roles
 
     @property
     def id(self) -> str:
@@ -138,6 +156,8 @@ class Agent:
 
     async def _close(self) -> None:
         await self._engine.close()
+        if self._roles is not None:
+            await self._roles.close()
         await self._reporter.close()
         await self._client.close()
         self._state.close()
@@ -151,6 +171,8 @@ class Agent:
 
     async def _work(self) -> None:
         description = await self._wait_for_runtime()
+        if self._roles is not None and await self._roles.start():
+            self._registration.capabilities = CAPABILITIES
         await self._engine.start()
         self._reporter.start()
         renewing = asyncio.create_task(self._renew()) if self._client.renewable else None

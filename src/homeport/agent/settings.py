@@ -22,6 +22,10 @@ from homeport.tls.names import is_loopback
 DEFAULT_RESERVED_PORTS: Final = (22, 2375, 2376, 51678, 51679)
 """TCP ports that no task may take: ssh, Docker, and the agent's own (ecs-reference 3.3)."""
 
+CREDENTIALS_PORT: Final = 80
+"""Where containers ask for credentials at 169.254.170.2."""
+ELSEWHERE_PORT: Final = 8470
+"""Where the API is there when its own port is that one."""
 PULL_BEHAVIORS: Final = ("default", "always", "once", "prefer-cached")
 
 
@@ -89,6 +93,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Log drivers to advertise; () means those that Docker has. ECS_AVAILABLE_LOGGING_DRIVERS: a JSON list."""
     disable_privileged: bool = False
     """Refuse privileged containers by not advertising the capability. ECS_DISABLE_PRIVILEGED."""
+    enable_task_iam_role: bool = True
+    """Give tasks with a role their credentials, where nft can be used. ECS_ENABLE_TASK_IAM_ROLE."""
     image_pull_behavior: str = "prefer-cached"
     """default (pull, else what is here), always, once, prefer-cached (a local image starts without any network). ECS_IMAGE_PULL_BEHAVIOR."""
     image_pull_timeout_seconds: float = 7_200.0
@@ -120,6 +126,15 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """First delay after a failed connection; grows by half each time. HOMEPORT_BACKOFF_BASE."""
     backoff_max_seconds: float = 10.0
     """Longest delay between two attempts: how late an agent may notice that the control plane is back. HOMEPORT_BACKOFF_MAX."""
+
+    @property
+    def container_api_port(self) -> int:
+        """Where containers with a role find the API at 169.254.170.2: its own port, of the first server named; 0 without an endpoint."""
+        if not self.endpoint:
+            return 0
+        place = urlsplit(self.endpoint.split(",")[0])
+        port = place.port or (443 if place.scheme == "https" else 80)
+        return port if port != CREDENTIALS_PORT else ELSEWHERE_PORT
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -253,6 +268,7 @@ _VARIABLES: Final = (
     ("ECS_RESERVED_PORTS_UDP", "reserved_ports_udp", _ports),
     ("ECS_DYNAMIC_HOST_PORT_RANGE", "dynamic_host_port_range", _port_range),
     ("ECS_AVAILABLE_LOGGING_DRIVERS", "available_logging_drivers", _names),
+    ("ECS_ENABLE_TASK_IAM_ROLE", "enable_task_iam_role", _boolean),
     ("ECS_DISABLE_PRIVILEGED", "disable_privileged", _boolean),
     ("ECS_IMAGE_PULL_BEHAVIOR", "image_pull_behavior", _pull_behavior),
     ("ECS_IMAGE_PULL_TIMEOUT", "image_pull_timeout_seconds", parse_duration),

@@ -6,6 +6,8 @@ Owns: the order. Never ends a process that is not a program of this installation
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -14,7 +16,9 @@ from homeport.cli import programs
 from homeport.cli.client import Api
 from homeport.cli.containers import AGENT_LABEL, DEFAULT_HOST, INSTALLATION_LABEL, TASK_LABEL, DockerSocket
 from homeport.cli.installation import DataDirectory
+from homeport.cli.packages import NFT, find_program
 from homeport.cli.terminal import CommandError, Terminal
+from homeport.model.installation import rules_table
 
 TASKS_SECONDS_MAX: Final = 180.0
 """Longest wait for tasks to stop: Docker's 30 s, or a container's own stopTimeout of at most 120 s, and some."""
@@ -31,6 +35,7 @@ def down(options: argparse.Namespace, terminal: Terminal, environ: Mapping[str, 
     stopped = [name for name in reversed(programs.names(directory)) if programs.stop(directory, name, terminal)]
     if options.tasks:
         _remove_containers(directory, terminal, environ)
+    _remove_rules(directory, terminal)
     terminal.say("all programs stopped" if stopped else f"no program of {directory.path} was running")
     return 0
 
@@ -129,3 +134,15 @@ def _account(directory: DataDirectory) -> str:
 
 def _account_of(task_arn: str) -> str:
     return "".join(task_arn.split(":")[4:5])
+
+
+def _remove_rules(directory: DataDirectory, terminal: Terminal) -> None:
+    """Take away what this directory's agent left of its packet rules if it was killed; one that ends in order has done it by itself."""
+    installation_id, agent, program = directory.installation_id(), directory.agent_id(), find_program(NFT.program)
+    if not installation_id or not agent or program is None or os.geteuid() != 0:
+        return
+    table = rules_table(installation_id, agent)
+    listed = subprocess.run([program, "list", "tables", "ip"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if f"table ip {table}" in listed.stdout.splitlines():
+        done = subprocess.run([program, "delete", "table", "ip", table], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        terminal.say(f"removed the packet rules {table}" if done.returncode == 0 else f"nft delete table ip {table}: {done.stderr.strip()}")

@@ -1,9 +1,11 @@
 """One installation: its account, region and identity; and the records of one-time effects.
 
-Owns: `Installation`, `IdempotencyToken`, `Effect`. Never holds settings (those are `config.Settings`).
+Owns: `Installation`, `rules_table`, `IdempotencyToken`, `Effect`. Never holds settings (those are `config.Settings`).
 """
 
 from __future__ import annotations
+
+import hashlib
 
 from homeport.model.record import Instant, Record
 
@@ -20,6 +22,11 @@ class Installation(Record, frozen=True, kw_only=True):
     authority_sha256: str = ""
     """SHA-256 of the certificate of the authority that the servers trust; "" as long as none spoke TLS. Written at a server's start, and by the
     leader when the authority is replaced."""
+
+
+def rules_table(installation_id: str, agent_id: str) -> str:
+    """Name of the nftables table that an agent makes on its host and nobody else."""
+    return f"homeport_{hashlib.sha256(installation_id.encode()).hexdigest()[:12]}_{agent_id.replace('-', '')[:12]}"
 
 
 class IdempotencyToken(Record, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from homeport.acs.messages import ContainerPayload, PortMapping, TaskPayload
 from homeport.agent.attachments.volumes import VolumeError, VolumePlan, binds, plan
 from homeport.agent.engine import ordering
 from homeport.agent.engine.task import LABEL_NOTES
+from homeport.agent.metadata.credentials import ADDRESS, PATH
 from homeport.agent.runtime.contract import ResourceLimits
 from homeport.errors import HomeportError
 
@@ -26,6 +27,10 @@ CPU_SHARES_MAX = 262_144
 MEMORY_MIB_MIN = 6
 """Docker's own minimum."""
 NETWORK_MODES = ("", "bridge", "host", "none")
+
+ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL"
+SERVICES = ("ECS", "IAM", "STS")
+"""Whose endpoints a container with a role is told: for these Homeport answers, and all others stay where they were."""
 
 LABEL_INSTALLATION = "homeport.installation"
 LABEL_AGENT = "homeport.agent"
@@ -47,6 +52,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     cluster: str
     region: str = ""
+    api_port: int = 0
+    """Where containers with a role find the API, at 169.254.170.2; 0: nowhere."""
 
 
 class CreatePlan(msgspec.Struct, frozen=True):
@@ -125,7 +132,7 @@ def create_plan(
     config, host_config = _merged(container)
     document: dict[str, Any] = {
         "Image": container.image,
-        "Env": _environment(container, identity, _gpus(task, container)),
+        "Env": _environment(container, identity, {**_devices(task, container), **_role(task, container, identity)}),
         "Labels": labels(task, name, identity),
         "HostConfig": _host_config(task, container, volumes, cgroup_parent),
     }
@@ -185,10 +192,25 @@ def _link(task: TaskPayload, link: str) -> str:
     return f"{container_name(task, target)}:{alias or target}"
 
 
-def _environment(container: ContainerPayload, identity: Identity, gpus: list[str]) -> list[str]:
+def _environment(container: ContainerPayload, identity: Identity, fixed: Mapping[str, str]) -> list[str]:
+    """`fixed`: what the container cannot say otherwise."""
     values = {"AWS_REGION": identity.region, "AWS_DEFAULT_REGION": identity.region} if identity.region else {}
-    devices = {"NVIDIA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}  # which of them, the container cannot say for itself
-    return [f"{key}={value}" for key, value in {**values, **container.environment, **devices}.items()]
+    return [f"{key}={value}" for key, value in {**values, **container.environment, **fixed}.items()]
+
+
+def _devices(task: TaskPayload, container: ContainerPayload) -> dict[str, str]:
+    gpus = _gpus(task, container)
+    return {"NVIDIA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
+
+
+def _role(task: TaskPayload, container: ContainerPayload, identity: Identity) -> dict[str, str]:
+    """Where a task with a role asks for its credentials, and for the services that are here, unless it says itself where it wants to go."""
+    if task.roleCredentials is None or task.networkMode == "none":
+        return {}
+    found = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": PATH + task.roleCredentials.credentialsId}
+    if identity.api_port and not any(name.startswith(ENDPOINT_VARIABLE) for name in container.environment):
+        found |= {f"{ENDPOINT_VARIABLE}_{service}": f"http://{ADDRESS}:{identity.api_port}" for service in SERVICES}
+    return found
 
 
 def _command(container: ContainerPayload) -> list[str]:

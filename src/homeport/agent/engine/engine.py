@@ -89,10 +89,11 @@ class Engine:
         settings: AgentSettings,
         report: Callable[[TaskReport], None],
         on_health: Callable[[str], None] | None = None,
+        on_event: Callable[[TaskState, Event | None], None] | None = None,
     ) -> None:
         """`report` takes every report and keeps it safe before it returns; a report may come twice, after a crash.
 
-        `on_health` is told the ARN of a task whose health changed.
+        `on_health` is told the ARN of a task whose health changed; `on_event` every task as it is after each event, and None for what was stored.
         """
         self._runtime = runtime
         self._state = state
@@ -100,6 +101,7 @@ class Engine:
         self._settings = settings
         self._report = report
         self.on_health = on_health
+        self.on_event = on_event
         self._tasks: dict[str, TaskState] = {}
         self._connected = asyncio.Event()
         self._attempted = asyncio.Event()
@@ -109,7 +111,11 @@ class Engine:
         self._cleanup_added = asyncio.Event()
         self._closed = False
         identity = self._identity = config.Identity(
-            installation=settings.installation_id, agent=self._agent_id(ids), cluster=settings.cluster, region=settings.region
+            installation=settings.installation_id,
+            agent=self._agent_id(ids),
+            cluster=settings.cluster,
+            region=settings.region,
+            api_port=settings.container_api_port,
         )
         images = Images(
             runtime=runtime,
@@ -134,6 +140,7 @@ class Engine:
         """
         for arn, value in self._state.load(KIND_TASK).items():
             self._tasks[arn] = decode(value)
+            self._tell_event(self._tasks[arn], None)
         for task in sorted(self._tasks.values(), key=lambda item: item.acknowledged_at or 0.0):
             if task.told is not None and task.known == "STOPPED" and task.acknowledged != "STOPPED":
                 self._report(task.told)  # the acknowledgement may have been lost in the crash; without it nothing is cleaned up
@@ -231,6 +238,7 @@ class Engine:
             if isinstance(action, Tell):
                 self._report(action.report)
         self._state.put(KIND_TASK, arn, encode(after))
+        self._tell_event(after, event)
         for action in (*actions, *machine.watches(before, after, now)):
             if isinstance(action, Discard):
                 self._add_cleanup(after)
@@ -238,6 +246,10 @@ class Engine:
                 self._executor.run(arn, action)
         if self.on_health is not None and _health_of(before) != _health_of(after):
             self.on_health(arn)
+
+    def _tell_event(self, task: TaskState, event: Event | None) -> None:
+        if self.on_event is not None:
+            self.on_event(task, event)
 
     async def reachable(self) -> None:
         """Return once the runtime was reached and looked through."""

@@ -85,6 +85,9 @@ class ContainerObservation(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     image_id: str = ""
     pid: int = 0
+    address: str = ""
+    """IPv4 address of a network of its own, "" without one; and `gateway`, the host's in the same network."""
+    gateway: str = ""
 
     @property
     def running(self) -> bool:

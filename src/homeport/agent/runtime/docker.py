@@ -395,6 +395,8 @@ def _observation(document: Mapping[str, Any]) -> ContainerObservation:
     state = document.get("State") or {}
     health = state.get("Health")
     probes = (health or {}).get("Log") or []
+    networks: Mapping[str, Any] = (document.get("NetworkSettings") or {}).get("Networks") or {}
+    network: Mapping[str, str] = next((one for one in networks.values() if one.get("IPAddress")), {})
     return ContainerObservation(
         id=document["Id"],
         name=document.get("Name", "").lstrip("/"),
@@ -409,6 +411,8 @@ def _observation(document: Mapping[str, Any]) -> ContainerObservation:
         labels=(document.get("Config") or {}).get("Labels") or {},
         image_id=document.get("Image", ""),
         pid=int(state.get("Pid", 0)),
+        address=network.get("IPAddress", ""),
+        gateway=network.get("Gateway", ""),
     )
 
 

@@ -16,6 +16,7 @@ from homeport.acs.messages import (
     HostVolume,
     MountPoint,
     PortMapping,
+    RoleCredentials,
     TaskPayload,
     VolumeFrom,
     VolumePayload,
@@ -234,3 +235,28 @@ def test_a_container_gets_its_own_gpus_and_says_so() -> None:
     plan = made(task(mine, container(name="other"), associations=associations))
     assert plan.document["HostConfig"]["DeviceRequests"] == [{"DeviceIDs": ["GPU-a", "GPU-b"], "Capabilities": [["gpu"]]}]
     assert plan.document["Env"] == ["NVIDIA_VISIBLE_DEVICES=GPU-a,GPU-b"]
+
+
+ROLE = RoleCredentials(credentialsId="0123", roleArn="r")
+OWN_SERVICES = [f"AWS_ENDPOINT_URL_{service}=http://169.254.170.2:8470" for service in ("ECS", "IAM", "STS")]
+
+
+def environment(api_port: int = 8470, **members: Any) -> list[str]:
+    given = members.pop("environment", {})
+    payload = task(container(environment=given), **{"roleCredentials": ROLE, "networkMode": "bridge"} | members)
+    identity = Identity(installation="inst", agent="agent-1", cluster="default", api_port=api_port)
+    return create_plan(payload, "c", identity=identity, volumes=plan(payload, {}), limits=ResourceLimits()).document["Env"]
+
+
+@pytest.mark.parametrize("network", ["", "bridge", "host"])
+def test_a_container_of_a_task_with_a_role_is_told_where_its_credentials_and_the_api_are(network: str) -> None:
+    found = environment(networkMode=network, environment={"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/mine"})
+    assert found == ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/0123", *OWN_SERVICES]
+
+
+def test_a_container_without_a_role_or_a_network_is_told_nothing_and_one_that_says_where_the_api_is_keeps_that() -> None:
+    assert environment(roleCredentials=None) == []
+    assert environment(networkMode="none") == []
+    assert environment(api_port=0) == ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/0123"]
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        assert environment(environment={name: "x"}) == [f"{name}=x", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/0123"]
