@@ -49,16 +49,6 @@ class Answer(NamedTuple):
     type: str = "application/json"
 
 
-class _Credentials(msgspec.Struct):
-    """What SDKs read."""
-
-    RoleArn: str
-    AccessKeyId: str
-    SecretAccessKey: str
-    Token: str
-    Expiration: str
-
-
 class _Error(msgspec.Struct):
     """The upstream agent's error body."""
 
@@ -100,7 +90,13 @@ def answer(line: bytes, find: Callable[[str], Holder | None]) -> Answer:
     given = holder.credentials
     if given is None:
         return UNINITIALIZED
-    body = _Credentials(holder.role_arn, given.accessKeyId, given.secretAccessKey, given.sessionToken, given.expiration)
+    body = {
+        "RoleArn": holder.role_arn,
+        "AccessKeyId": given.accessKeyId,
+        "SecretAccessKey": given.secretAccessKey,
+        "Token": given.sessionToken,
+        "Expiration": given.expiration,
+    }
     return Answer("200 OK", msgspec.json.encode(body))
 
 
