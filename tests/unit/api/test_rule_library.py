@@ -54,6 +54,8 @@ WRONG: list[tuple[str, str, dict[str, Any]]] = [
     ("no-host-namespaces", "RegisterTaskDefinition", definition(networkMode="host")),
     ("no-host-namespaces", "RegisterTaskDefinition", definition(pidMode="host")),
     ("no-host-paths", "RegisterTaskDefinition", definition(volumes=[{"name": "v", "host": {"sourcePath": "/etc"}}])),
+    ("no-host-namespaces", *run(taskDefinition="host")),
+    ("no-host-paths", *service(taskDefinition="host")),
     ("memory-limits", "RegisterTaskDefinition", definition({"memory": None, "memoryReservation": 64})),
     ("memory-limits", "RegisterTaskDefinition", definition({"memory": 9000})),
     ("no-secrets-in-environment", "RegisterTaskDefinition", definition({"environment": [{"name": "DB_PASSWORD", "value": "x"}]})),
@@ -83,6 +85,8 @@ async def cell():
     await ecs(cell, "RegisterTaskDefinition", {**definition(), "family": "good"})
     await ecs(cell, "RegisterTaskDefinition", {**definition({"privileged": True}), "family": "privileged"})
     await ecs(cell, "RegisterTaskDefinition", {**definition(taskRoleArn=ROLE), "family": "payments"})
+    host = {"networkMode": "host", "volumes": [{"name": "v", "host": {"sourcePath": "/etc"}}]}
+    await ecs(cell, "RegisterTaskDefinition", {**definition(**host), "family": "host"})
     for known in await cell.all(TASK_DEFINITIONS):
         await cell.put(msgspec.structs.replace(known, unsupported=(), requires_attributes=()))
     yield cell
