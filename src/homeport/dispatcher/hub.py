@@ -25,13 +25,15 @@ from homeport.dispatcher.session import GOING_AWAY, NORMAL, SERVICE_RESTART, Eve
 from homeport.dispatcher.telemetry import TelemetrySession
 from homeport.errors import ApiError, HomeportError, WatchLostError
 from homeport.ids import Ids
+from homeport.model import account as account_model
 from homeport.model import arn
+from homeport.model.account import Account
 from homeport.model.ecs.container_instance import INACTIVE, ContainerInstance
 from homeport.model.ecs.task import Task
 from homeport.model.iam.instance_identity import InstanceIdentity
 from homeport.store.store import Store
 from homeport.store.table import Change, Commit, Reader
-from homeport.store.tables import CONTAINER_INSTANCES, INSTANCE_IDENTITIES, TASKS
+from homeport.store.tables import ACCOUNTS, CONTAINER_INSTANCES, INSTANCE_IDENTITIES, TASKS
 from homeport.vault.keyring import Secrets
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -50,6 +52,7 @@ or after a longer absence of the server within 12 s, the longest of its delays."
 REVOKED_PAUSE_SECONDS: Final = 1.0
 """Between two questions whether a host was revoked, while the servers cannot agree on anything."""
 REVOKED: Final = "the host's identity was revoked"
+CLOSED: Final = "the account is closed"
 OVER: Final = "the session is over: the agent has a newer connection, or was given up while this server was away"
 
 _log = logging.getLogger(__name__)
@@ -178,6 +181,7 @@ class Dispatcher:
             older.close(NORMAL, "the agent has a newer connection")
         self._telemetry[session.key] = session
         self._spawn(self._close_revoked((session,)))
+        self._spawn(self._close_of_closed((session,)))
         self._wheel.add(session, self._house.clock.monotonic())
         await session.listen(receive)
         if self._telemetry.get(session.key) is session:
@@ -211,6 +215,7 @@ class Dispatcher:
         session.resync()
         self._spawn(self._close_ended((session,)))
         self._spawn(self._close_revoked((session,)))
+        self._spawn(self._close_of_closed((session,)))
 
     def _leave(self, session: Session, code: int) -> None:
         if self._sessions.get(session.key) is session:
@@ -247,6 +252,7 @@ class Dispatcher:
                 session.resync()
             self._spawn(self._close_ended(tuple(self._sessions.values())))
             self._spawn(self._close_revoked((*self._sessions.values(), *self._telemetry.values())))
+            self._spawn(self._close_of_closed((*self._sessions.values(), *self._telemetry.values())))
             try:
                 async for commit in watch:
                     self._route(commit)
@@ -264,6 +270,8 @@ class Dispatcher:
                 self._route_instance(change)
             elif change.table == INSTANCE_IDENTITIES.name:
                 self._route_identity(change)
+            elif change.table == ACCOUNTS.name and isinstance(change.after, Account) and change.after.status != account_model.ACTIVE:
+                self._spawn(self._close_of_closed((*self._sessions.values(), *self._telemetry.values())))
 
     async def _close_ended(self, sessions: Sequence[Session]) -> None:
         """Close those that ended while this server did not see it: their agents come again, and count as connected again."""
@@ -292,6 +300,18 @@ class Dispatcher:
             for session in revoked:
                 session.close(GOING_AWAY, REVOKED)
             return
+
+    async def _close_of_closed(self, sessions: Sequence[Session | TelemetrySession]) -> None:
+        """Close those of accounts that are closed: no key of theirs opens new ones."""
+
+        def closed(reader: Reader) -> set[str]:
+            accounts = (reader.get(ACCOUNTS, account) for account in {session.key.partition("/")[0] for session in sessions})
+            return {account.id for account in accounts if account is not None and account.status != account_model.ACTIVE}
+
+        found = await self._house.store.view_local(closed)
+        for session in sessions:
+            if session.key.partition("/")[0] in found:
+                session.close(GOING_AWAY, CLOSED)
 
     def _route_task(self, change: Change) -> None:
         before = change.before if isinstance(change.before, Task) else None

@@ -1,4 +1,4 @@
-"""Which instance an agent's connection is for."""
+"""Which instance an agent's connection is for, and how it ends with its account."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import pytest
 
 from homeport.dispatcher import liveness
 from homeport.dispatcher.hub import instance_key
-from homeport.testing.records import ACCOUNT
+from homeport.model.account import Account
+from homeport.store.tables import ACCOUNTS
+from homeport.testing.records import ACCOUNT, NOW
 
 INSTANCE = f"arn:aws:ecs:us-east-1:{ACCOUNT}:container-instance/prod/0123"
 OTHERS = INSTANCE.replace(ACCOUNT, "210987654321")
@@ -32,3 +34,28 @@ def test_what_is_another_account_s_or_does_not_fit_is_refused(cluster, instance,
     with pytest.raises(liveness.SessionRefusedError) as raised:
         instance_key(cluster, instance, ACCOUNT)
     assert raised.value.exception == kind
+
+
+@pytest.mark.parametrize("seen", ["when it is closed", "at the next connection"])
+async def test_no_agent_of_a_closed_account_stays_connected(cell, seen):
+    async def account(number: str, status: str) -> None:
+        await cell.store.update(lambda tx: tx.put(ACCOUNTS, Account(id=number, name=number, created_at=NOW, status=status)), cause="test")
+        await cell.clock.settle()
+
+    agent = cell.agent()
+    if seen == "when it is closed":
+        await agent.connect()
+        await account("210987654321", "SUSPENDED")
+        await account(ACCOUNT, "ACTIVE")
+        assert cell.dispatcher.connected, "another account's end is none of its"
+        await account(ACCOUNT, "SUSPENDED")
+    else:  # its handshake was good before the account was closed
+        await account(ACCOUNT, "SUSPENDED")
+        await agent.connect()
+        await cell.clock.settle()
+    assert cell.dispatcher.connected == frozenset()
+    await account(ACCOUNT, "ACTIVE")
+    again = cell.agent()
+    await again.connect()
+    await cell.clock.settle()
+    assert cell.dispatcher.connected
