@@ -139,6 +139,22 @@ async def test_a_revoked_host_is_disconnected_stays_so_and_its_tasks_run_on(site
     assert (await site.installation.task(task))["lastStatus"] == "RUNNING"
 
 
+async def test_a_proof_that_a_server_has_seen_already_is_followed_by_a_newer_one(site, monkeypatch):
+    """As when a server passed the call on, and the answer of the one that did it was lost."""
+    text = (await site.own("CreateJoinToken"))["token"]
+    sent: list[dict[str, Any]] = []
+
+    def sends_it_twice(endpoint: str, operation: str, request: dict[str, Any], *, ca_file: str) -> dict[str, Any]:
+        sent.append(request)
+        if len(sent) == 1:
+            ask_unsigned(endpoint, operation, request, ca_file=ca_file)
+        return ask_unsigned(endpoint, operation, request, ca_file=ca_file)
+
+    monkeypatch.setattr("homeport.cli.join.ask_unsigned", sends_it_twice)
+    assert (await site.join_with(text)).identity
+    assert [each["publicKey"] for each in sent] == [sent[0]["publicKey"]] * 2
+
+
 async def test_credentials_that_the_installation_does_not_know_are_replaced_at_once(site):
     """As after the installation's session keys were replaced, or an older state was restored."""
     host = await site.join()

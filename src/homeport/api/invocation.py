@@ -66,6 +66,7 @@ _CHANGES: Final = (
     "Register",
     "Remove",
     "Reopen",
+    "Revoke",
     "Run",
     "Set",
     "Start",

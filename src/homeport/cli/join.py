@@ -142,7 +142,7 @@ def _attempt(directory: DataDirectory, token_id: str, endpoints: Sequence[str], 
 def _ask(text: str, attempt: Host, *, trusted: str, terminal: Terminal) -> dict[str, Any]:
     """The answer of Join, from the first server that gives one. Raises CommandError."""
     endpoints = attempt.endpoints.split(",")
-    refusals = 0
+    replays = 0
     why: CommandError | None = None
     for number in range(TRIES_MAX):
         if number:
@@ -161,9 +161,10 @@ def _ask(text: str, attempt: Host, *, trusted: str, terminal: Terminal) -> dict[
             why = error
         except ApiCallError as error:
             why = CommandError(f"this machine may not join: {error.message}")
-            # A server that was lost may have asked another one with the same proof before: once more, with a newer one.
-            refusals += error.code == "AccessDeniedException"
-            if refusals > 1 or error.code not in ("AccessDeniedException", "ServiceUnavailable", "ServerException"):
+            # A server may have asked another one with the same proof before, whose answer was lost: once more, with a newer one.
+            replayed = error.code == "AccessDeniedException" and "not newer" in error.message
+            replays += replayed
+            if replays > 1 or not (replayed or error.code in ("ServiceUnavailable", "ServerException")):
                 break
     raise why or CommandError("this machine could not join")
 
