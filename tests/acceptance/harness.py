@@ -136,9 +136,9 @@ class Installation:
         return done
 
     def up(self, *more: str) -> subprocess.CompletedProcess[str]:
-        """`./homeport up --detach` with this installation's port and a short time to health."""
-        setting = f"healthy_after_seconds={self.healthy_after_seconds}"
-        return self.homeport("up", "--detach", "--port", str(self.port), "--set", setting, *more)
+        """`./homeport up --detach` with this installation's port and a short time to health. It writes nothing while nothing happens."""
+        settings = ("--set", f"healthy_after_seconds={self.healthy_after_seconds}", "--set", "last_use_seconds=0")
+        return self.homeport("up", "--detach", "--port", str(self.port), *settings, *more)
 
     def pid(self, name: str) -> int:
         """Process id of the program `name` (server or agent)."""
