@@ -62,7 +62,7 @@ class Recorder:
         if found is not None:
             operation = found.operation
             members["service"], members["operation"] = operation.model.signing_name, operation.name
-            if exchange.principal is not None and request is not None:
+            if request is not None and (_is_proven(exchange) or exchange.status == 200):
                 members["parameters"] = public.request_of(operation, request)
             if operation.name.startswith(READS):
                 members["read_only"] = True
@@ -185,13 +185,18 @@ def _message(exchange: Exchange) -> str:
         return ""
     if isinstance(error, AccessDeniedError | ExpiredTokenError):
         return error.message[:_CHARACTERS_MAX]
-    if exchange.principal is None or exchange.route is None:
+    if exchange.route is None or not _is_proven(exchange):
         return ""  # its words may quote what nobody signed
     if exchange.route.handler is None or isinstance(error, ThrottlingError):
         return error.message
     if exchange.request is None:
         return _UNREAD
     return public.without_secrets(error.message, exchange.route.operation, exchange.request)[:_CHARACTERS_MAX]
+
+
+def _is_proven(exchange: Exchange) -> bool:
+    """Whether somebody was found to have made the request; an operation that takes no signature finds out itself, or refuses."""
+    return exchange.principal is not None and exchange.principal.arn != ""
 
 
 def _decision(exchange: Exchange) -> tuple[Decision | None, tuple[str, ...]]:

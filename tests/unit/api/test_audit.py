@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
@@ -375,6 +376,23 @@ def _filled(modelled: model.ServiceModel, name: str, *, sensitive: bool, depth: 
     if shape.type in ("string", "blob"):
         return "HIDDEN" if sensitive else "shown"
     return {"boolean": True, "integer": 1, "long": 1}.get(shape.type, 1.5)
+
+
+async def test_parameters_of_who_could_not_be_identified_are_left_out(door):
+    """A request with a token of an identity provider is read before anybody knows whose it is."""
+    body = urlencode(
+        {"Action": "AssumeRoleWithWebIdentity", "Version": "2011-06-15", "RoleArn": "a" * 30, "RoleSessionName": "me", "WebIdentityToken": "x.y.z"}
+    )
+    await door.raw({b"host": b"h", b"content-type": b"application/x-www-form-urlencoded"}, body.encode())
+    assert (door.last.operation, door.last.principal, door.last.parameters, door.last.message) == ("AssumeRoleWithWebIdentity", "", None, "")
+    assert door.last.error
+
+
+def test_what_is_sensitive_is_struck_from_messages():
+    operation = model.load().operations["RegisterTaskDefinition"]
+    request = {"family": "web", "containerDefinitions": [{"name": "app", "environment": [{"name": "KEY", "value": "canary"}]}]}
+    assert public.without_secrets("app: canary is no value of web", operation, request) == "app: *** is no value of web"
+    assert public.without_secrets("app: canary", operation, None) == "app: canary"
 
 
 def test_what_is_long_is_told_by_its_size():

@@ -219,6 +219,10 @@ async def test_nobody_sees_another_account(door):
     answer = await door.call("LookupEvents", {}, service="cloudtrail", key=other.id)
     assert names(answer) == ["ListClusters"]
     assert "AKIAOTHEROTHEROTHERO" not in json.dumps(await lookup(door))
+    for wanted in (by("EventName", "ListClusters"), by("AccessKeyId", other.id), by("Username", "root")):
+        events = (await lookup(door, **wanted))["Events"]
+        assert {json.loads(event["CloudTrailEvent"])["recipientAccountId"] for event in events} <= {ACCOUNT}, wanted
+    assert names(await lookup(door, **by("AccessKeyId", other.id))) == []
 
 
 async def test_it_needs_its_permission(door):

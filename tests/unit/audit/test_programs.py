@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from homeport.__main__ import main
 from homeport.audit import checkpoint
+from homeport.model.ecs.cluster import Cluster
+from homeport.store.sqlite import SqliteBackend
+from homeport.store.store import Store
+from homeport.store.tables import CLUSTERS, TABLES
+from homeport.virtual_clock import VirtualClock
 
 
 @pytest.fixture
@@ -65,6 +73,49 @@ def test_a_copy_with_key_and_checkpoint_that_were_kept_elsewhere(data_dir, tmp_p
     status, out, _ = run(capsys, *kept)
     assert status == 1
     assert "records 4 to 4 are missing at the end" in out
+
+
+async def journal(path: Path, *names: str) -> None:
+    """A store of as many revisions as there are names."""
+    store = await Store.open(SqliteBackend(path), tables=TABLES, clock=VirtualClock())
+    for name in names:
+        made = Cluster(account="123456789012", name=name, status="ACTIVE", created_at=1.0)
+        await store.update(lambda tx, made=made: tx.put(CLUSTERS, made), cause="server test")
+    await store.close()
+
+
+async def signed(desk: Any, path: Path) -> None:
+    """Sign what the journal there is now."""
+    backend = SqliteBackend(path)
+    _, head = await backend.ends()
+    desk.journal.hashes[head.revision] = head.hash.hex()
+    await desk.open()
+    await desk.close()
+
+
+async def test_a_journal_that_is_not_the_one_that_was_signed(desk, capsys):
+    path = desk.data_dir / "homeport.sqlite"
+    await journal(path, "a", "b", "c")
+    await signed(desk, path)
+    status, out = await asyncio.to_thread(run_quietly, capsys, desk.data_dir)
+    assert (status, "up to revision 3; 1 checkpoints were held against it" in out) == (0, True)
+    path.unlink()
+    await journal(path, "a", "x", "c", "d")
+    status, out = await asyncio.to_thread(run_quietly, capsys, desk.data_dir)
+    assert status == 1
+    assert "journal entry 3 was replaced: checkpoint 1 signed another one" in out
+    path.unlink()
+    await journal(path, "a", "b")
+    status, out = await asyncio.to_thread(run_quietly, capsys, desk.data_dir)
+    assert status == 1
+    assert "journal entries 3 to 3 are missing at the end" in out
+    path.write_bytes(b"no store")
+    assert (await asyncio.to_thread(run_quietly, capsys, desk.data_dir))[0] == 1
+
+
+def run_quietly(capsys: Any, data_dir: Path) -> tuple[int, str]:
+    status, out, _ = run(capsys, "verify", "--data-dir", str(data_dir))
+    return status, out
 
 
 def test_no_log_and_no_key(tmp_path, capsys):

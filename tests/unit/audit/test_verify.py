@@ -142,7 +142,7 @@ def test_an_exported_copy_verifies_alone(whole, tmp_path):
 async def test_half_a_checkpoint_is_written_over(whole):
     path = whole.directory / checkpoint.FILE
     with path.open("ab") as file:
-        file.write(b'{"installation":"012')
+        file.write(b'{"installation":"012' + b"3" * 2_000)  # longer than a whole one
     assert whole.problems() == []
     await whole.open()
     await whole.close()
