@@ -18,7 +18,7 @@ from homeport.clock import Clock
 from homeport.errors import HomeportError
 from homeport.log import logger
 from homeport.tls import files
-from homeport.tls.authority import Authority, Wanted
+from homeport.tls.authority import Authority, Wanted, is_due
 from homeport.tls.contexts import CertificateError, Stamp, Swapped, client_context, server_context, stamp
 
 OWN: Final = "server.pem"
@@ -64,11 +64,14 @@ class Certificates:
         self._clock = clock
         self._lifetimes = lifetimes
         self._trouble = ""
+        self._ending: tuple[Path, int] | None = None
+        """File and serial number of the certificate whose end was told."""
         files.ensure_authority(where.authority, now=clock.now(), seconds=lifetimes.authority)
         self._renew()
         self._stamp = self._stamped()
         shown, self._client = self._contexts()
         self._listener = Swapped(shown)
+        self._tell_of_end()
 
     @property
     def listener(self) -> ssl.SSLContext:
@@ -95,6 +98,7 @@ class Certificates:
 
     def look(self) -> bool:
         """Renew what is due, take what was replaced; True if it was. What cannot be used is told once in the log, and what there was goes on."""
+        self._tell_of_end()
         try:
             self._renew()
             found = self._stamped()
@@ -110,6 +114,16 @@ class Certificates:
         self._listener.use(shown)
         _log.info("certificates are taken anew; open connections keep theirs")
         return True
+
+    def _tell_of_end(self) -> None:
+        """What clients see ends soon, and it is not ours to renew: told once a certificate, in the log."""
+        shown = self._where.certificate or self._own
+        held = files.certificate_in(shown)
+        renews = self._where.certificate is None and (self._where.authority / files.AUTHORITY_KEY).exists()
+        if held is None or renews or not is_due(held, self._clock.now()) or self._ending == (shown, held.serial_number):
+            return
+        self._ending = (shown, held.serial_number)
+        _log.warning("%s counts until %s and nothing here renews it", shown, held.not_valid_after_utc.isoformat())
 
     def _renew(self) -> None:
         where, now, seconds = self._where, self._clock.now(), self._lifetimes.certificate

@@ -98,6 +98,28 @@ def test_files_that_somebody_replaced_are_taken_and_broken_ones_are_not(tmp_path
     assert shown(made, house.directory / "ca.pem") != before
 
 
+def test_the_end_of_a_certificate_that_is_not_ours_to_renew_is_told_once(tmp_path, clock, caplog):
+    house = House(tmp_path / "corporate")
+    given = house.certificate(seconds=600)
+    with caplog.at_level(logging.WARNING):
+        made = certificates(tmp_path / "tls", clock, certificate=given)
+        made.look()
+        assert not caplog.records
+        clock.at += 401
+        made.look()
+        made.look()
+        assert [record.message.partition(" counts until ")[0] for record in caplog.records] == [str(given)]
+        house.certificate(seconds=600, ago=-401)
+        made.look()
+        clock.at += 401
+        made.look()
+        assert len(caplog.records) == 2
+        ours = certificates(tmp_path / "own", clock, seconds=600)
+        clock.at += 401
+        ours.look()
+        assert len(caplog.records) == 2, "ours are renewed, and nothing is to be told"
+
+
 def test_the_own_certificate_is_made_anew_when_the_names_change(tmp_path, clock):
     certificates(tmp_path, clock)
     certificates(tmp_path, clock, wanted=Wanted(subject="server", names=("127.0.0.1", "api.example"), server="a"))
