@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs
+
+import msgspec
 import pytest
+from unit.dispatcher.cell import INSTANCE_ARN, instance
 
 from homeport.dispatcher import liveness
 from homeport.dispatcher.hub import instance_key
@@ -59,3 +63,21 @@ async def test_no_agent_of_a_closed_account_stays_connected(cell, seen):
     await again.connect()
     await cell.clock.settle()
     assert cell.dispatcher.connected
+
+
+async def test_agents_of_other_accounts_stay_connected(cell):
+    def verify(method, path, query, headers, origin):
+        account = parse_qs(query.decode())["containerInstanceArn"][0].split(":")[4]
+        return account, f"arn:aws:iam::{account}:root"
+
+    cell.dispatcher._verify = verify
+    theirs = msgspec.structs.replace(instance(), account="210987654321")
+    await cell.put(theirs)
+    for each in (INSTANCE_ARN, INSTANCE_ARN.replace(ACCOUNT, "210987654321")):
+        await cell.agent(each).connect()
+        await cell.clock.settle()
+    assert cell.dispatcher.connected == {instance().key, theirs.key}
+    gone = Account(id=ACCOUNT, name="red", created_at=NOW, status="SUSPENDED")
+    await cell.store.update(lambda tx: tx.put(ACCOUNTS, gone), cause="test")
+    await cell.clock.settle()
+    assert cell.dispatcher.connected == {theirs.key}
