@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from tests.integration.oidc_issuer import DISCOVERY, Issuer, issuing
 from tests.integration.test_iam import REGION, Server, allowing, refused, serving
 
 from homeport.api.sts import issuer as keys_of_issuers
+from homeport.audit.cloudtrail import event_of
+from homeport.audit.record import decode
 
 BRANCH = "repo:acme/web:ref:refs/heads/main"
 
@@ -333,6 +336,25 @@ def test_an_issuer_that_is_down(tmp_path):
             role = site.role("down", site.provider(f"http://{down}"))
             site.refused("IDPCommunicationError", role, issuer.token(iss=f"http://{down}"))
             assert issuer.asked == []
+
+
+def test_who_came_with_a_token_is_on_record_and_the_token_is_not(tmp_path):
+    with issuing() as issuer, serving_for(issuer, tmp_path) as (site, main):
+        good, evil = issuer.token(), issuer.token(aud="somebody-else")
+        site.assume(main, good)
+        site.refused("InvalidIdentityToken", main, evil)
+        site.refused("AccessDenied", site.role("other", "arn:aws:iam::123456789012:oidc-provider/x.example.com"), good, status=403)
+        time.sleep(1.2)  # refusals are on the disk within a second
+        written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+        lines = re.findall(rb'{[^\n]*"kind":"call"[^\n]*"operation":"AssumeRoleWithWebIdentity"[^\n]*', written)
+        records = [json.loads(line) for line in lines]
+        assert sorted(record["status"] for record in records) == [200, 400, 403]
+        assert [record["principal_id"] for record in records if record["status"] != 400] == [f"{issuer.name}:sts.amazonaws.com:{BRANCH}"] * 2
+        told = [event_of(decode(line), REGION)["userIdentity"] for line in lines]
+        assert [each["type"] for each in told].count("WebIdentityUser") == 2
+        for token in (good, evil):
+            assert token.encode() not in written
+            assert token.rpartition(".")[2].encode() not in written
 
 
 def test_a_server_that_does_not_lead_takes_tokens_and_has_the_leader_write_last_uses(tmp_path):

@@ -139,6 +139,8 @@ class Recorder:
         session = principal.session
         if self._guard is not None and (found := self._guard.user_id(principal.arn)):
             members["principal_id"] = found
+        if principal.identity is not None:
+            members["principal_id"] = principal.identity.principal_id
         if session is not None:
             members["session"] = SessionFacts(session.source_arn, session.source_id, float(session.issued_at), session.source_identity)
         return members

@@ -138,18 +138,30 @@ def _additional(record: Record) -> dict[str, Any]:
     return more
 
 
+_ISSUER: Final = "oidc-provider"
+_TYPES: Final = {
+    "root": "Root",
+    "user": "IAMUser",
+    "assumed-role": "AssumedRole",
+    "federated-user": "FederatedUser",
+    _ISSUER: "WebIdentityUser",
+}
+
+
 def _identity(record: Record) -> dict[str, Any]:
     identity: dict[str, Any] = {"type": "Unknown"}
     if record.principal:
         kind = record.principal.split(":", 5)[-1].partition("/")[0]
         identity = {
-            "type": {"root": "Root", "user": "IAMUser", "assumed-role": "AssumedRole", "federated-user": "FederatedUser"}.get(kind, "Unknown"),
+            "type": _TYPES.get(kind, "Unknown"),
             "principalId": _principal_id(record, kind),
             "arn": record.principal,
             "accountId": record.account,
         }
         if kind == "user":
             identity["userName"] = user_name(record)
+        if kind == _ISSUER:
+            identity["identityProvider"] = record.principal
     elif record.account:
         identity["accountId"] = record.account
     if record.access_key_id:

@@ -80,7 +80,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_only=
     principal: str = ""
     """ARN, once the signature was found to be good."""
     principal_id: str = ""
-    """The user's unique id."""
+    """The user's unique id; of who came with a web identity token ISSUER:AUDIENCE:SUBJECT."""
     access_key_id: str = ""
     session: SessionFacts | None = None
     address: str = ""

@@ -59,6 +59,11 @@ class Claims(NamedTuple):
     transitive: tuple[str, ...] = ()
     source_identity: str = ""
 
+    @property
+    def principal_id(self) -> str:
+        """ISSUER:AUDIENCE:SUBJECT, as CloudTrail names who came with a token."""
+        return f"{self.issuer.partition('://')[2]}:{self.audience}:{self.subject}"
+
 
 def read(text: str) -> Token:
     """The token in `text`; nothing of it may be believed yet. Raises InvalidIdentityTokenError."""
