@@ -456,10 +456,6 @@ def test_the_whole_account(iam):
     assert (only["UserDetailList"], bool(only["RoleDetailList"])) == ([], True)
 
 
-def test_what_is_not_built_says_so(iam):
-    assert "is not built yet" in refused("InvalidAction", 400, iam.list_saml_providers)
-
-
 def test_the_aws_cli(server):
     def aws(*arguments: str) -> Any:
         environment = {
