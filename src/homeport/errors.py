@@ -266,6 +266,17 @@ class AccessDeniedError(ApiError):
         self.refused = refused
 
 
+class RuleViolatedError(ApiError):
+    """What the call would make is forbidden by a rule of the account, whatever the caller may do. `recorded`: the message without what the rule found
+    in the objects, which may be anything."""
+
+    code = "AccessDeniedException"
+
+    def __init__(self, message: str, *, recorded: str) -> None:
+        super().__init__(message)
+        self.recorded = recorded
+
+
 class UnsupportedOperationError(ApiError):
     """An operation of CloudTrail that is not built."""
 

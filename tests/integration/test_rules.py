@@ -92,6 +92,11 @@ def test_from_a_dry_run_to_a_refusal_that_a_restart_keeps(homeport, tmp_path):
     ecs.register_task_definition(family="good", containerDefinitions=[GOOD])
     ecs.update_service(cluster="production", service="web", taskDefinition="good")
 
+    recorded = [json.loads(line) for line in homeport("audit", "export").splitlines()]
+    refusals = [item for item in recorded if item.get("errorCode") == "AccessDenied"]
+    assert {item["eventName"] for item in refusals} == {"RegisterTaskDefinition", "RunTask", "UpdateService"}
+    assert all("The rule no-" in item["errorMessage"] for item in refusals)
+
     screen = homeport("rule", "test", "no-privileged", status=0)
     assert screen == "0 violations in 4 objects\n"
     assert "bad:2" in homeport("rule", "test", "our-registry", status=1)

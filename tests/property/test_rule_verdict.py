@@ -12,7 +12,7 @@ from homeport.api.call import Call
 from homeport.api.ecs.operations import OPERATIONS as ECS
 from homeport.api.homeport.operations import OPERATIONS
 from homeport.api.protocol import json, model
-from homeport.errors import AccessDeniedError
+from homeport.errors import RuleViolatedError
 from homeport.model.arn import root_arn
 from homeport.model.ecs.container_instance import CAPACITY_PROVIDER_ATTRIBUTE, Attribute
 from homeport.testing.cell import MemoryCell
@@ -165,7 +165,7 @@ async def test_admission_refuses_exactly_what_the_report_names(first):
         await cell.close()
         verdicts.append(bool(told))
         if told:
-            with pytest.raises(AccessDeniedError) as refusal:
+            with pytest.raises(RuleViolatedError) as refusal:
                 await attempt(seed, "ENFORCE")
             assert told[0].rstrip(".") in str(refusal.value), seed
         else:

@@ -17,7 +17,7 @@ from homeport.api.permission import Origin, Ruling
 from homeport.api.protocol import public
 from homeport.audit.log import Audit
 from homeport.audit.record import CALL, CONNECTION, SERVERS, Decision, SessionFacts
-from homeport.errors import AccessDeniedError, ApiError, ExpiredTokenError, HomeportError, ThrottlingError
+from homeport.errors import AccessDeniedError, ApiError, ExpiredTokenError, HomeportError, RuleViolatedError, ThrottlingError
 from homeport.model import arn
 
 if TYPE_CHECKING:
@@ -185,6 +185,8 @@ def _message(exchange: Exchange) -> str:
     error = exchange.error
     if not isinstance(error, ApiError):
         return ""
+    if isinstance(error, RuleViolatedError):
+        return error.recorded[:_CHARACTERS_MAX]
     if isinstance(error, AccessDeniedError | ExpiredTokenError):
         return error.message[:_CHARACTERS_MAX]
     if exchange.route is None or not _is_proven(exchange):

@@ -33,12 +33,16 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Why it could not be evaluated, which counts as violated; else ""."""
 
     @property
+    def demand(self) -> str:
+        """What the rule demands, in its author's words if it has some. Nothing of the object is in it."""
+        return self.rule.message or (f"{self.rule.require} is not true" if self.rule.require else f"{self.rule.violations} finds something")
+
+    @property
     def sentence(self) -> str:
         """What whoever is refused reads."""
-        said = self.rule.message or (f"{self.rule.require} is not true" if self.rule.require else f"{self.rule.violations} finds something")
         if self.error:
-            return f"{said} (the rule cannot be evaluated: {self.error})"
-        return f"{said} (found: {', '.join(self.found)})" if self.found else said
+            return f"{self.demand} (the rule cannot be evaluated: {self.error})"
+        return f"{self.demand} (found: {', '.join(self.found)})" if self.found else self.demand
 
 
 def covers(rule: Rule, document: Mapping[str, Any]) -> bool:

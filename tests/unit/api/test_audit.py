@@ -348,6 +348,23 @@ async def test_no_planted_secret_is_ever_recorded(door):
     assert '"userName":"eve"' in told or '"UserName":"eve"' in told
 
 
+async def test_what_a_rule_found_is_told_to_the_caller_and_not_recorded(door):
+    await door.call("RegisterTaskDefinition", definition())
+    rule = {"name": "r", "mode": "ENFORCE", "violations": "taskDefinition.containerDefinitions[].environment[].value"}
+    await door.call("PutRule", rule, service="homeport")
+    refused = await door.call("RegisterTaskDefinition", definition())
+    assert CANARIES["env"] in refused["message"]
+    record = door.last
+    assert (record.error, record.message.startswith("The rule r forbids this task definition: taskDefinition.")) == ("AccessDeniedException", True)
+    assert record.decision is not None and record.decision.allowed, "no policy refused it"
+    broken = {**rule, "violations": "starts_with(taskDefinition.containerDefinitions[].environment[].value, 'x')"}
+    await door.call("PutRule", broken, service="homeport")
+    assert CANARIES["env"] in (await door.call("RegisterTaskDefinition", definition()))["message"]
+    report = await door.call("TestRules", {"rule": rule}, service="homeport")
+    assert report["violations"][0]["found"] == [CANARIES["env"]]
+    assert CANARIES["env"] not in door.text
+
+
 @pytest.mark.parametrize("service", ["ecs", "homeport", "iam", "sts"])
 def test_every_sensitive_member_of_every_operation_is_left_out(service):
     """Filled with one word wherever a string may stand, no request and no answer tells the word where the model says that it is sensitive."""

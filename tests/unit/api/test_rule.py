@@ -14,7 +14,7 @@ from homeport.api.homeport import rule_report
 from homeport.api.homeport.operations import OPERATIONS
 from homeport.api.homeport.rule import RULES_MAX
 from homeport.api.protocol import json, model
-from homeport.errors import AccessDeniedError, ApiError, InvalidParameterError, LimitExceededError, ResourceNotFoundError
+from homeport.errors import ApiError, InvalidParameterError, LimitExceededError, ResourceNotFoundError, RuleViolatedError
 from homeport.model.arn import root_arn
 from homeport.model.ecs.container_instance import CAPACITY_PROVIDER_ATTRIBUTE, Attribute
 from homeport.store.tables import DAEMON_REVISIONS, DAEMON_TASK_DEFINITIONS, DAEMONS, RULES, SERVICES, TASK_DEFINITIONS, TASK_SETS, TASKS
@@ -183,7 +183,7 @@ async def test_every_operation_that_makes_something_run_refuses_what_a_rule_forb
     request = {name: daemon if name == "daemonArn" else value for name, value in request_.items()}
     before = await state(cell)
     await put(cell, **NO_PRIVILEGED)
-    with pytest.raises(AccessDeniedError) as refusal:
+    with pytest.raises(RuleViolatedError) as refusal:
         await ecs(cell, operation, **request)
     assert str(refusal.value).startswith("The rule no-privileged forbids this ")
     assert str(refusal.value).endswith("No. (found: app).")
@@ -195,7 +195,7 @@ async def test_every_operation_that_makes_something_run_refuses_what_a_rule_forb
 
 async def test_a_rule_holds_where_it_says_and_nowhere_else(cell):
     await put(cell, **NO_PRIVILEGED, clusters=["pro*"])
-    with pytest.raises(AccessDeniedError, match="forbids this task: No"):
+    with pytest.raises(RuleViolatedError, match="forbids this task: No"):
         await ecs(cell, "RunTask", cluster="prod", taskDefinition="bad")
     assert len((await ecs(cell, "RunTask", cluster="test", taskDefinition="bad"))["tasks"]) == 1
     await ecs(cell, "RegisterTaskDefinition", family="bad", containerDefinitions=[container(privileged=True)])
@@ -221,7 +221,7 @@ async def test_overrides_and_tags_and_the_capacity_provider_are_seen(cell):
         ({}, "rule tag"),
         ({"tags": ann, "capacityProviderStrategy": [{"capacityProvider": "pool", "weight": 1}]}, "rule pool"),
     ):
-        with pytest.raises(AccessDeniedError, match=words):
+        with pytest.raises(RuleViolatedError, match=words):
             await ecs(cell, "RunTask", cluster="prod", taskDefinition="good", **wrong)
     assert (await ecs(cell, "RunTask", cluster="prod", taskDefinition="good", tags=ann))["tasks"]
 
@@ -229,7 +229,7 @@ async def test_overrides_and_tags_and_the_capacity_provider_are_seen(cell):
 async def test_who_calls_is_seen(cell):
     await put(cell, name="who", require=f"createdBy == '{ANN}'", clusters=["prod"])
     for operation, request in (("RunTask", {}), ("CreateService", {"serviceName": "web", "desiredCount": 1})):
-        with pytest.raises(AccessDeniedError, match="rule who"):
+        with pytest.raises(RuleViolatedError, match="rule who"):
             await ecs(cell, operation, cluster="prod", taskDefinition="good", **request)
     decoded = model.load().operations["RunTask"].decode(msgspec.json.encode({"cluster": "prod", "taskDefinition": "good"}))
     call = Call(context=cell.context, operation="RunTask", request_id="r", account=ACCOUNT, principal_arn=ANN)
@@ -249,7 +249,7 @@ async def test_a_role_may_be_kept_for_one_service(cell, named):
         ("RunTask", {"taskDefinition": "good", "overrides": {"taskRoleArn": named}}),
         ("CreateService", {"serviceName": "other", "taskDefinition": "pay", "desiredCount": 1}),
     ):
-        with pytest.raises(AccessDeniedError, match="rule role"):
+        with pytest.raises(RuleViolatedError, match="rule role"):
             await ecs(cell, operation, cluster="prod", **request)
     await ecs(cell, "CreateService", cluster="prod", serviceName="pay", taskDefinition="pay", desiredCount=1)
 
@@ -259,9 +259,9 @@ async def test_a_hook_of_a_service_cannot_run_what_a_task_could_not(cell):
     hooks = {"lifecycleHooks": [hook]}
     await ecs(cell, "CreateService", cluster="prod", serviceName="web", taskDefinition="good", desiredCount=1)
     await put(cell, **NO_PRIVILEGED)
-    with pytest.raises(AccessDeniedError, match="forbids this task"):
+    with pytest.raises(RuleViolatedError, match="forbids this task"):
         await ecs(cell, "CreateService", cluster="prod", serviceName="new", taskDefinition="good", desiredCount=1, deploymentConfiguration=hooks)
-    with pytest.raises(AccessDeniedError, match="forbids this task"):
+    with pytest.raises(RuleViolatedError, match="forbids this task"):
         await ecs(cell, "UpdateService", cluster="prod", service="web", deploymentConfiguration=hooks)
 
 
@@ -276,7 +276,7 @@ async def test_a_hook_that_was_there_before_the_rule_is_no_leave_for_another(cel
     await ecs(cell, "CreateService", **web, deploymentConfiguration=hooks("bad"))
     await put(cell, **NO_PRIVILEGED)
     await ecs(cell, "UpdateService", cluster="prod", service="web", desiredCount=2)
-    with pytest.raises(AccessDeniedError, match="forbids this task"):
+    with pytest.raises(RuleViolatedError, match="forbids this task"):
         await ecs(cell, "UpdateService", cluster="prod", service="web", deploymentConfiguration=hooks("worse"))
 
 
@@ -294,10 +294,10 @@ async def test_what_ran_before_the_rule_stays_and_can_be_scaled_but_not_deployed
     assert ("no-privileged", "service/prod/web") in await violated(cell)
     for change in ({"desiredCount": 3}, {"propagateTags": "SERVICE"}, {"desiredCount": 0}):
         await ecs(cell, "UpdateService", cluster="prod", service="web", **change)
-    with pytest.raises(AccessDeniedError):
+    with pytest.raises(RuleViolatedError):
         await ecs(cell, "UpdateService", cluster="prod", service="web", forceNewDeployment=True)
     await put(cell, name="two", require="desiredCount >= `2` || desiredCount == `0`", resourceTypes=["service"])
-    with pytest.raises(AccessDeniedError, match="The rule two") as refusal:
+    with pytest.raises(RuleViolatedError, match="The rule two") as refusal:
         await ecs(cell, "UpdateService", cluster="prod", service="web", desiredCount=1)
     assert "no-privileged" not in str(refusal.value)
     await ecs(cell, "UpdateService", cluster="prod", service="web", taskDefinition="good")
@@ -306,10 +306,10 @@ async def test_what_ran_before_the_rule_stays_and_can_be_scaled_but_not_deployed
 
 async def test_what_cannot_be_evaluated_is_refused_with_the_reason(cell):
     await put(cell, name="typo", require="taskDefinition.containerDefinitons[0].privileged == `null` && nowhere", resourceTypes=["task"])
-    with pytest.raises(AccessDeniedError, match="rule typo .*cannot be evaluated: it says null"):
+    with pytest.raises(RuleViolatedError, match="rule typo .*cannot be evaluated: it says null"):
         await ecs(cell, "RunTask", cluster="prod", taskDefinition="good")
     await put(cell, name="typo", violations="[@,@][]" + "|[@,@][]" * 50, resourceTypes=["task"])
-    with pytest.raises(AccessDeniedError, match="too many steps"):
+    with pytest.raises(RuleViolatedError, match="too many steps"):
         await ecs(cell, "RunTask", cluster="prod", taskDefinition="good")
     assert await cell.all(TASKS) == []
 
@@ -317,7 +317,7 @@ async def test_what_cannot_be_evaluated_is_refused_with_the_reason(cell):
 async def test_all_rules_that_are_violated_are_told_up_to_a_number(cell):
     for number in range(7):
         await put(cell, name=f"r{number}", require="`false`", message=f"Reason {number}")
-    with pytest.raises(AccessDeniedError, match=r"The rule r0 forbids this task: Reason 0\. The rule r1 .* Reason 4\. 2 more rules are violated\."):
+    with pytest.raises(RuleViolatedError, match=r"The rule r0 forbids this task: Reason 0\. The rule r1 .* Reason 4\. 2 more rules are violated\."):
         await ecs(cell, "RunTask", cluster="prod", taskDefinition="good")
 
 
@@ -332,7 +332,7 @@ async def test_a_plan_of_an_update_is_refused_as_the_update_would_be(cell):
     await ecs(cell, "CreateService", cluster="prod", serviceName="web", taskDefinition="good", desiredCount=1)
     await put(cell, **NO_PRIVILEGED)
     update = {"cluster": "prod", "service": "web", "taskDefinition": "bad"}
-    with pytest.raises(AccessDeniedError, match="rule no-privileged"):
+    with pytest.raises(RuleViolatedError, match="rule no-privileged"):
         await own(cell, "PredictServiceUpdate", request=update)
     assert (await own(cell, "PredictServiceUpdate", request={**update, "taskDefinition": "good"}))["outcome"]
 

@@ -15,7 +15,7 @@ from homeport.api.ecs.operations import OPERATIONS as ECS
 from homeport.api.homeport.operations import OPERATIONS
 from homeport.api.protocol import json, model
 from homeport.cli.rule import rules_in
-from homeport.errors import AccessDeniedError
+from homeport.errors import RuleViolatedError
 from homeport.model.arn import root_arn
 from homeport.store.tables import TASK_DEFINITIONS
 from homeport.testing.cell import MemoryCell
@@ -96,7 +96,7 @@ async def cell():
 @pytest.mark.parametrize(("name", "operation", "request_"), WRONG)
 async def test_a_ready_rule_refuses_what_it_is_about(cell, name, operation, request_):
     await put(cell, {**RULES[name], "mode": "ENFORCE"})
-    with pytest.raises(AccessDeniedError, match=f"rule {name} forbids") as refusal:
+    with pytest.raises(RuleViolatedError, match=f"rule {name} forbids") as refusal:
         await ecs(cell, operation, request_)
     assert RULES[name]["message"].rstrip(".") in str(refusal.value)
     assert "cannot be evaluated" not in str(refusal.value)

@@ -34,6 +34,7 @@ READS: Final = (
     "Generate",
     "Poll",
     "Search",
+    "Test",
 )
 """What the names of operations that change nothing begin with. CloudTrail calls AssumeRole a read as well."""
 ENTRIES: Final = 500

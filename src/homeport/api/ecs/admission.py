@@ -6,7 +6,7 @@ object by itself (`rule_object.py`): the report does the same two things. Withou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from homeport.api.call import Call
 from homeport.api.ecs import rule_object
 from homeport.api.ecs.rule_object import RuleObject
-from homeport.errors import AccessDeniedError
+from homeport.errors import RuleViolatedError
 from homeport.model.ecs import task as task_model
 from homeport.model.ecs.daemon import Daemon
 from homeport.model.ecs.daemon_revision import DaemonRevision
@@ -36,19 +36,19 @@ TOLD_MAX: Final = 5
 
 
 def admit_task_definition(reader: Reader, call: Call, definition: TaskDefinition) -> None:
-    """Raise AccessDeniedError when an enforced rule forbids a revision."""
+    """Raise RuleViolatedError when an enforced rule forbids a revision."""
     if rules := _enforced(reader, call):
         _refuse(_findings(rules, [rule_object.task_definition_object(call.region, definition)]))
 
 
 def admit_daemon_task_definition(reader: Reader, call: Call, definition: DaemonTaskDefinition) -> None:
-    """Raise AccessDeniedError when an enforced rule forbids a revision."""
+    """Raise RuleViolatedError when an enforced rule forbids a revision."""
     if rules := _enforced(reader, call):
         _refuse(_findings(rules, [rule_object.daemon_task_definition_object(call.region, definition)]))
 
 
 def admit_tasks(reader: Reader, call: Call, definition: TaskDefinition, *, providers: Sequence[str], **fields: Any) -> None:
-    """Raise AccessDeniedError when an enforced rule forbids a task of `definition` by one of the capacity `providers` ("": by none), with these
+    """Raise RuleViolatedError when an enforced rule forbids a task of `definition` by one of the capacity `providers` ("": by none), with these
     `fields` of its record."""
     if rules := _enforced(reader, call):
         tasks = (_prospect(definition, capacity_provider=provider, **fields) for provider in providers)
@@ -56,19 +56,19 @@ def admit_tasks(reader: Reader, call: Call, definition: TaskDefinition, *, provi
 
 
 def admit_task_set(reader: Reader, call: Call, task_set: TaskSet) -> None:
-    """Raise AccessDeniedError when an enforced rule forbids a task set."""
+    """Raise RuleViolatedError when an enforced rule forbids a task set."""
     if rules := _enforced(reader, call):
         _refuse(_findings(rules, [rule_object.task_set_object(reader, call.region, task_set)]))
 
 
 def admit_daemon(reader: Reader, call: Call, daemon: Daemon, revision: DaemonRevision) -> None:
-    """Raise AccessDeniedError when an enforced rule forbids a daemon that is as `revision`."""
+    """Raise RuleViolatedError when an enforced rule forbids a daemon that is as `revision`."""
     if rules := _enforced(reader, call):
         _refuse(_findings(rules, [rule_object.daemon_object(reader, call.region, daemon, revision)]))
 
 
 def admit_service(reader: Reader, call: Call, service: Service, *, before: Service | None = None, deploys: bool = True) -> None:
-    """Raise AccessDeniedError when an enforced rule forbids a service as it is to be, or a task that its lifecycle hooks run.
+    """Raise RuleViolatedError when an enforced rule forbids a service as it is to be, or a task that its lifecycle hooks run.
 
     An update that `deploys` nothing new is not refused for what the service did already `before`: whoever scales it down must be able to.
     """
@@ -133,9 +133,14 @@ def _findings(rules: list[Rule], objects: Iterable[RuleObject]) -> list[tuple[Ru
 def _refuse(findings: list[tuple[RuleObject, Finding]]) -> None:
     if not findings:
         return
+    raise RuleViolatedError(_told(findings, lambda finding: finding.sentence), recorded=_told(findings, lambda finding: finding.demand))
+
+
+def _told(findings: list[tuple[RuleObject, Finding]], words: Callable[[Finding], str]) -> str:
+    """A sentence for each of the first findings, in these `words` of it."""
     told = [
-        f"The rule {finding.rule.name} forbids this {seen['resourceType'].replace('-', ' ')}: {finding.sentence}"
+        f"The rule {finding.rule.name} forbids this {seen['resourceType'].replace('-', ' ')}: {words(finding)}"
         for seen, finding in findings[:TOLD_MAX]
     ]
     more = f" {len(findings) - TOLD_MAX} more rules are violated." if len(findings) > TOLD_MAX else ""
-    raise AccessDeniedError(" ".join(text if text.endswith(".") else f"{text}." for text in told) + more)
+    return " ".join(text if text.endswith(".") else f"{text}." for text in told) + more

@@ -103,7 +103,7 @@ def _tags(call: Call, request: Any, cluster: Cluster, definition: TaskDefinition
 
 
 def _admit(reader: Reader, call: Call, order: _Order, providers: Sequence[str] = ("",)) -> None:
-    """Raise AccessDeniedError when an enforced rule forbids a task of `order` by one of the capacity `providers`."""
+    """Raise RuleViolatedError when an enforced rule forbids a task of `order` by one of the capacity `providers`."""
     overrides = msgspec.json.encode(order.overrides) if order.overrides else b""
     admit_tasks(
         reader,
