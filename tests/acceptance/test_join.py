@@ -132,3 +132,25 @@ def test_with_three_servers_a_token_is_good_once_at_all_of_them_and_a_host_is_re
         assert own["agentConnected"], "the others' connections stay"
     finally:
         away.homeport("down", check=False)
+
+
+def test_a_machine_joins_over_tls_with_nothing_but_the_token(new_installation):
+    installation, away, wrong = new_installation(), new_installation(), new_installation()
+    installation.homeport("up", "--detach", "--tls", "--port", str(installation.port))
+    endpoint = installation.credentials["endpoint"]
+    assert endpoint.startswith("https:")
+    text = token(installation)
+    away.environment = {"AWS_CA_BUNDLE": "/etc/ssl/certs/ca-certificates.crt"}  # a bundle of the system's does not come before the token's word
+    try:
+        away.homeport("agent", "--detach", "--join", text, "--server", endpoint)
+        assert sum(host["agentConnected"] for host in hosts(installation)) == 2
+        assert (away.data_dir / "agent" / "ca.pem").read_text() == (installation.data_dir / "tls" / "ca.pem").read_text()
+        away.homeport("down")
+        away.homeport("agent", "--detach")
+        other = token(installation)
+        refused = wrong.homeport("agent", "--detach", "--join", f"{other[:-64]}{'0' * 64}", "--server", endpoint, check=False)
+        assert "not the one that the token names" in refused.stderr
+        refused = wrong.homeport("agent", "--detach", "--join", other, "--server", endpoint.replace("https", "http"), check=False)
+        assert "speak https" in refused.stderr
+    finally:
+        away.homeport("down", check=False)
