@@ -16,8 +16,10 @@ from yarl import URL
 
 from homeport.iam import sigv4
 from homeport.ids import Ids
+from homeport.model.iam.role import Role
+from homeport.store.tables import ROLES
 
-SETTINGS = ("heartbeat_seconds=0.4", "agent_silence_seconds=1.2", "session_max_seconds=60")
+SETTINGS = ("heartbeat_seconds=0.4", "agent_silence_seconds=1.2", "session_max_seconds=60", "task_credentials_seconds=3")
 ATTRIBUTES = [
     {"name": "ecs.capability.external"},
     {"name": "ecs.capability.full-sync"},
@@ -35,6 +37,7 @@ class UpstreamAgent:
         self.installation = installation
         self.http = http
         self.arn = ""
+        self.attributes = ATTRIBUTES
 
     async def register(self, **fields) -> dict:
         """RegisterContainerInstance as external mode sends it: empty identity, attributes that must come back with their values."""
@@ -44,7 +47,7 @@ class UpstreamAgent:
             clientToken=Ids().uuid(),
             instanceIdentityDocument="",
             instanceIdentityDocumentSignature="",
-            attributes=ATTRIBUTES,
+            attributes=self.attributes,
             totalResources=[
                 {"name": "CPU", "type": "INTEGER", "doubleValue": 0, "longValue": 0, "integerValue": 2048},
                 {"name": "MEMORY", "type": "INTEGER", "integerValue": 4096},
@@ -155,6 +158,42 @@ async def test_a_task_of_launch_type_external_arrives_whole(upstream):
     (stop,) = await hear(socket, "PayloadMessage")
     assert [(item["arn"], item["desiredStatus"]) for item in stop["tasks"]] == [(task["arn"], "STOPPED")]
     assert stop["seqNum"] > payload["seqNum"]
+    await socket.close()
+
+
+async def test_credentials_of_both_roles_come_with_the_task_and_then_by_themselves(upstream):
+    trust = {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+
+    def roles(tx) -> None:
+        for name in ("app", "pull"):
+            tx.put(ROLES, Role(account=ACCOUNT, name=name, id=f"AROA{name}", created_at=1.0, trust=document))
+
+    await upstream.installation.plane.store.update(roles, cause="test")
+    upstream.attributes = [*ATTRIBUTES, {"name": "com.amazonaws.ecs.capability.task-iam-role"}]
+    await upstream.register(containerInstanceArn=upstream.arn)
+    socket = await upstream.connect()
+    await hear(socket, "TaskManifestMessage")
+    container = {"name": "app", "image": "homeport-test:latest", "memory": 64}
+    await upstream.installation.call(
+        "RegisterTaskDefinition", family="role", containerDefinitions=[container], taskRoleArn="app", executionRoleArn="pull"
+    )
+    await upstream.installation.call("RunTask", taskDefinition="role", launchType="EXTERNAL")
+    (payload,) = await hear(socket, "PayloadMessage")
+    (task,) = payload["tasks"]
+    given = {"TaskApplication": task["roleCredentials"], "TaskExecution": task["executionRoleCredentials"]}
+    for name, one in zip(("app", "pull"), given.values(), strict=True):
+        assert set(one) == {"credentialsId", "roleArn", "accessKeyId", "secretAccessKey", "sessionToken", "expiration"}
+        assert one["roleArn"] == f"arn:aws:iam::{ACCOUNT}:role/{name}"
+        acknowledgement = {"messageId": payload["messageId"], "credentialsId": one["credentialsId"], "expiration": one["expiration"]}
+        await say(socket, "IAMRoleCredentialsAckRequest", **acknowledgement)
+    await say(socket, "AckRequest", cluster="default", containerInstance=upstream.arn, messageId=payload["messageId"])
+    for message in await hear(socket, "IAMRoleCredentialsMessage", "IAMRoleCredentialsMessage"):
+        assert message["messageId"]
+        assert message["taskArn"] == task["arn"]
+        assert message["roleCredentials"]["credentialsId"] == given[message["roleType"]]["credentialsId"]
+        assert message["roleCredentials"]["accessKeyId"] != given.pop(message["roleType"])["accessKeyId"]
+    assert given == {}
     await socket.close()
 
 

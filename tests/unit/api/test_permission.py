@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json as plain_json
+from html import unescape
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -28,7 +30,7 @@ from homeport.config import Settings
 from homeport.errors import AccessDeniedError, InvalidParameterError
 from homeport.iam import sigv4
 from homeport.iam.actions import resource_types
-from homeport.iam.session import Session, issue
+from homeport.iam.session import Session, issue, opened
 from homeport.ids import Ids
 from homeport.model.iam.access_key import AccessKey
 from homeport.model.iam.policy import InlinePolicy
@@ -493,7 +495,9 @@ async def test_the_past_is_for_those_who_may_read_the_present(installation):
 
 async def test_the_session_of_a_task_ends_with_the_task_and_opens_no_connection_of_an_agent(installation):
     now, task = int(installation.context.clock.now()), records.task(1)
-    role = Role(account=ACCOUNT, name="app", id="AROAAPP", created_at=1.0, trust="{}", inline=(InlinePolicy(name="p", document=EVERYTHING),))
+    own = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:role/app"}, "Action": "sts:AssumeRole"}
+    trust = plain_json.dumps({"Version": "2012-10-17", "Statement": [own]})
+    role = Role(account=ACCOUNT, name="app", id="AROAAPP", created_at=1.0, trust=trust, inline=(InlinePolicy(name="p", document=EVERYTHING),))
     await installation.ecs.put((SESSION_KEYS, SessionKey(id="key00001", secret="k" * 40, created_at=1.0)), (ROLES, role), (TASKS, task))
     more = {"issued_at": now, "expires_at": now + 900, "source_arn": f"arn:aws:iam::{ACCOUNT}:role/app", "source_id": "AROAAPP"}
     made = Session(**more, access_key_id="ASIATASK", account=ACCOUNT, arn=f"arn:aws:sts::{ACCOUNT}:assumed-role/app/{task.id}", task=task.key)
@@ -509,6 +513,12 @@ async def test_the_session_of_a_task_ends_with_the_task_and_opens_no_connection_
     form = {"content_type": "application/x-www-form-urlencoded"}
     assert (await asked(b"{}", "ecs", **target))[0] == 200
     assert (await asked(*who, **form))[0] == 200
+    # A role that it takes on is bound to the task as well.
+    role_arn = quote(f"arn:aws:iam::{ACCOUNT}:role/app", safe="")
+    status, body = await asked(f"Action=AssumeRole&Version=2011-06-15&RoleSessionName=next&RoleArn={role_arn}".encode(), "sts", **form)
+    assert status == 200, body
+    token = unescape(body.decode().partition("<SessionToken>")[2].partition("<")[0])
+    assert opened(token, "k" * 40)[0].task == task.key
     headers = {b"host": b"h", b"x-amz-security-token": issued.token.encode()}
     query = f"cluster=default&containerInstanceArn={ARN}container-instance/default/{ID}".encode()
     request = sigv4.Request("GET", b"/acs/ws", query, headers, sigv4.EMPTY_BODY_SHA256)

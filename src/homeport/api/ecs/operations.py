@@ -143,7 +143,7 @@ OPERATIONS: Final[dict[str, Handler]] = {
 
 NOTES: Final[dict[str, str]] = {
     "RunTask": "launch types EC2 and EXTERNAL; tasks wait for capacity where the provider has managed scaling; "
-    "awsvpc, roles, secrets, exec and volumes at launch are refused by name; referenceId, which is not for customers, is passed over",
+    "awsvpc, secrets, exec and volumes at launch are refused by name; referenceId, which is not for customers, is passed over",
     "StartTask": "as RunTask",
     "CreateCapacityProvider": "instances join by their attribute homeport.capacity-provider; managed scaling asks the program or URL of the setting "
     "instance_providers for machines, no Auto Scaling group of AWS; managed instances are "
@@ -178,5 +178,5 @@ NOTES: Final[dict[str, str]] = {
     "alarm_source; enableExecuteCommand is refused by name",
     "UpdateDaemon": "as CreateDaemon",
     "DeleteDaemon": "stops the daemon's tasks; other tasks and the instances stay",
-    "RegisterDaemonTaskDefinition": "every member is accepted and given back; roles, secrets and log driver volumes cannot act yet",
+    "RegisterDaemonTaskDefinition": "every member is accepted and given back; secrets and log driver volumes cannot act yet",
 }
