@@ -346,11 +346,12 @@ async def test_a_container_is_led_from_its_start_to_its_end_and_its_task_served_
     host.roles.follow(task(), None)
     host.roles.take("app", "TaskApplication", given())
     host.roles.take("app", "TaskExecution", given(OTHER))
+    host.roles.take("app", "TaskExecution", given(key="ASIApull"))
     assert host.registry.answer(OTHER, APP.address, host=False) is None  # never shown to an application
     host.roles.follow(task(), Launched("c", seen()))
     await host.rules_are((APP.address, 80), (APP.address, 8470))
     assert host.registry.answer(ID, APP.address, host=False).credentials == given()
-    host.roles.follow(task(known="RUNNING"), Seen("c", seen("exited", None)))
+    host.roles.follow(task(known="RUNNING"), Seen("c", seen("exited")))
     await host.rules_are()
     assert host.registry.answer(ID, APP.address, host=False) is None
     host.roles.follow(task(known="RUNNING"), Seen("c", seen()))  # started again

@@ -13,6 +13,7 @@ from unit.dispatcher.cell import Cell, pending
 from homeport.acs.messages import IAMRoleCredentialsMessage, PayloadMessage, RoleCredentials
 from homeport.config import Settings
 from homeport.controllers.data_key import renew
+from homeport.dispatcher.command import RefuseRole
 from homeport.dispatcher.credentials import Schedule, credentials_id, vault_of
 from homeport.iam import session
 from homeport.ids import Ids
@@ -257,3 +258,26 @@ async def test_session_keys_are_opened_and_a_new_seal_changes_no_credentials_id(
     (after,) = (await store.view(lambda reader: vault_of(reader, (), vault))).keys
     assert credentials_id(task, "TaskApplication", after) == credentials_id(task, "TaskApplication", before)
     await store.close()
+
+
+async def test_a_task_that_began_to_run_meanwhile_is_not_stopped_for_its_role_nor_one_that_is_over_given_any(cell, caplog):
+    await set_up(cell, role(), taskRoleArn=APP)
+    await cell.put(pending(1, started_at=5.0), pending(2, desired_status="STOPPED", last_status="STOPPED", observed_status="STOPPED"))
+    await cell.store.update(RefuseRole(pending(1).key, "no").apply, cause="test")
+    assert (await cell.stored_task()).desired_status == "RUNNING"
+    await connected(cell)
+    issuer = cell.dispatcher._sessions[pending(1).instance_key]._issuer
+    issuer._waiting = [pending(2).key, "gone"]
+    assert await issuer.refreshed() == []
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_what_an_agent_did_not_acknowledge_is_told_in_the_log_when_it_comes_anew(cell, caplog, silent):
+    await set_up(cell, role(), taskRoleArn=APP)
+    await cell.put(pending(1))
+    agent = cell.agent()
+    agent.start_seconds, agent.silent = 10_000.0, silent
+    await agent.connect()
+    await cell.clock.advance(25)
+    assert len(agent.messages(IAMRoleCredentialsMessage)) == 1
+    assert ("did not acknowledge" in caplog.text) is silent

@@ -61,6 +61,7 @@ class World:
         self.directory = directory
         self.reports: list[TaskReport] = []
         self.unhealthy: list[str] = []
+        self.events: list[tuple[str, str]] = []
         self.engine: Engine
         self.state: State
         self.settings: dict[str, Any] = {}
@@ -78,6 +79,7 @@ class World:
             settings=settings,
             report=self.reports.append,
             on_health=self.unhealthy.append,
+            on_event=lambda task, event: self.events.append((task.known, type(event).__name__)),
         )
         await self.engine.start()
         await self.clock.settle()
@@ -609,3 +611,17 @@ async def test_a_start_timeout_outlives_the_agent(world: World) -> None:
     assert world.statuses() == []
     await world.clock.advance(3)
     assert world.statuses() == ["STOPPED"]
+
+
+async def test_whoever_follows_is_told_of_each_event_and_of_what_was_stored(world: World) -> None:
+    payload = task(1, container(command="trap; sleep 100000"))
+    await world.submit(payload)
+    assert world.events[0] == ("NONE", "Continue")  # before anything is made of it
+    assert ("RUNNING", "Launched") in world.events
+    world.events.clear()
+    await world.die()
+    await world.boot()
+    assert world.events[0] == ("RUNNING", "NoneType")
+    assert ("RUNNING", "Seen") in world.events
+    await world.stop(payload)
+    assert world.events[-1][0] == "STOPPED"
