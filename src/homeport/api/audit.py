@@ -14,7 +14,7 @@ import msgspec
 
 from homeport.api.cloudtrail.journal import READS
 from homeport.api.permission import Origin, Ruling
-from homeport.api.protocol import public
+from homeport.api.protocol import json, public
 from homeport.audit.log import Audit
 from homeport.audit.record import CALL, CONNECTION, SERVERS, Decision, SessionFacts
 from homeport.errors import AccessDeniedError, ApiError, ExpiredTokenError, HomeportError, RuleViolatedError, ThrottlingError
@@ -67,7 +67,7 @@ class Recorder:
             if operation.name.startswith(READS):
                 members["read_only"] = True
             elif exchange.status == 200:
-                members["response"] = public.answer_of(operation, exchange.answer)
+                members["response"] = public.answer_of(operation, exchange.body if exchange.form is None else json.encode(exchange.answer))
         if exchange.code:
             members["error"], members["message"] = exchange.code, _message(exchange)
         decision, resources = _decision(exchange)

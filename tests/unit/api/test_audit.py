@@ -370,12 +370,27 @@ def test_every_sensitive_member_of_every_operation_is_left_out(service):
     """Filled with one word wherever a string may stand, no request and no answer tells the word where the model says that it is sensitive."""
     modelled = model.load(service)
     for operation in modelled.operations.values():
-        for shape, told in ((operation.input_shape, public.request_of), (operation.output_shape, public.answer_of)):
+        for shape, told in ((operation.input_shape, public.request_of), (operation.output_shape, _answer_of)):
             if shape is None:
                 continue
             raw = told(operation, _filled(modelled, shape, sensitive=False, depth=0))
             assert raw is not None, operation.name
             assert b"HIDDEN" not in bytes(raw), operation.name
+
+
+def _answer_of(operation: model.Operation, answer: Any) -> msgspec.Raw | None:
+    return public.answer_of(operation, msgspec.json.encode(answer))
+
+
+def test_an_answer_is_told_by_its_objects_without_what_is_nested_in_them():
+    operation = model.load().operations["RegisterTaskDefinition"]
+    container = {"name": "app", "image": "app:1", "environment": [{"name": "KEY", "value": "canary"}]}
+    answer = {"taskDefinition": {"taskDefinitionArn": "arn", "revision": 3, "requiresCompatibilities": ["EC2"], "containerDefinitions": [container]}}
+    told = _answer_of(operation, {**answer, "tags": [{"key": "team", "value": "red"}]})
+    kept = {"taskDefinitionArn": "arn", "revision": 3, "requiresCompatibilities": ["EC2"]}
+    assert msgspec.json.decode(bytes(told or b"")) == {"taskDefinition": kept, "tags": [{"key": "team", "value": "red"}]}
+    run = _answer_of(model.load().operations["RunTask"], {"tasks": [{"taskArn": "t", "containers": [{"containerArn": "c"}]}], "failures": []})
+    assert msgspec.json.decode(bytes(run or b"")) == {"tasks": [{"taskArn": "t"}], "failures": []}
 
 
 def _filled(modelled: model.ServiceModel, name: str, *, sensitive: bool, depth: int) -> Any:

@@ -36,6 +36,9 @@ RECORDED_BYTES_MAX: Final = 32_768
 SHORT_CHARACTERS: Final = 4
 """A secret shorter than that is not looked for in messages: it would be found everywhere."""
 
+ANSWER_DEPTH: Final = 2
+"""Structures inside each other that are told of an answer: the answer itself, and the objects that it names."""
+
 _encode: Final = msgspec.json.Encoder().encode
 _NOTHING: Final = msgspec.Raw(b"{}")
 
@@ -45,9 +48,10 @@ def request_of(operation: Operation, request: Any) -> msgspec.Raw | None:
     return _told(_decoder(operation.model, operation.input_shape), request)
 
 
-def answer_of(operation: Operation, answer: Any) -> msgspec.Raw | None:
-    """The same of an answer, as its handler gave it."""
-    return _told(_decoder(operation.model, operation.output_shape), answer)
+def answer_of(operation: Operation, encoded: bytes) -> msgspec.Raw | None:
+    """The same of an answer: of what it tells of each object the plain members, not what is nested in them. That names what was made, and is a
+    fraction of a task definition, of which the request says the rest."""
+    return _kept(_decoder(operation.model, operation.output_shape, ANSWER_DEPTH), encoded)
 
 
 def without_secrets(text: str, operation: Operation, request: Any) -> str:
@@ -64,10 +68,20 @@ def without_secrets(text: str, operation: Operation, request: Any) -> str:
 
 
 def _told(decoder: msgspec.json.Decoder[Any] | None, value: Any) -> msgspec.Raw | None:
-    if decoder is None or value is None:
+    if value is None:
         return _NOTHING
     try:
-        told = _encode(decoder.decode(_encode(value)))
+        encoded = _encode(value)
+    except (msgspec.MsgspecError, TypeError, RecursionError):
+        return None
+    return _kept(decoder, encoded)
+
+
+def _kept(decoder: msgspec.json.Decoder[Any] | None, encoded: bytes) -> msgspec.Raw | None:
+    if decoder is None or not encoded:
+        return _NOTHING
+    try:
+        told = _encode(decoder.decode(encoded))
     except (msgspec.MsgspecError, TypeError, RecursionError):  # an answer beyond the model: rather nothing than too much
         return None
     if len(told) > RECORDED_BYTES_MAX:
@@ -86,8 +100,8 @@ def _strings(value: Any) -> list[str]:
 
 
 @functools.cache
-def _decoder(model: ServiceModel, shape: str | None) -> msgspec.json.Decoder[Any] | None:
-    return msgspec.json.Decoder(_Types(model).of(shape), strict=False) if shape else None
+def _decoder(model: ServiceModel, shape: str | None, depth: int | None = None) -> msgspec.json.Decoder[Any] | None:
+    return msgspec.json.Decoder(_Types(model).of(shape, depth), strict=False) if shape else None
 
 
 class _Types:
@@ -95,32 +109,35 @@ class _Types:
 
     def __init__(self, model: ServiceModel) -> None:
         self._shapes = model.shapes
-        self._known: dict[str, Any] = {}
+        self._known: dict[tuple[str, int | None], Any] = {}
 
-    def of(self, name: str) -> Any:
-        """The type of a shape that is not sensitive itself; None where all that it is made of is."""
-        if name not in self._known:
-            self._known[name] = None  # a recursive shape ends here: what is below is not told
-            self._known[name] = self._compile(name, self._shapes[name])
-        return self._known[name]
+    def of(self, name: str, depth: int | None) -> Any:
+        """The type of a shape that is not sensitive itself, with at most `depth` structures inside each other, any number with None. The type is
+        None where nothing of the shape is told."""
+        key = (name, depth)
+        if key not in self._known:
+            self._known[key] = None  # a recursive shape ends here: what is below is not told
+            self._known[key] = self._compile(name, depth)
+        return self._known[key]
 
     def hides(self, member: str, name: str) -> bool:
         """Whether a member of that shape is left out."""
         shape = self._shapes[name]
         return shape.sensitive or shape.document or name in SENSITIVE_SHAPES or _TELLING.search(member) is not None
 
-    def _compile(self, name: str, shape: Shape) -> Any:
+    def _compile(self, name: str, depth: int | None) -> Any:
+        shape = self._shapes[name]
         if shape.type == "structure":
-            return self._structure(name, shape)
+            return None if depth == 0 else self._structure(name, shape, None if depth is None else depth - 1)
         if shape.type == "list" and shape.member:
-            inner = None if self.hides("", shape.member.shape) else self.of(shape.member.shape)
+            inner = None if self.hides("", shape.member.shape) else self.of(shape.member.shape, depth)
             return list[inner | None] if inner is not None else None  # type: ignore[valid-type]  # a type made at run time
         if shape.type == "map" and shape.value:
-            inner = None if self.hides("", shape.value.shape) else self.of(shape.value.shape)
+            inner = None if self.hides("", shape.value.shape) else self.of(shape.value.shape, depth)
             return dict[str, inner | None] if inner is not None else None  # type: ignore[valid-type]  # the same
         return {"string": str, "integer": int, "long": int, "boolean": bool, "blob": str}.get(shape.type, float | str)
 
-    def _structure(self, name: str, shape: Shape) -> Any:
+    def _structure(self, name: str, shape: Shape, depth: int | None) -> Any:
         fields: list[Any] = []
         rename: dict[str, str] = {}
         for member, reference in shape.members.items():
@@ -129,7 +146,7 @@ class _Types:
             attribute = attribute_name(member)
             if attribute != member:
                 rename[attribute] = member
-            inner = self.of(reference.shape)
+            inner = self.of(reference.shape, depth)
             if inner is not None:
                 fields.append((attribute, inner | None, None))
         return msgspec.defstruct(name, fields, kw_only=True, frozen=True, gc=False, omit_defaults=True, rename=rename or None, module=__name__)
