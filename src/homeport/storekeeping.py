@@ -333,7 +333,7 @@ async def _checked(path: Path) -> str:
 
 def _copy_file(source: Path, target: Path) -> None:
     """A SQLite file as of one moment, all in one file, also while a server writes to it. Raises StorekeepingError."""
-    os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))  # it holds secret keys
+    os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
     with (
         contextlib.closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as live,
         contextlib.closing(sqlite3.connect(target)) as copied,

@@ -191,6 +191,10 @@ def test_nothing_that_a_server_writes_tells_a_secret(program, tmp_path):
         with pytest.raises(ClientError):
             program.client("ecs", secret=wrong).list_clusters()
     iam.delete_access_key(UserName="anna", AccessKeyId=key["AccessKeyId"])  # its deletion tells the record that it ended
+    data = ("--data-dir", str(program.directory))
+    secrets.append(json.loads(homeport("account", "create", "red", "--json", *data).stdout)["SecretAccessKey"])
+    secrets.append(json.dumps(json.loads(homeport("token", "create", "--json", *data).stdout)).partition("hpj1.")[2].split(".")[1][:64])
+    assert len(secrets[-1]) == 64
     assert homeport("backup", str(tmp_path / "data" / "backup.sqlite"), "--data-dir", str(program.directory)).returncode == 0
     assert leaks(program.directory, secrets) == []
     assert program.process is not None

@@ -75,7 +75,7 @@ class SqliteBackend:
             raise StoredFormError(f"no table may be called {' or '.join(sorted(RESERVED))}")
         try:
             self._lock.take()
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # it holds secret keys; the WAL gets the same mode
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # for its owner alone; the WAL gets the same mode
             connection = self._connection = self._open()
             self._lay_out(connection, tables)
             head = self._durable = _head(connection)
