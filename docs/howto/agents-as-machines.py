@@ -36,18 +36,20 @@ def main() -> None:
 
 
 def start(directory: Path, asked: dict[str, Any]) -> None:
-    """An agent with its own directory, in the background: whoever asked does not wait until it has joined."""
-    keys = json.loads(Path(os.environ["POOL_CREDENTIALS"]).read_text())
+    """An agent with its own directory and a join token, in the background: whoever asked does not wait until it has joined."""
+    credentials = Path(os.environ["POOL_CREDENTIALS"])
+    cluster, homeport = asked["clusters"][0], os.environ["POOL_HOMEPORT"]
+    create = [homeport, "token", "create", "--json", "--cluster", cluster, "--expires", "10m", "--data-dir", str(credentials.parent)]
+    token = json.loads(subprocess.run(create, check=True, stdout=subprocess.PIPE).stdout)["token"]
     environment = os.environ | {
-        "AWS_ACCESS_KEY_ID": keys["access_key_id"],
-        "AWS_SECRET_ACCESS_KEY": keys["secret_access_key"],
-        "AWS_DEFAULT_REGION": keys["region"],
-        "ECS_CLUSTER": asked["clusters"][0],
+        "HOMEPORT_JOIN_TOKEN": token,
+        "ECS_CLUSTER": cluster,
         "HOMEPORT_INSTANCE_ID": directory.name,
     }
-    options = ["--data-dir", str(directory), "--endpoint", keys["endpoint"], "--capacity-provider", asked["capacityProvider"]]
+    endpoint = json.loads(credentials.read_text())["endpoint"]
+    options = ["--data-dir", str(directory), "--server", endpoint, "--capacity-provider", asked["capacityProvider"]]
     with (directory / "out").open("wb") as out:
-        command = [os.environ["POOL_HOMEPORT"], "agent", *options]
+        command = [homeport, "agent", *options]
         # In a session of its own: a program that is given up is killed with all its processes.
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True)
 
