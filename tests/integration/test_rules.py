@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,11 @@ def test_from_a_dry_run_to_a_refusal_that_a_restart_keeps(homeport, tmp_path):
     ecs.register_task_definition(family="good", containerDefinitions=[GOOD])
     ecs.update_service(cluster="production", service="web", taskDefinition="good")
 
-    recorded = [json.loads(line) for line in homeport("audit", "export").splitlines()]
-    refusals = [item for item in recorded if item.get("errorCode") == "AccessDenied"]
+    refusals: list[dict[str, Any]] = []
+    deadline = time.monotonic() + 20
+    while len(refusals) < 3 and time.monotonic() < deadline:  # records are on the disk within a second
+        recorded = [json.loads(line) for line in homeport("audit", "export").splitlines()]
+        refusals = [item for item in recorded if item.get("errorCode") == "AccessDenied"]
     assert {item["eventName"] for item in refusals} == {"RegisterTaskDefinition", "RunTask", "UpdateService"}
     assert all("The rule no-" in item["errorMessage"] for item in refusals)
 
