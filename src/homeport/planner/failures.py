@@ -1,6 +1,6 @@
 """Counting the failures of a deployment's tasks: failedTasks, the delays before the next launch, and what the circuit breaker sees.
 
-Owns: `count`, `moments`, `throttle_seconds`, `crash_seconds`. Never decides what follows (`planner/deployment.py` does).
+Owns: `count`, `moments`, `throttle_seconds`, `crash_seconds`, `holds_up`. Never decides what follows (`planner/deployment.py` does).
 Sources: ecs-reference 3.8 (launch throttle) and 3.9 (failedTasks).
 """
 
@@ -50,6 +50,11 @@ def crash_seconds(crashes: int, settings: Settings) -> float:
     """The delay before the next launch after `crashes` rounds of crashed tasks in a row. Ours: without it a container that exits at once would be
     replaced several times a second for as long as nobody looks."""
     return _doubling(crashes - FREE_CRASHES, settings.crash_throttle_base_seconds, settings.crash_throttle_max_seconds)
+
+
+def holds_up(deployment: Deployment | DaemonDeployment) -> bool:
+    """Whether the deployment's own failures delay its launches: its tasks do not get up, and nobody knows when they will."""
+    return deployment.failures_to_start > FREE_FAILURES or deployment.crashes > FREE_CRASHES
 
 
 def _doubling(steps: int, base_seconds: float, max_seconds: float) -> float:

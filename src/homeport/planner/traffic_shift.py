@@ -26,6 +26,7 @@ from homeport.model.ecs.deployment import Deployment, StageChange, TrafficWeight
 from homeport.model.record import Instant
 from homeport.planner import lifecycle_hook
 from homeport.planner.deployment_configuration import Canary, Configuration, Linear, configuration_of
+from homeport.planner.failures import holds_up
 from homeport.planner.health import is_healthy, is_unhealthy
 from homeport.planner.service import ServiceView, is_settled
 
@@ -223,7 +224,9 @@ def _is_done(view: ServiceView, deployment: Deployment, *, after: float, now: In
     if view.traffic is not None and set(view.traffic) != {weight for weight in deployment.weights if weight.production or weight.test}:
         return False
     if stage == model.RECONCILE_SERVICE:
-        return {task.deployment_id for task in view.tasks} <= {deployment.target_id, deployment.blue_revision_id}
+        # Blue is to stand in for the others. Where its tasks do not get up, waiting for it would keep the repair away for ever: the others stay.
+        fails = any(item.target_id == deployment.blue_revision_id and holds_up(item) for item in view.deployments)
+        return fails or {task.deployment_id for task in view.tasks} <= {deployment.target_id, deployment.blue_revision_id}
     if stage not in (model.SCALE_UP, model.BAKE_TIME):
         return True
     if stage == model.BAKE_TIME and deployment.alarms.status == model.MONITORING and not deployment.alarms.seen_at:

@@ -266,6 +266,23 @@ async def test_an_update_amid_another_does_not_wait_for_a_blue_that_never_served
     assert await aws.running() == [3, 3]
 
 
+async def test_a_blue_that_crashes_while_it_shall_stand_in_does_not_keep_the_repair_away(aws):
+    old = await serving(aws, **LINEAR)
+    await aws.update(taskDefinition="web:2")
+    await until(aws, "PRODUCTION_TRAFFIC_SHIFT", 1)
+    kept = {task.id for task in await aws.cell.all(TASKS) if task.revision == 2}
+    fail(aws, 1)
+    for task in await aws.cell.all(TASKS):
+        if task.id in old:
+            await aws.cell.report(task, "STOPPED", containers={"app": {"status": "STOPPED", "exit_code": 1}})
+    await aws.update(taskDefinition="web:3")
+    await until(aws, "BAKE_TIME")
+    assert kept <= {task.id for task in await aws.cell.all(TASKS) if task.desired_status == "RUNNING"}, "what served was taken down before"
+    await aws.cell.clock.advance(900)
+    assert await aws.running() == [3, 3]
+    assert (await aws.newest())["status"] == "SUCCESSFUL"
+
+
 async def test_a_hook_of_the_reconciliation_that_fails(aws):
     old = await serving(aws, **LINEAR)
     await aws.update(taskDefinition="web:2")

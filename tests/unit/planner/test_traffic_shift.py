@@ -102,6 +102,26 @@ def test_bake_times_begin_when_the_stage_is_done_and_are_waited_for(stage, produ
     assert moved(begun, LINEAR, HEALTHY, now=NOW + seconds).lifecycle_stage == following
 
 
+@pytest.mark.parametrize(
+    ("blue", "others", "following"),
+    [
+        ({}, 0, "PRE_SCALE_UP"),
+        ({}, 1, ""),
+        ({"crashes": 3}, 1, ""),
+        ({"crashes": 4}, 1, "PRE_SCALE_UP"),
+        ({"failures_to_start": 2}, 1, ""),
+        ({"failures_to_start": 3}, 1, "PRE_SCALE_UP"),
+    ],
+)
+def test_a_reconciliation_waits_for_blue_to_stand_in_unless_it_cannot(blue, others, following):
+    item = deployment(lifecycle_stage="RECONCILE_SERVICE")
+    deployments = (item, records.deployment(id=BLUE, status="ACTIVE", **blue), records.deployment(id="3" * 19, status="ACTIVE", crashes=9))
+    tasks = tuple(records.task(number, deployment_id="3" * 19, last_status="RUNNING") for number in range(others))
+    view = ServiceView(service=configured({"strategy": "BLUE_GREEN"}), deployments=deployments, tasks=tasks)
+    after = advance(view, item, reached=False, healthy_after_seconds=40.0, now=NOW)
+    assert after.lifecycle_stage == (following or "RECONCILE_SERVICE")
+
+
 def test_a_bake_is_not_over_while_green_is_short():
     given = (TrafficWeight(service_revision_id=GREEN, production=100.0), TrafficWeight(service_revision_id=BLUE))
     item = deployment(lifecycle_stage="BAKE_TIME", weights=given, bake_started_at=records.NOW - 9999)
