@@ -119,20 +119,19 @@ def test_the_past_is_shown_as_it_was(installation: Installation) -> None:
             told(installation, "list", "task-definitions", *at),
         )
 
-    def note() -> None:
+    def note(*described: str) -> Any:
         for _ in range(20):  # until nothing happened while it was looked at
             before = revision(installation)
-            found = look()
+            found, shown = look(), [told(installation, "describe", reference) for reference in described]
             if revision(installation) == before:
                 moments[before] = found
-                return
+                return shown
         raise AssertionError("the installation never stood still")
 
     note()
     installation.ecs.create_service(serviceName="past", taskDefinition=definition, desiredCount=2)
     stable(installation, "past")
-    note()
-    service = told(installation, "describe", "service/past")
+    (service,) = note("service/past")
     installation.ecs.update_service(service="past", desiredCount=1)
     stable(installation, "past")
     assert until(lambda: len(installation.containers(running=True)) == 1, seconds=30)
