@@ -231,7 +231,7 @@ def local_reads(servers: ServersThere, arn: str) -> None:
         assert refusal(servers, number, "TagResource", resourceArn=arn, tags=changed)[0] == "ServiceUnavailable"
         servers.machines[number].plug("up")
         wait_until_whole(servers)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while client.call(number, "ListTagsForResource", resourceArn=arn)["tags"] != changed:
             assert time.monotonic() < deadline
             time.sleep(0.1)
